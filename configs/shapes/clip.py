@@ -1,0 +1,43 @@
+"""CLIP on captioned shapes: 64 px pictures, captions of up to 32 tokens, embeddings of 128 numbers.
+
+Architecture and loss: Radford et al. 2021 (arXiv 2103.00020), sections 2.3 to 2.5, at a small size.
+Expected: see configs/shapes/README.md.
+Run:      unclip train --config=configs/shapes/clip.py --workdir=runs/shapes/clip
+"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.experiment import default_config
+
+
+def get_config() -> ConfigDict:
+    config = default_config()
+    config.task = ConfigDict({"kind": "clip", "stage": "clip", "vocab_size": 1024})
+    config.model = ConfigDict(
+        {
+            "embed_dim": 128,
+            "image_size": 64,
+            "patch_size": 8,
+            "image_width": 128,
+            "image_layers": 4,
+            "image_heads": 4,
+            "vocab_size": 1024,
+            "context_length": 32,
+            "text_width": 128,
+            "text_layers": 3,
+            "text_heads": 4,
+            "activation": "quick_gelu",
+        }
+    )
+    config.data.image_field = "thumbnail"
+    config.data.image_size = 64
+    config.data.captions = True
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 200
+    config.optimizer.b2 = 0.98  # CLIP's, for ViT towers
+    config.optimizer.weight_decay = 0.05
+    config.training.global_batch = 128
+    config.training.steps = 4000
+    return config

@@ -1,0 +1,46 @@
+"""The decoder on captioned shapes: from a CLIP embedding and a caption to a 16 px picture.
+
+Architecture: Karlo's decoder (GLIDE's U-Net, conditioned as in unCLIP, arXiv 2204.06125, section 2.1) at a small size.
+Expected: see configs/shapes/README.md.
+Run:      unclip train --config=configs/shapes/decoder.py --workdir=runs/shapes/decoder
+"""
+
+from ml_collections import ConfigDict
+
+from unclip_jax.experiment import default_config
+
+
+def get_config() -> ConfigDict:
+    config = default_config()
+    config.task = ConfigDict({"kind": "decoder", "stage": "decoder", "drop_image": 0.1, "drop_text": 0.5})
+    config.model = ConfigDict(
+        {
+            "image_size": 16,
+            "channels": 64,
+            "channel_mult": (1, 2, 2),
+            "res_blocks": 2,
+            "attention_resolutions": (8, 4),
+            "head_channels": 32,
+            "embed_dim": 128,
+            "text_width": 128,
+            "context_width": 128,
+        }
+    )
+    config.frozen.clip = "shapes"
+    config.diffusion.variance = "learned_range"
+    config.diffusion.clip_x0 = 1.0
+
+    config.data.image_field = "thumbnail"
+    config.data.image_size = 16
+    config.data.clip_size = 64
+    config.data.captions = True
+
+    config.optimizer.learning_rate = 6e-4
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 200
+    config.optimizer.weight_decay = 0.0
+    config.training.global_batch = 48
+    config.training.steps = 3000
+    config.training.ema_decay = 0.999
+    config.sampling = ConfigDict({"sampler": "ddpm", "steps": 40, "scale": 3.0})
+    return config

@@ -1,0 +1,61 @@
+"""What the package is, what it needs, and the `unclip` command."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "unclip_jax/__init__.py").read_text(encoding="utf-8")).group(1)
+
+# Each lower bound is the oldest release that the tests have passed with.
+BASE = [
+    "jax>=0.10.0",
+    "flax>=0.12.8",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.0",
+    "ml_collections>=1.1.0",
+    "chex>=0.1.91",
+    "grain>=0.2.16",
+    "tensorflow-datasets>=4.9.9",
+    "transformers>=5.0.0",  # tokenizers and configs only
+    "safetensors>=0.6.0",
+    "huggingface_hub>=1.3.0",
+    "etils[epath]>=1.13.0",
+    "numpy>=2.0.0",
+    "pillow>=11.0.0",
+    "absl-py>=2.2.0",
+    "tqdm>=4.67.0",
+    "tensorboardX>=2.6.4",
+]
+
+EXTRAS = {
+    "tpu": ["jax[tpu]>=0.10.0"],
+    "cuda": ["jax[cuda12]>=0.10.0"],
+    "test": ["pytest>=8.3", "pytest-xdist>=3.6", "build>=1.2"],
+    # Other people's networks, for golden files, the export check and comparisons. No test imports them.
+    "parity": ["torch>=2.6", "diffusers>=0.36"],
+}
+
+setup(
+    name="unclip_jax",
+    version=VERSION,
+    description="DALL-E 2 (unCLIP) in JAX: CLIP, priors, decoder and upsamplers; training, sampling and evaluation",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["unclip_jax", "unclip_jax.*"]),
+    package_data={"unclip_jax": ["cascades/bundled/**"]},
+    install_requires=BASE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["unclip = unclip_jax.__main__:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

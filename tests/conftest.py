@@ -1,0 +1,52 @@
+"""What every test runs on: eight pretend CPU devices, one compilation cache for all test processes, and no network.
+
+Set here before anything imports jax. Tests that start a process of their own inherit the environment, but not the eight
+devices: those are asked for in code (`jax.config.update("jax_num_cpu_devices", 8)`), or by JAX_NUM_CPU_DEVICES.
+"""
+
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import tempfile
+
+CACHE_LIMIT = 2 * 1024**3  # bytes; a cache that has grown beyond is begun anew
+COMPILATIONS = pathlib.Path(
+    os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    or pathlib.Path.home() / ".cache" / f"unclip_jax-tests-{platform.machine()}"
+)
+# What the library keeps for its user (prepared data and such) goes to a folder that ends with the test process.
+USER_CACHE = tempfile.mkdtemp(prefix="unclip_jax-tests-")
+
+os.environ.update(
+    JAX_PLATFORMS="cpu",
+    JAX_COMPILATION_CACHE_DIR=str(COMPILATIONS),
+    # Thousands of small programs: even the smallest is quicker read than compiled.
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
+    # XLA gives the CPU as many threads as there are devices. A device that waits for the others in a collective holds
+    # its thread, and a matrix product hands parts of itself to the same threads: with eight for eight devices, seven
+    # wait, the eighth finds no thread for its product, and after 40 s XLA ends the process.
+    PJRT_NPROC="32",
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_NO_ADVISORY_WARNINGS="1",
+    UNCLIP_CACHE=USER_CACHE,
+)
+assert "jax" not in sys.modules, "jax was imported before tests/conftest.py could choose its devices"
+
+import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+def pytest_configure(config) -> None:
+    """Once a run, and before its workers start: empties a compilation cache that has grown too large."""
+    if hasattr(config, "workerinput") or not COMPILATIONS.is_dir():
+        return
+    if sum(entry.stat().st_size for entry in os.scandir(COMPILATIONS) if entry.is_file()) > CACHE_LIMIT:
+        shutil.rmtree(COMPILATIONS, ignore_errors=True)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(USER_CACHE, ignore_errors=True)

@@ -1,0 +1,160 @@
+"""What captions say, held against what they claim to say, word by word."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from unclip_jax.data.captioned_shapes.captions import (
+    FREE_WORDINGS,
+    Caption,
+    captions,
+    free_caption,
+    full_caption,
+    vocabulary,
+)
+from unclip_jax.data.captioned_shapes.scene import COLOURS, SHAPES, Object, Scene, sample_scene
+
+SIZE_OF_WORD = {"small": "small", "little": "small", "large": "large", "big": "large"}
+ONE = Scene("green", (Object("star", "orange", "small", 60.0, 70.0, 30.0),))
+TWO = Scene(
+    "white",
+    (Object("star", "orange", "small", 60.0, 128.0, 30.0), Object("ring", "blue", "large", 180.0, 128.0, 50.0)),
+    "left of",
+)
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[tuple[Scene, Caption]]:
+    rng = np.random.default_rng(0)
+    return [(scene, c) for scene in (sample_scene(rng) for _ in range(3000)) for c in captions(scene, rng, 3)]
+
+
+def test_text_holds_what_is_named_and_nothing_else(pairs):
+    for scene, caption in pairs:
+        said = words(caption.text)
+        colours = [value for value in (caption.background, *(item.colour for item in caption.objects)) if value]
+        assert sorted(word for word in said if word in COLOURS) == sorted(colours), caption
+        named_shapes = sorted(item.shape for item in caption.objects if item.shape)
+        assert sorted(word for word in said if word in SHAPES) == named_shapes, caption
+        sizes = sorted(item.size for item in caption.objects if item.size)
+        assert sorted(SIZE_OF_WORD[word] for word in said if word in SIZE_OF_WORD) == sizes, caption
+        for item, truth in zip(caption.objects, scene.objects, strict=True):
+            assert item.shape in (None, truth.shape)
+            assert item.colour in (None, truth.colour)
+            assert item.size in (None, truth.size)
+            assert item.shape or item.colour
+        assert caption.background in (None, scene.background)
+        assert caption.relation in (None, scene.relation)
+
+
+def test_relation_words_are_true():
+    """Every wording of a relation, read by hand for one scene: the star is left of the ring."""
+    rng = np.random.default_rng(0)
+    cores = set()
+    for _ in range(400):
+        text = full_caption(TWO, rng).text
+        star, ring = text.index("star"), text.index("ring")
+        if "on the left" in text:
+            left, right = text.index("on the left"), text.index("on the right")
+            assert (star < left) and (ring < right) and ((star < ring) == (left < right)), text
+            cores.add("sides")
+        elif "left of" in text:
+            assert star < text.index("left of") < ring, text
+            cores.add("left")
+        else:
+            assert ring < text.index("right of") < star, text
+            cores.add("right")
+    assert cores == {"sides", "left", "right"}
+
+
+def test_each_object_keeps_its_own_adjectives(pairs):
+    """In every full caption of two objects, each shape's phrase holds its own colour and size."""
+    for scene, caption in pairs:
+        if len(scene.objects) == 1 or not caption.names_everything or "that is" in caption.text:
+            continue
+        for item in scene.objects:
+            size = {"small": "(small|little)", "large": "(large|big)"}[item.size]
+            phrase = rf"({size} {item.colour}|{item.colour} {size}) {item.shape}\b"
+            assert re.search(phrase, caption.text), caption.text
+
+
+def test_at_most_half_name_everything(pairs):
+    share = np.mean([caption.names_everything for _, caption in pairs])
+    assert 0.42 < share < 0.48
+    for count in (1, 2):
+        of_count = [caption.names_everything for scene, caption in pairs if len(scene.objects) == count]
+        assert 0.40 < np.mean(of_count) < 0.49
+    shape_named = np.mean([item.shape is not None for _, caption in pairs for item in caption.objects])
+    assert 0.96 < shape_named < 0.999
+
+
+def test_names_everything_counts_each_attribute():
+    rng = np.random.default_rng(0)
+    for scene, said in ((ONE, 4), (TWO, 8)):  # star orange small green; star orange small ring blue large white left
+        full = full_caption(scene, rng)
+        assert full.names_everything
+        colours_sizes_shapes = [w for w in words(full.text) if w in COLOURS or w in SHAPES or w in SIZE_OF_WORD]
+        assert len(colours_sizes_shapes) + (full.relation is not None) == said
+        assert not dataclasses.replace(full, background=None).names_everything
+    assert not dataclasses.replace(full, relation=None).names_everything
+    partial = [caption for caption in captions(ONE, rng, 200) if not caption.names_everything]
+    assert partial and all(
+        None in (c.background, c.objects[0].shape, c.objects[0].colour, c.objects[0].size) for c in partial
+    )
+
+
+def test_articles(pairs):
+    for _, caption in pairs:
+        assert not re.search(r"\ba orange\b|\ban (?!orange|image)", caption.text), caption.text
+        assert "  " not in caption.text and caption.text == caption.text.strip()
+
+
+def test_several_phrasings():
+    rng = np.random.default_rng(0)
+    assert len({full_caption(ONE, rng).text for _ in range(400)}) > 60
+    assert len({full_caption(TWO, rng).text for _ in range(400)}) > 150
+
+
+def test_vocabulary_is_exactly_what_training_captions_use():
+    rng = np.random.default_rng(0)
+    texts = [caption.text for _ in range(4000) for caption in captions(sample_scene(rng), rng, 3)]
+    used = {word for text in texts for word in words(text)}
+    assert used == vocabulary()
+
+
+def test_same_generator_same_captions():
+    first, second = (captions(TWO, np.random.default_rng(4), 5) for _ in range(2))
+    assert first == second != captions(TWO, np.random.default_rng(5), 5)
+
+
+def test_free_wordings_say_what_they_claim():
+    rng = np.random.default_rng(0)
+    for _ in range(600):
+        scene = sample_scene(rng, num_objects=1)
+        caption = free_caption(scene, rng)
+        item, (truth,) = caption.objects[0], scene.objects
+        said = words(caption.text)
+        assert 1 <= sum(value is not None for value in (item.shape, item.colour, item.size, caption.background)) <= 3
+        for value, true in ((item.shape, truth.shape), (item.colour, truth.colour), (item.size, truth.size)):
+            assert value in (None, true)
+            assert (true in said) == (value is not None), caption
+        assert (scene.background in said) == (caption.background is not None), caption
+    with pytest.raises(ValueError, match="2 objects; free wordings are of one"):
+        free_caption(TWO, rng)
+
+
+def test_no_training_caption_is_a_free_wording():
+    rng = np.random.default_rng(0)
+    item = ONE.objects[0]
+    values = {"shape": item.shape, "colour": item.colour, "size": item.size, "background": ONE.background}
+    forms = {form(k): form(v) for k, v in values.items() for form in (str.lower, str.capitalize, str.upper)}
+    free = {wording.format(**forms) for wording, _ in FREE_WORDINGS}
+    trained = {caption.text for caption in captions(ONE, rng, 20_000)}
+    assert len(free) == len(FREE_WORDINGS) >= 20
+    assert not free & trained

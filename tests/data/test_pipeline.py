@@ -1,0 +1,279 @@
+"""A list of records is a source: most of what is here needs no data set."""
+
+import gc
+import threading
+import time
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from unclip_jax.data import pipeline
+from unclip_jax.data.corruption import gaussian_blur
+from unclip_jax.data.pipeline import Pipeline
+from unclip_jax.data.sources import CachedSource, Record, open_source
+from unclip_jax.tokenizer import Tokenizer, train_tokenizer
+
+COUNT = 10
+CROPS = {"image_size": 16, "crop_fraction": 0.5, "low_res_size": 4, "blur": {"kernel": 3, "sigma": 0.6}}
+
+
+def picture(index):
+    """Noise, with the record's number in the red channel."""
+    made = np.random.default_rng(index).integers(0, 256, (16, 16, 3), np.uint8)
+    made[..., 0] = index
+    return made
+
+
+RECORDS = [Record(picture(index), (f"one {index}", f"two {index}", f"three {index}")) for index in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    captions = [caption for record in RECORDS for caption in record.captions]
+    train_tokenizer(captions, vocab_size=560, context_length=8, directory=folder)
+    return Tokenizer.load(folder)
+
+
+def make(config=CROPS, *, source=RECORDS, **arguments):
+    arguments = {"global_batch": 4, "seed": 5} | arguments
+    return Pipeline(ConfigDict({"threads": 0} | config), "train", source=source, **arguments)
+
+
+def take(stream, count, start=0):
+    batches = stream.batches(start)
+    return [next(batches) for _ in range(count)]
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+            assert one[name].dtype == other[name].dtype
+
+
+def test_fields_types_and_shapes(tokenizer):
+    config = CROPS | {"captions": True, "clip_size": 8}
+    batch = take(make(config, tokenizer=tokenizer), 1)[0]
+    assert {name: (value.dtype.name, value.shape) for name, value in batch.items()} == {
+        "image": ("uint8", (4, 8, 8, 3)),
+        "clip_image": ("uint8", (4, 8, 8, 3)),
+        "low_res": ("float32", (4, 2, 2, 3)),
+        "tokens": ("int32", (4, 8)),
+        "row": ("int32", (4,)),
+        "record": ("int32", (4,)),
+    }
+    assert set(take(make({"image_size": 16}), 1)[0]) == {"image", "row", "record"}
+
+
+def test_rows_are_numbered_through_all_steps_and_epochs():
+    batches = take(make(), 7, start=3)
+    np.testing.assert_array_equal([batch["row"] for batch in batches], np.arange(12, 40).reshape(7, 4))
+
+
+def test_every_epoch_shows_every_record_once_in_another_order():
+    records = np.concatenate([batch["record"] for batch in take(make(), 10)]).reshape(4, COUNT)
+    for epoch in records:
+        assert sorted(epoch) == list(range(COUNT))
+    assert len({tuple(epoch) for epoch in records}) == 4
+    other = np.concatenate([batch["record"] for batch in take(make(seed=6), 10)]).reshape(4, COUNT)
+    assert (records != other).any()
+
+
+def test_without_shuffling_the_records_come_in_their_order():
+    records = np.concatenate([batch["record"] for batch in take(make(shuffle=False), 5)])
+    np.testing.assert_array_equal(records, [*range(COUNT), *range(COUNT)])
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_together_see_the_batches_of_one(processes, tokenizer):
+    config = CROPS | {"captions": True}
+    whole = take(make(config, tokenizer=tokenizer), 6, start=1)
+    parts = [
+        take(make(config, tokenizer=tokenizer, process_index=index, process_count=processes), 6, start=1)
+        for index in range(processes)
+    ]
+    joined = [{name: np.concatenate([part[name] for part in step]) for name in step[0]} for step in zip(*parts)]
+    assert_same(joined, whole)
+
+
+def test_a_stream_opened_at_a_step_is_the_stream_continued():
+    stream = make()
+    assert_same(take(stream, 4, start=5), take(stream, 9)[5:])
+
+
+def test_threads_change_nothing():
+    assert_same(take(make({"threads": 4, "prefetch": 8} | CROPS), 8, start=2), take(make(), 8, start=2))
+
+
+@pytest.mark.slow
+def test_worker_processes_change_nothing(tokenizer):
+    config = CROPS | {"captions": True}
+    with_workers = make({"workers": 2, **config}, tokenizer=tokenizer, source=CachedSource(RECORDS))
+    assert_same(take(with_workers, 4, start=2), take(make(config, tokenizer=tokenizer), 4, start=2))
+
+
+def test_a_stream_that_is_dropped_takes_its_threads_along():
+    before = threading.active_count()
+    batches = make({"threads": 3} | CROPS).batches(0)
+    next(batches)
+    assert threading.active_count() > before
+    del batches
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= before
+
+
+def test_low_res_is_the_blurred_mean_of_the_same_crop():
+    for batch in take(make(), 3):
+        for image, low_res in zip(batch["image"], batch["low_res"]):
+            means = image.astype(np.float64).reshape(2, 4, 2, 4, 3).mean((1, 3)) / 127.5 - 1
+            np.testing.assert_allclose(low_res, gaussian_blur(means, kernel=3, sigma=0.6), atol=1e-6)
+    plain = take(make(CROPS | {"blur": None}), 1)[0]
+    means = plain["image"].astype(np.float64).reshape(4, 2, 4, 2, 4, 3).mean((2, 4)) / 127.5 - 1
+    np.testing.assert_allclose(plain["low_res"], means, atol=1e-6)
+    assert np.abs(plain["low_res"] - take(make(), 1)[0]["low_res"]).max() > 0.01
+
+
+def test_crops_are_windows_of_the_record_on_the_low_resolution_grid():
+    corners = set()
+    for batch in take(make(), 25):
+        for record, image in zip(batch["record"], batch["image"]):
+            whole = picture(record)
+            found = [
+                (top, left)
+                for top in range(9)
+                for left in range(9)
+                if (whole[top : top + 8, left : left + 8] == image).all()
+            ]
+            assert len(found) == 1
+            corners.update(found)
+    assert corners == {(top, left) for top in (0, 4, 8) for left in (0, 4, 8)}
+
+
+def test_clip_image_is_the_whole_scene():
+    batch = take(make(CROPS | {"clip_size": 16}), 1)[0]
+    for record, image in zip(batch["record"], batch["clip_image"]):
+        np.testing.assert_array_equal(image, picture(record))
+
+
+def test_captions_are_the_records_own_and_all_of_them_come(tokenizer):
+    seen = set()
+    for batch in take(make({"image_size": 16, "captions": True}, tokenizer=tokenizer), 40):
+        for record, tokens in zip(batch["record"], batch["tokens"]):
+            choices = [tokenizer.encode([caption])[0].tolist() for caption in RECORDS[record].captions]
+            seen.add((int(record), choices.index(tokens.tolist())))
+    assert len(seen) == 3 * COUNT
+
+
+def test_flip_mirrors_half_of_the_rows_and_the_clip_image_with_them():
+    mirrored = []
+    for batch in take(make({"image_size": 16, "clip_size": 16, "flip": True}), 50):
+        np.testing.assert_array_equal(batch["image"], batch["clip_image"])
+        for record, image in zip(batch["record"], batch["image"]):
+            mirror = (image == picture(record)[:, ::-1]).all()
+            assert mirror or (image == picture(record)).all()
+            mirrored.append(mirror)
+    assert 70 <= sum(mirrored) <= 130  # of 200: 100 give or take four deviations
+
+
+class Torn(list):
+    """A source whose records 3 and 4 cannot be decoded."""
+
+    def __getitem__(self, index):
+        if index in (3, 4):
+            raise OSError("image file is truncated")
+        return super().__getitem__(index)
+
+
+def test_a_record_that_cannot_be_read_is_replaced_by_the_next_and_named():
+    with pytest.warns(UserWarning) as warned:
+        batches = take(make(source=Torn(RECORDS), shuffle=False), 5)
+    records = np.concatenate([batch["record"] for batch in batches])
+    np.testing.assert_array_equal(records, [0, 1, 2, 5, 5, 5, 6, 7, 8, 9] * 2)
+    assert [str(warning.message) for warning in warned] == [
+        f"record {index} cannot be read, the next replaces it ({count} so far): OSError: image file is truncated"
+        for count, index in ((1, 3), (2, 4))
+    ]
+
+
+def test_a_source_without_a_readable_record_is_an_error():
+    class Broken(list):
+        def __getitem__(self, index):
+            raise OSError("no such disk")
+
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="cannot be read; the last said: OSError: no such"):
+        make(source=Broken(RECORDS))
+
+
+def test_a_cached_source_reads_a_record_once():
+    reads = []
+
+    class Counting(list):
+        def __getitem__(self, index):
+            reads.append(index)
+            return super().__getitem__(index)
+
+    cached = make(source=CachedSource(Counting(RECORDS)))
+    assert_same(take(cached, 5), take(make(), 5))
+    assert sorted(reads) == list(range(COUNT))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"imagesize": 16}, "config.data has no field imagesize; known: .*image_size"),
+        ({"image_size": 0}, "config.data.image_size is 0; a positive number of pixels"),
+        ({"image_size": 16, "clip_size": -1}, "config.data.clip_size is -1"),
+        ({"image_size": 16, "crop_fraction": 0.3}, "crop_fraction 0.3 of image_size 16 is 4.8 px; a whole number"),
+        ({"image_size": 16, "crop_fraction": 1.5}, "crop_fraction 1.5 of image_size 16 is 24 px"),
+        ({"image_size": 16, "low_res_size": 5}, "low_res_size 5 must divide image_size 16"),
+        ({"image_size": 16, "low_res_size": 4, "crop_fraction": 0.125}, "and their ratio the crop of 2 px"),
+        ({"image_size": 16, "blur": {"kernel": 3, "sigma": 0.6}}, "blur is set and low_res_size None"),
+        ({"image_size": 16, "low_res_size": 4, "blur": {"kernel": 3}}, "kernel and sigma are wanted"),
+        (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "kernel is 4; an image of shape"),
+        ({"image_size": 16, "captions": True, "flip": True}, "captions, which say left and right"),
+        ({"image_size": 16, "captions": True}, "captions is True and tokenizer None"),
+        ({"image_size": 16, "threads": -1}, "config.data.threads is -1"),
+        ({"image_size": 32}, "size is 32, and the picture 16 x 16 px"),
+    ],
+)
+def test_a_config_that_cannot_be_is_named(config, message):
+    with pytest.raises(ValueError, match=message):
+        make(config)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="global batch 4 does not divide among 3 processes"):
+        make(process_count=3)
+    with pytest.raises(ValueError, match="seed is -1"):
+        make(seed=-1)
+    for name, value, message in (
+        ("source", "photographs", "config.data.source 'photographs' is unknown; known: captioned_shapes"),
+        ("image_field", "photo", "config.data.image_field 'photo' is unknown; captioned_shapes has image, thumbnail"),
+    ):
+        config = pipeline.default_config()
+        config[name] = value
+        with pytest.raises(ValueError, match=message):
+            open_source(config, "train")
+
+
+def test_captioned_shapes_come_through_the_pipeline(tmp_path):
+    shapes = {"source": "captioned_shapes/tiny", "dir": str(tmp_path)}
+    large = Pipeline(
+        ConfigDict(shapes | {"image_field": "image", "image_size": 256, "clip_size": 64}),
+        "test",
+        global_batch=4,
+        seed=0,
+        shuffle=False,
+    )
+    small = Pipeline(ConfigDict(shapes | {"image_size": 64}), "test", global_batch=4, seed=0, shuffle=False)
+    assert len(large) == len(small) == 32
+    ours, theirs = take(large, 1)[0], take(small, 1)[0]
+    assert ours["image"].shape == (4, 256, 256, 3)
+    np.testing.assert_array_equal(ours["clip_image"], theirs["image"])  # the thumbnail is the same shrinking

@@ -1,0 +1,118 @@
+"""The Gaussian oracle, and the one list of samplers that every sampler's general tests run over.
+
+For data N(mu, s^2) the ideal denoiser is a formula. With a = alpha_bar_t and b = 1 - a,
+
+    E[x_0 | x_t] = mu + s^2 sqrt(a) (x_t - sqrt(a) mu) / (a s^2 + b),   Var[x_0 | x_t] = s^2 b / (a s^2 + b)
+
+and every sampler is affine in its draws, so unit impulses give the exact law of its result.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unclip_jax.diffusion.prediction import Prediction
+from unclip_jax.diffusion.samplers.ddim import DDIM
+from unclip_jax.diffusion.samplers.ddpm import Ancestral
+from unclip_jax.diffusion.samplers.sampler import Sampler, initial, sample
+from unclip_jax.diffusion.schedule import Schedule, cosine, per_row
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerCase:
+    """A sampler and what is known of its error in the standard deviation of Gaussian data.
+
+    order: the power of 1 / steps with which it vanishes; None where the sampler is exact at any number of steps.
+    error: bound for data of deviation 0.5 and all 1000 steps of the cosine schedule.
+    """
+
+    name: str
+    make: Callable[[Schedule], Sampler]
+    order: int | None
+    error: float
+
+
+SAMPLERS = [
+    SamplerCase("ancestral-fixed-small", Ancestral, order=1, error=2.5e-3),
+    SamplerCase("ancestral-learned-range", lambda s: Ancestral(s, "learned_range"), order=None, error=6e-5),
+    SamplerCase("ddim", lambda s: DDIM(s, 0.0), order=1, error=1e-3),
+    SamplerCase("ddim-eta-half", lambda s: DDIM(s, 0.5), order=1, error=1.3e-3),
+    SamplerCase("ddim-eta-one", lambda s: DDIM(s, 1.0), order=1, error=2.5e-3),
+]
+
+
+@pytest.fixture(params=SAMPLERS, ids=lambda case: case.name)
+def sampler_case(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def schedule():
+    return cosine(1000)
+
+
+def oracle(schedule, next_of, mean, deviation, shift=None):
+    """The ideal denoiser of N(mean, deviation^2).
+
+    Args:
+      next_of: for each step t the one that follows it on the path, int32 "T". The variance fraction is the one that
+        makes the reverse variance of each such step exact.
+      shift: adds the gradient that turns the data into N(mean + shift, deviation^2).
+    """
+
+    def denoiser(x_t, t):
+        a, b = per_row(schedule.alpha_bar(t), x_t), per_row(schedule.one_minus_alpha_bar(t), x_t)
+        total = a * deviation**2 + b
+        offset = (x_t - jnp.sqrt(a) * mean) / total
+        t_next = next_of[t]
+        b_next, beta = per_row(schedule.one_minus_alpha_bar(t_next), x_t), per_row(schedule.beta(t, t_next), x_t)
+        small = b_next / b * beta
+        true = small + per_row(schedule.alpha_bar(t_next), x_t) * (beta / b) ** 2 * deviation**2 * b / total
+        fraction = (jnp.log(true) - jnp.log(small)) / (jnp.log(beta) - jnp.log(small))
+        fraction = jnp.where(per_row(t_next, x_t) < 0, 0.5, fraction)
+        gradient = None if shift is None else jnp.broadcast_to(jnp.sqrt(a) * shift / total, x_t.shape)
+        return Prediction(
+            x0=mean + deviation**2 * jnp.sqrt(a) * offset,
+            eps=jnp.sqrt(b) * offset,
+            variance_fraction=jnp.broadcast_to(fraction, x_t.shape),
+            gradient=gradient,
+        )
+
+    return denoiser
+
+
+@jax.jit
+def impulse_responses(sampler, path, next_of, mean, deviation, shift):
+    rows = jnp.arange(path.shape[0] + 1)  # one for x_T, one for each step, and one without any draw
+
+    def noise(draw, t, t_next):
+        return (rows == draw).astype(jnp.float32)[:, None]
+
+    denoiser = oracle(sampler.schedule, next_of, mean, deviation, shift)
+    return sample(sampler, denoiser, initial(sampler, noise, path[0]), path, noise).x[:, 0]
+
+
+@pytest.fixture(scope="session")
+def gaussian_oracle():
+    return oracle
+
+
+@pytest.fixture(scope="session")
+def law():
+    """law(sampler, path, mean, deviation, shift=None): mean and deviation of the numbers that an affine sampler makes.
+
+    Row n of the batch has a one in draw n and zeros elsewhere, the last row zeros alone.
+    """
+
+    def of(sampler, path, mean, deviation, shift=None):
+        next_of = np.full(1000, -1, np.int32)
+        next_of[path[:-1]] = path[1:]
+        path = np.pad(path, (0, 1001 - len(path)), mode="edge")  # one compilation for all lengths
+        x = np.asarray(impulse_responses(sampler, path, next_of, mean, deviation, shift), np.float64)
+        return x[-1], np.sqrt(np.sum(np.square(x - x[-1])))
+
+    return of

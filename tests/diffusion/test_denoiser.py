@@ -1,0 +1,95 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unclip_jax.diffusion.denoiser import denoiser_from_network
+from unclip_jax.diffusion.prediction import Prediction, absorb_gradient, eps_to_x0, x0_to_eps
+from unclip_jax.diffusion.process import q_sample
+from unclip_jax.diffusion.thresholding import clipped
+
+T = np.array([0, 3, 250, 700, 999])
+
+
+def draws():
+    return jax.random.normal(jax.random.key(0), (3, len(T), 2, 2, 3))
+
+
+def test_the_true_noise_gives_the_true_picture_and_back(schedule):
+    x0, noise, _ = draws()
+    x_t = q_sample(schedule, x0, T, noise)
+    # float32 noise in x_t is magnified by 1 / sqrt(alpha_bar) in x0, and by 1 / sqrt(1 - alpha_bar) in eps
+    error_x0 = np.max(np.abs(eps_to_x0(schedule, noise, x_t, T) - x0), axis=(1, 2, 3))
+    assert np.all(error_x0 < 1e-6 / np.asarray(schedule.signal_scale(T)))
+    error_eps = np.max(np.abs(x0_to_eps(schedule, x0, x_t, T) - noise), axis=(1, 2, 3))
+    assert np.all(error_eps < 1e-6 / np.asarray(schedule.noise_scale(T)))
+
+
+def test_eps_to_x0_to_eps_is_the_identity(schedule):
+    x_t, eps, _ = draws()
+    np.testing.assert_allclose(x0_to_eps(schedule, eps_to_x0(schedule, eps, x_t, T), x_t, T), eps, atol=1e-4)
+
+
+def test_an_eps_network(schedule):
+    x_t, eps, v = draws()
+    asked = []
+
+    def network(x, t):
+        asked.append(t)
+        return jnp.concatenate([eps, v], axis=-1)
+
+    prediction = denoiser_from_network(network, schedule=schedule, predicts="eps")(x_t, T)
+    np.testing.assert_array_equal(asked[0], T)  # the training schedule's own numbers
+    np.testing.assert_array_equal(prediction.eps, eps)
+    np.testing.assert_array_equal(prediction.variance_fraction, (v + 1) / 2)
+    rebuilt = q_sample(schedule, prediction.x0, T, prediction.eps)
+    np.testing.assert_allclose(rebuilt, x_t, atol=3e-6)
+    assert prediction.gradient is None
+
+
+def test_an_x0_network_answers_in_float32(schedule):
+    x_t, x0, _ = draws()
+    low = x0.astype(jnp.bfloat16)
+    prediction = denoiser_from_network(lambda x, t: low, schedule=schedule, predicts="x0")(x_t, T)
+    assert prediction.x0.dtype == prediction.eps.dtype == jnp.float32
+    assert prediction.variance_fraction is None
+    np.testing.assert_array_equal(prediction.x0, low.astype(jnp.float32))
+    np.testing.assert_allclose(q_sample(schedule, prediction.x0, T, prediction.eps), x_t, atol=3e-6)
+
+
+def test_embeddings_are_rows_like_any_other(schedule):
+    z_t = draws()[0].reshape(len(T), -1)
+    prediction = denoiser_from_network(lambda z, t: 0.5 * z, schedule=schedule, predicts="x0")(z_t, T)
+    np.testing.assert_array_equal(prediction.x0, 0.5 * z_t)
+
+
+def test_wrong_channels_and_kinds_are_refused(schedule):
+    x_t = draws()[0]
+    denoiser = denoiser_from_network(lambda x, t: x[..., :2], schedule=schedule, predicts="eps")
+    with pytest.raises(ValueError, match="answers 2 channels for 3: it must be 3, or 6 with a learned variance"):
+        denoiser(x_t, T)
+    with pytest.raises(ValueError, match="predicts is 'v': the known ones are eps, x0."):
+        denoiser_from_network(lambda x, t: x, schedule=schedule, predicts="v")
+
+
+def test_clipping_keeps_both_views_of_x_t_in_agreement(schedule):
+    x_t, eps, v = draws()
+    raw = denoiser_from_network(lambda x, t: jnp.concatenate([eps, v], -1), schedule=schedule, predicts="eps")
+    prediction = clipped(raw, schedule=schedule, limit=0.8)(x_t, T)
+    np.testing.assert_array_equal(prediction.x0, np.clip(raw(x_t, T).x0, -0.8, 0.8))
+    assert np.max(np.abs(prediction.x0)) == np.float32(0.8) and np.min(np.abs(prediction.x0)) < 0.8
+    np.testing.assert_allclose(q_sample(schedule, prediction.x0, T, prediction.eps), x_t, atol=3e-6)
+    np.testing.assert_array_equal(prediction.variance_fraction, (v + 1) / 2)
+    assert clipped(raw, schedule=schedule, limit=None) is raw
+
+
+def test_a_gradient_moves_both_views_alike(schedule):
+    x_t, eps, gradient = draws()
+    before = Prediction(x0=eps_to_x0(schedule, eps, x_t, T), eps=eps, gradient=gradient)
+    after = absorb_gradient(before, schedule=schedule, t=T)
+    scale = np.asarray(schedule.noise_scale(T))[:, None, None, None]
+    np.testing.assert_allclose(after.eps, eps - scale * gradient, atol=1e-6)
+    np.testing.assert_allclose(q_sample(schedule, after.x0, T, after.eps), x_t, atol=3e-6)
+    assert after.gradient is None
+    plain = Prediction(x0=x_t, eps=eps)
+    assert absorb_gradient(plain, schedule=schedule, t=T) is plain

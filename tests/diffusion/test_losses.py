@@ -1,0 +1,140 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from unclip_jax.diffusion import losses
+from unclip_jax.diffusion.process import q_sample
+from unclip_jax.diffusion.schedule import cosine, linear
+
+# one compilation where there would be one for every operation
+hybrid = jax.jit(losses.hybrid)
+
+
+def alpha_bars64(num_steps):
+    betas = np.linspace(0.1 / num_steps, 20.0 / num_steps, num_steps)
+    return np.append(np.cumprod(1 - betas), 1.0)  # linear; entry -1 is clean
+
+
+def example(schedule, t, seed=0):
+    x0, noise = jax.random.normal(jax.random.key(seed), (2, len(t), 4, 4, 3))
+    x0 = jnp.clip(jnp.round(0.5 * x0 * 127.5) / 127.5, -1.0, 1.0)
+    output = jax.random.normal(jax.random.key(seed + 1), (len(t), 4, 4, 6))
+    return output, dict(x0=x0, x_t=q_sample(schedule, x0, t, noise), t=t, noise=noise)
+
+
+def test_simple_is_the_mean_square_of_each_row():
+    prediction = jnp.array([[[1.0, 2.0]], [[0.0, 0.0]]])
+    target = jnp.array([[[0.0, 4.0]], [[3.0, 0.0]]])
+    np.testing.assert_allclose(losses.simple(prediction, target), [2.5, 4.5])
+    assert losses.simple(prediction.astype(jnp.bfloat16), target).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("mean_p, log_variance_p", [(0.3, -2.0), (0.3, -2.7), (-0.5, -1.0)])
+def test_kl_is_the_integral(mean_p, log_variance_p):
+    x = np.linspace(-8, 8, 400_001)
+    q, p = norm(0.3, np.exp(-1.0)), norm(mean_p, np.exp(0.5 * log_variance_p))
+    expected = np.sum(q.pdf(x) * (q.logpdf(x) - p.logpdf(x))) * (x[1] - x[0])
+    np.testing.assert_allclose(losses.gaussian_kl(0.3, -2.0, mean_p, log_variance_p), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("deviation", [0.005, 0.1])
+@pytest.mark.parametrize("level", [0, 1, 127, 200, 254, 255])
+def test_discretised_likelihood_is_the_mass_of_the_bin(level, deviation):
+    x0 = level / 127.5 - 1.0
+    for mean in x0 + deviation * np.array([-4.8, -0.5, 0.0, 1.0, 4.8]):
+        # survival functions on the right of the mean: differences of numbers near 1 have no digits
+        upper, lower = (x0 + 1 / 255 - mean) / deviation, (x0 - 1 / 255 - mean) / deviation
+        mass = norm.cdf(upper) - norm.cdf(lower) if mean >= x0 else norm.sf(lower) - norm.sf(upper)
+        mass = {0: norm.cdf(upper), 255: norm.sf(lower)}.get(level, mass)
+        answer = losses.discretised_log_likelihood(jnp.float32(x0), jnp.float32(mean), 2 * jnp.log(deviation))
+        # rounding of x0 and mean to float32 moves the bin by 1e-7 / deviation deviations
+        np.testing.assert_allclose(answer, np.log(max(mass, 1e-12)), rtol=2e-4, atol=2e-4)
+
+
+def test_discretised_likelihoods_of_all_levels_sum_to_one():
+    levels = jnp.arange(256) / 127.5 - 1.0
+    for mean, deviation in ((0.1, 0.02), (-0.99, 0.2), (1.2, 0.3)):
+        log_mass = losses.discretised_log_likelihood(levels, jnp.float32(mean), jnp.float32(2 * np.log(deviation)))
+        np.testing.assert_allclose(np.sum(np.exp(log_mass)), 1.0, atol=1e-5)
+
+
+def test_far_misses_stay_finite_and_so_do_their_gradients():
+    def log_likelihood(mean, log_variance):
+        return losses.discretised_log_likelihood(jnp.array([-1.0, 0.0, 1.0]), mean, log_variance).sum()
+
+    assert np.isclose(log_likelihood(5.0, -10.0), 2 * np.log(1e-12) + 0.0, rtol=1e-5)
+    assert np.isfinite(jax.grad(log_likelihood, argnums=(0, 1))(5.0, -10.0)).all()
+
+
+@pytest.mark.parametrize("num_steps", [100, 1000])
+def test_hybrid_is_simple_and_a_thousandth_of_t_times_the_bound(num_steps):
+    """Row by row from float64 formulas: the posterior's mean differs only in x0."""
+    schedule, a = linear(num_steps), alpha_bars64(num_steps)
+    t = np.array([0, 1, 7, num_steps - 1])
+    output, given = example(schedule, t)
+    answer = hybrid(schedule, output, **given)
+    eps, v = np.split(np.asarray(output, np.float64), 2, axis=-1)
+    x0, x_t, noise = (np.asarray(given[name], np.float64) for name in ("x0", "x_t", "noise"))
+    for row, step in enumerate(t):
+        simple = np.mean((eps[row] - noise[row]) ** 2)
+        guess = (x_t[row] - np.sqrt(1 - a[step]) * eps[row]) / np.sqrt(a[step])
+        beta, past = 1 - a[step] / a[step - 1], max(step, 1)
+        small = (1 - a[past - 1]) / (1 - a[past]) * (1 - a[past] / a[past - 1])
+        fraction = (v[row] + 1) / 2
+        deviation = np.sqrt(beta**fraction * small ** (1 - fraction))
+        if step == 0:
+            upper, lower = (x0[row] + 1 / 255 - guess) / deviation, (x0[row] - 1 / 255 - guess) / deviation
+            upper, lower = np.where(x0[row] > 0.999, np.inf, upper), np.where(x0[row] < -0.999, -np.inf, lower)
+            bound = -np.mean(np.log(np.maximum(norm.cdf(upper) - norm.cdf(lower), 1e-12)))
+        else:
+            gap = np.sqrt(a[step - 1]) * beta / (1 - a[step]) * (x0[row] - guess)
+            ratio = small / deviation**2
+            bound = np.mean(0.5 * (ratio - 1 - np.log(ratio) + gap**2 / deviation**2))
+        expected = simple + 0.001 * num_steps * bound / np.log(2)
+        assert bound > 0.01  # the term is there
+        np.testing.assert_allclose(answer[row], expected, rtol=1e-3)
+
+
+def test_a_perfect_prediction_of_the_lower_bound_costs_nothing():
+    schedule = cosine(1000)
+    t = np.array([1, 30, 500])
+    _, given = example(schedule, t)
+    output = jnp.concatenate([given["noise"], -jnp.ones_like(given["noise"])], axis=-1)
+    np.testing.assert_allclose(hybrid(schedule, output, **given), 0.0, atol=1e-5)
+
+
+def test_the_bound_trains_the_variance_alone():
+    schedule = cosine(100)
+    output, given = example(schedule, np.array([0, 1, 3, 10]))  # later the two bounds nearly meet
+    eps, v = jnp.split(output, 2, axis=-1)
+
+    @jax.jit
+    def total(eps, v):
+        return losses.hybrid(schedule, jnp.concatenate([eps, v], axis=-1), **given).sum()
+
+    of_eps, of_v = jax.jit(jax.grad(total, argnums=(0, 1)))(eps, v)
+    simple = jax.grad(lambda eps: losses.simple(eps, given["noise"]).sum())(eps)
+    np.testing.assert_allclose(of_eps, simple, rtol=1e-6)
+    for row in range(4):
+        assert np.max(np.abs(of_v[row])) > 1e-5
+    step = 0.01 * jnp.sign(of_v)
+    slope = (total(eps, v + step) - total(eps, v - step)) / 0.02
+    np.testing.assert_allclose(slope, np.sum(np.abs(of_v)), rtol=0.01)
+
+
+def test_rows_do_not_touch_each_other():
+    schedule = cosine(100)
+    output, given = example(schedule, np.array([0, 20, 99]))
+    together = hybrid(schedule, output, **given)
+    for row in range(3):
+        alone = hybrid(schedule, output[row : row + 1], **{k: v[row : row + 1] for k, v in given.items()})
+        np.testing.assert_allclose(alone[0], together[row], rtol=1e-6)
+
+
+def test_hybrid_refuses_a_network_without_variance():
+    schedule = cosine(100)
+    output, given = example(schedule, np.array([5]))
+    with pytest.raises(ValueError, match="answers 3 channels: L_hybrid needs 6"):
+        losses.hybrid(schedule, output[..., :3], **given)

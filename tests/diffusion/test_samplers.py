@@ -1,0 +1,142 @@
+"""What every sampler must do; each sampler in the list of conftest.py runs through all of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unclip_jax.diffusion.denoiser import denoiser_from_network
+from unclip_jax.diffusion.samplers.sampler import initial, row_noise, sample
+from unclip_jax.diffusion.schedule import linear
+from unclip_jax.diffusion.timesteps import even_path, padded_path, segments
+
+MEAN, DEVIATION = 0.3, 0.5
+SHAPE = (4, 4, 1)
+CALLS, TRACES = [], []
+
+
+def network(x, t):
+    """Something nonlinear of both inputs, and a learned variance beside it. Notes the steps that it runs at."""
+    jax.debug.callback(lambda t: CALLS.append(int(t)), t[0])
+    t = t.astype(jnp.float32)[:, None, None, None] / 1000
+    return jnp.concatenate([jnp.tanh(0.8 * x + jnp.sin(5 * t)), jnp.cos(3 * x + t)], axis=-1)
+
+
+@jax.jit
+def segment(sampler, state, path, keys):
+    TRACES.append(1)
+    denoiser = denoiser_from_network(network, schedule=sampler.schedule, predicts="x0")
+    return sample(sampler, denoiser, state, path, row_noise(keys, SHAPE))
+
+
+@jax.jit
+def start(sampler, t, keys):
+    return initial(sampler, row_noise(keys, SHAPE), t)
+
+
+def draw(sampler, path, keys):
+    return segment(sampler, start(sampler, path[0], keys), path, keys)
+
+
+def keys(rows):
+    return jax.random.split(jax.random.key(0), rows)
+
+
+def test_lands_on_the_data(sampler_case, schedule, law):
+    mean, deviation = law(sampler_case.make(schedule), even_path(1000), MEAN, DEVIATION)
+    assert abs(mean - MEAN) < 2e-5  # the start forgets 5e-5 of the mean, which alpha_bar_T = 2e-9 keeps
+    assert abs(deviation - DEVIATION) < sampler_case.error
+
+
+def test_error_vanishes_with_its_order(sampler_case, schedule, law):
+    """Slope of log error over log steps; with an exact variance only the last step's missing noise is left."""
+    lengths = [40, 63, 100, 158, 250]
+    sampler = sampler_case.make(schedule)
+    errors = [DEVIATION - law(sampler, even_path(steps), MEAN, DEVIATION)[1] for steps in lengths]
+    if sampler_case.order is None:
+        a, variance = float(schedule.alpha_bar(0)), DEVIATION**2
+        left = DEVIATION - np.sqrt(variance**2 * a / (a * variance + 1 - a))  # the deviation of E[x_0 | x_{t=0}]
+        np.testing.assert_allclose(errors, left, atol=2e-6)
+        return
+    slope = np.polyfit(np.log(lengths), np.log(errors), 1)[0]
+    assert abs(slope + sampler_case.order) < 0.15
+
+
+def test_lands_on_the_data_with_the_linear_schedule(sampler_case, law):
+    mean, deviation = law(sampler_case.make(linear(1000)), even_path(250), MEAN, DEVIATION)
+    # x_T ~ N(0, 1) forgets the 0.0064 mu that linear's alpha_bar_T keeps; deterministic samplers carry that to the end
+    assert abs(mean - MEAN) < 1.3e-3
+    assert abs(deviation - DEVIATION) < 0.016
+
+
+def test_padding_changes_nothing_and_runs_no_network(sampler_case, schedule):
+    sampler, path = sampler_case.make(schedule), even_path(5)
+    inside = np.array([999, 999, 749, 500, 500, 250, 0, -1, -1], np.int32)
+    states = []
+    for padded in (path, padded_path(path, 8), inside):
+        CALLS.clear()
+        states.append(jax.block_until_ready(draw(sampler, padded, keys(2))))
+        jax.effects_barrier()
+        assert sorted(CALLS) == sorted(path[:-1])
+    for state in states:
+        np.testing.assert_array_equal(state.x, states[0].x)
+        assert state.draws == 5
+
+
+def test_segments_are_one_scan(sampler_case, schedule):
+    """Every length runs through one compiled segment, with the whole state carried over."""
+    sampler = sampler_case.make(schedule)
+    for steps in (1, 7, 8):
+        path = even_path(steps)
+        whole = draw(sampler, padded_path(path, 8), keys(2))
+        state, before = start(sampler, path[0], keys(2)), len(TRACES)
+        for piece in segments(path, 4):
+            state = segment(sampler, state, piece, keys(2))
+        assert len(TRACES) - before <= (steps == 1)
+        np.testing.assert_array_equal(state.x, whole.x)
+        assert state.draws == whole.draws == steps
+
+
+def test_a_row_is_the_same_in_any_batch(sampler_case, schedule):
+    path, sampler = padded_path(even_path(6), 8), sampler_case.make(schedule)
+    five = draw(sampler, path, keys(5)).x
+    two = draw(sampler, path, keys(5)[2:4]).x
+    np.testing.assert_allclose(two, five[2:4], atol=1e-6)
+    assert np.max(np.abs(five[2] - five[3])) > 0.01
+
+
+def test_the_result_is_the_clean_prediction_of_the_last_step(sampler_case, schedule):
+    """The step to clean adds no noise."""
+    sampler = sampler_case.make(schedule)
+    before = draw(sampler, np.array([999, 700, 500, 100, 0], np.int32), keys(2))
+    after = segment(sampler, before, np.array([0, -1, -1, -1, -1], np.int32), keys(2))
+    expected = denoiser_from_network(network, schedule=schedule, predicts="x0")(before.x, jnp.zeros(2, jnp.int32)).x0
+    np.testing.assert_allclose(after.x, expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_very_short_paths_are_finite(sampler_case, schedule, steps):
+    assert np.isfinite(draw(sampler_case.make(schedule), padded_path(even_path(steps), 8), keys(2)).x).all()
+
+
+def test_each_step_has_a_draw_of_its_own_and_none_has_that_of_the_start(sampler_case, schedule):
+    asked = []
+
+    def noise(draw, t, t_next):
+        asked.append((int(draw), int(t), int(t_next)))
+        return jnp.ones((1, *SHAPE))
+
+    sampler = sampler_case.make(schedule)
+    state = initial(sampler, noise, 999)
+    denoiser = denoiser_from_network(network, schedule=schedule, predicts="x0")
+    for t, t_next in ((999, 500), (500, 0)):
+        state = sampler.step(denoiser, state, t, t_next, noise)
+    assert asked == [(0, 999, 999), (1, 999, 500), (2, 500, 0)]
+    assert state.draws == 2
+
+
+def test_every_draw_of_a_row_is_another_one():
+    noise = row_noise(keys(3), (100,))
+    flat = np.stack([noise(n, 5, 4) for n in range(4)]).reshape(12, 100)
+    assert np.max(np.abs(np.corrcoef(flat) - np.eye(12))) < 0.45  # 4.5 deviations of 1 / sqrt(100)
+    np.testing.assert_array_equal(noise(2, 5, 4), noise(2, 9, -1))  # the number of the draw alone decides

@@ -1,0 +1,36 @@
+"""The spread of planted centres, in closed form."""
+
+import math
+
+import pytest
+
+from unclip_jax.data.captioned_shapes.scene import Object, Scene
+from unclip_jax.evaluation.diversity import centres, mean_spread, spread
+
+
+def test_spread_is_the_root_of_the_mean_unbiased_variance():
+    # x: 0, 6 -> unbiased variance 18; y: 1, 5 -> 8.
+    assert spread([(0.0, 1.0), (6.0, 5.0)]) == pytest.approx(math.sqrt((18 + 8) / 2))
+    # Corners of a square of side 2: the sum of squares is 4 on each axis, divided by 3.
+    assert spread([(0, 0), (0, 2), (2, 0), (2, 2)]) == pytest.approx(math.sqrt(4 / 3))
+
+
+def test_one_picture_over_and_over_has_no_spread():
+    assert spread([(10.0, 20.0)] * 8) == 0.0
+
+
+def test_a_spread_needs_two_centres():
+    with pytest.raises(ValueError, match="1 centres"):
+        spread([(1.0, 1.0)])
+
+
+def test_groups_are_averaged_and_too_small_ones_left_out():
+    groups = [[(0.0, 0.0), (2.0, 2.0)], [(0.0, 0.0), (4.0, 4.0)], [(9.0, 9.0)], []]
+    assert mean_spread(groups) == pytest.approx((math.sqrt(2) + math.sqrt(8)) / 2)
+    assert mean_spread([[], [(1.0, 1.0)]]) is None
+
+
+def test_only_readable_pictures_of_one_object_have_a_centre():
+    item = Object("circle", "red", "small", 60.0, 70.0, 32.0)
+    two = Scene("white", (item, item), "above")
+    assert centres([Scene("white", (item,)), None, two]) == [(60.0, 70.0)]

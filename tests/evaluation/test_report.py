@@ -1,0 +1,92 @@
+"""Tables and JSON from results written by hand."""
+
+import json
+
+from unclip_jax.evaluation.report import as_json, table_lines
+
+ONE = {
+    "accuracy": 0.875,
+    "n": 200,
+    "interval": (0.8219, 0.9139),
+    "attributes": {"shape": 0.9, "colour": 1.0, "size": 0.95, "background": 1.0, "number": 0.98, "readable": 0.985},
+}
+SHUFFLED = {**ONE, "accuracy": 0.0, "chance": {"accuracy": 0.0015, "attributes": {"shape": 1 / 6}}}
+DIVERSITY = {"ratio": 0.931, "spread": 38.24, "spread_of_data": 41.07, "prompts": 16, "pictures": 125}
+UPSAMPLER = {
+    "n": 200,
+    "psnr": 33.5,
+    "psnr_bicubic": 29.0,
+    "psnr_gain": 4.5,
+    "flat": 0.97,
+    "flat_bicubic": 0.8,
+    "flat_true": 0.98,
+    "gap_closed": 17 / 18,
+}
+RETRIEVAL = {"n": 200, "text_to_image": 0.95, "image_to_text": 0.965}
+COSINE = {"n": 200, "cosine": 0.9123, "cosine_shuffled": 0.2}
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_row_stands_under_its_columns():
+    blank, head, rule, line = table_lines("one_object", ONE)
+    assert blank == ""
+    assert set(rule) == {"|", "-"}
+    assert len(head) == len(rule) == len(line)
+    found = dict(zip(cells(head), cells(line), strict=True))
+    assert found["row"] == "one_object"
+    assert found["n"] == "200"
+    assert found["right"] == "87.5 %"
+    assert found["95 % interval"] == "82.2 to 91.4"
+    assert (found["shape"], found["readable"], found["relation"]) == ("90.0 %", "98.5 %", "")
+
+
+def test_each_table_has_one_head_wherever_it_begins():
+    assert len(table_lines("two_objects", ONE, ["one_object"])) == 1
+    assert len(table_lines("diversity", DIVERSITY, ["one_object"])) == 4
+    assert len(table_lines("prior_cosine", COSINE, ["one_object", "diversity"])) == 1
+    assert len(table_lines("prior_cosine", COSINE, [])) == 4
+
+
+def test_chance_stands_below_shuffled():
+    line, chance = table_lines("shuffled", SHUFFLED, ["one_object"])
+    assert cells(line)[:3] == ["shuffled", "200", "0.0 %"]
+    assert cells(chance)[:5] == ["(chance)", "", "0.1 %", "", "16.7 %"]
+
+
+def test_every_measure_is_told_in_words():
+    def text(row, result):
+        return cells(table_lines(row, result)[-1])[1]
+
+    assert text("diversity", DIVERSITY).startswith("0.93: 38.2 px, data 41.1 px (16 prompts, 125 readable")
+    nothing = {**DIVERSITY, "ratio": None, "spread": None}
+    assert text("diversity", nothing).startswith("none could be measured")
+    assert text("upsampler_16_to_64", UPSAMPLER) == (
+        "+4.50 dB over bicubic's 29.00; flat 97.0 %, bicubic 80.0 %, true 98.0 %: 94.4 % of the gap closed (n 200)"
+    )
+    assert "no gap" in text("upsampler_64_to_256", {**UPSAMPLER, "gap_closed": None})
+    assert text("clip_retrieval", RETRIEVAL) == "text to image 95.0 %, image to text 96.5 %, chance 0.5 % (n 200)"
+    assert text("prior_cosine", COSINE) == (
+        "0.912 to the own picture's embedding, 0.200 to the others' (n 200)"
+    )
+
+
+def test_the_object_has_the_rows_as_keys():
+    results = {
+        "one_object": ONE,
+        "diversity": DIVERSITY,
+        "upsampler_64_to_256": UPSAMPLER,
+        "clip_retrieval": RETRIEVAL,
+        "prior_cosine": COSINE,
+    }
+    out = json.loads(json.dumps(as_json(results, {"seed": 3})))
+    assert out["settings"] == {"seed": 3}
+    assert out["one_object"]["accuracy"] == 0.875
+    assert out["one_object"]["interval"] == [0.8219, 0.9139]
+    assert out["diversity"] == 0.931
+    assert out["diversity_spread"] == {"spread": 38.24, "spread_of_data": 41.07, "prompts": 16, "pictures": 125}
+    assert out["upsampler_64_to_256"]["psnr_gain"] == 4.5
+    assert out["stages"] == {"clip_retrieval": RETRIEVAL, "prior_cosine": COSINE}
+    assert "two_objects" not in out

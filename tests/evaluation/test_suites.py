@@ -1,0 +1,285 @@
+"""The shapes suite on subjects whose score is known: one that paints every prompt perfectly, and ones that do not."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from unclip_jax import images
+from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
+from unclip_jax.data.captioned_shapes.scene import Object, Scene, sample_scene
+from unclip_jax.evaluation import suites
+from unclip_jax.evaluation.shapes_prompts import KINDS, draw_prompts, stream
+from unclip_jax.evaluation.subject import Subject
+
+SEED, PROMPTS = 5, 20
+PICTURE_ROWS = ("one_object", "two_objects", "compositional", "embedding_only", "true_embedding", "free_wording")
+
+
+def embed(pictures):
+    """Pixels as an embedding, in which equal pictures alone are the nearest."""
+    small = np.asarray(pictures, np.float64)[:, ::8, ::8].reshape(len(pictures), -1)
+    return small - small.mean(axis=1, keepdims=True) + 1.0
+
+
+class Perfect:
+    """Knows the scene of every prompt that the suite can ask for, and paints it. Every call is noted in `calls`."""
+
+    def __init__(self, seed=SEED, count=PROMPTS):
+        drawn = [draw_prompts(kind, count, seed) for kind in KINDS] + [draw_prompts("any", count, seed, distinct=True)]
+        self.scenes = {prompt.caption.text: prompt.scene for prompts in drawn for prompt in prompts}
+        self.places = np.random.default_rng(0)
+        self.true = {}
+        for row, size in suites.UPSAMPLER_ROWS.items():
+            rng = stream(row, seed)
+            for picture in (draw(sample_scene(rng)) for _ in range(count)):
+                picture = picture if size == 256 else thumbnail(picture)
+                self.true[suites.upsampler_input(picture).tobytes()] = picture
+        self.calls = []
+
+    def make_pictures(self, prompts, *, seed, first_image, image_embeddings=None, empty_caption=False):
+        given = None if image_embeddings is None else len(image_embeddings)
+        self.calls.append((len(prompts), seed, first_image, given, empty_caption))
+        if image_embeddings is not None:  # what is painted hangs on the embeddings alone
+            pictures = np.stack([draw(scene) for scene in self.scenes.values()])
+            known = embed(pictures)
+            nearest = [np.linalg.norm(known - z, axis=1).argmin() for z in image_embeddings]
+            return pictures[nearest]
+        return np.stack([draw(self.elsewhere(self.scenes[prompt])) for prompt in prompts])
+
+    def elsewhere(self, scene):
+        """One object is painted at a place of its own each time."""
+        if len(scene.objects) > 1:
+            return scene
+        item = scene.objects[0]
+        x, y = self.places.uniform(80, 176, 2)
+        return dataclasses.replace(scene, objects=(dataclasses.replace(item, x=x, y=y),))
+
+    def encode_text(self, prompts):
+        return embed([draw(self.scenes[prompt]) for prompt in prompts])
+
+    def sample_prior(self, prompts, *, seed, first_image):
+        return 3.0 * self.encode_text(prompts)
+
+    def upsample(self, low_res, *, size, seed, first_image):
+        return np.stack([self.true[small.tobytes()] for small in low_res])
+
+    def subject(self):
+        return Subject(self.make_pictures, embed, self.encode_text, self.sample_prior, self.upsample)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_true_renders():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(suites, "READER_SCENES", 40)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def perfect():
+    generator = Perfect()
+    calls = []
+    results = dict(
+        suites.shapes(generator.subject(), seed=SEED, prompts=PROMPTS, progress=lambda *call: calls.append(call))
+    )
+    return generator, results, calls
+
+
+def run(subject, *rows, prompts=PROMPTS, seed=SEED):
+    return dict(suites.shapes(subject, seed=seed, prompts=prompts, rows=rows))
+
+
+def test_a_perfect_generator_is_right_in_every_row(perfect):
+    _, results, _ = perfect
+    assert tuple(results) == suites.SHAPES_ROWS
+    for row in (*PICTURE_ROWS, "reader"):
+        assert results[row]["accuracy"] == 1.0, row
+        assert set(results[row]["attributes"].values()) == {1.0}
+        assert results[row]["n"] == (40 if row == "reader" else PROMPTS)
+        assert results[row]["interval"][1] == 1.0
+        assert 0.8 < results[row]["interval"][0] < 1.0
+    assert "relation" in results["two_objects"]["attributes"]
+    assert "relation" not in results["one_object"]["attributes"]
+    for row in suites.UPSAMPLER_ROWS:
+        assert results[row]["psnr_gain"] > 10.0
+        assert results[row]["flat"] == results[row]["flat_true"] > results[row]["flat_bicubic"]
+        assert results[row]["gap_closed"] == 1.0
+    assert results["clip_retrieval"] == {"n": PROMPTS, "text_to_image": 1.0, "image_to_text": 1.0}
+    assert results["prior_cosine"]["cosine"] == pytest.approx(1.0)
+    assert results["prior_cosine"]["cosine_shuffled"] < 0.5
+
+
+def test_the_results_are_plain_json(perfect):
+    _, results, _ = perfect
+    for result in results.values():
+        text = json.dumps(result, allow_nan=False)
+        assert json.loads(text).keys() == result.keys()
+
+
+def test_shuffled_captions_are_right_where_they_say_the_same_and_nowhere_else(perfect):
+    _, results, _ = perfect
+    # Twenty one-object captions of this seed are all different, and no caption meets its own picture.
+    assert len({dataclasses.replace(p.caption, text="") for p in draw_prompts("one_object", PROMPTS, SEED)}) == PROMPTS
+    shuffled = results["shuffled"]
+    assert shuffled["accuracy"] == shuffled["chance"]["accuracy"] == 0.0
+    assert shuffled["attributes"]["readable"] == 1.0
+
+
+def test_shuffled_is_at_chance_in_every_attribute():
+    generator = Perfect(count=120)
+    shuffled = run(generator.subject(), "shuffled", prompts=120)["shuffled"]
+    for name, share in {"shape": 1 / 6, "colour": 1 / 8, "size": 1 / 2, "background": 1 / 8}.items():
+        tolerance = 3.5 * np.sqrt(share * (1 - share) / 120)
+        assert shuffled["attributes"][name] == pytest.approx(share, abs=tolerance)
+        assert shuffled["chance"]["attributes"][name] == pytest.approx(share, abs=0.06)
+    assert shuffled["accuracy"] <= 3 / 120
+
+
+def test_what_each_row_hands_over(perfect):
+    generator, _, _ = perfect
+    # One batch a row: one_object, two_objects, compositional, embedding_only, true_embedding, free_wording.
+    single = [call for call in generator.calls if call[0] == PROMPTS]
+    assert [(given, empty) for _, _, _, given, empty in single] == [
+        (None, False),
+        (None, False),
+        (None, False),
+        (None, True),
+        (PROMPTS, True),
+        (None, False),
+    ]
+    assert {seed for _, seed, _, _, _ in generator.calls} == {SEED}
+    diversity = [call for call in generator.calls if call[0] != PROMPTS]
+    assert [(count, first) for count, _, first, _, _ in diversity] == [(32, 0), (32, 32), (32, 64), (32, 96)]
+
+
+def test_progress_counts_every_picture(perfect):
+    _, _, calls = perfect
+    for row in (*PICTURE_ROWS, *suites.UPSAMPLER_ROWS, "prior_cosine"):
+        assert [call[1:] for call in calls if call[0] == row] == [(0, PROMPTS), (PROMPTS, PROMPTS)]
+    assert [call[1:] for call in calls if call[0] == "diversity"][-1] == (128, 128)
+
+
+def test_a_constant_picture_is_right_nowhere_and_has_no_diversity():
+    scene = Scene("green", (Object("ring", "black", "large", 128.0, 128.0, 50.0),))
+    generator = Perfect()
+
+    def constant(prompts, **settings):
+        return np.repeat(draw(scene)[None], len(prompts), axis=0)
+
+    results = run(dataclasses.replace(generator.subject(), make_pictures=constant), *PICTURE_ROWS, "diversity")
+    for row in PICTURE_ROWS:
+        wanted = draw_prompts("one_object" if "embedding" in row else row, PROMPTS, SEED)
+        same = [p for p in wanted if len(p.scene.objects) == 1 and says_at_most(p.caption, scene)]
+        assert results[row]["accuracy"] == len(same) / PROMPTS <= 0.1
+        assert results[row]["attributes"]["readable"] == 1.0
+    assert results["two_objects"]["attributes"]["number"] == 0.0
+    assert results["diversity"]["ratio"] == 0.0
+
+
+def says_at_most(caption, scene):
+    said = (caption.objects[0].shape, caption.objects[0].colour, caption.objects[0].size, caption.background)
+    item = scene.objects[0]
+    truth = (item.shape, item.colour, item.size, scene.background)
+    return all(word in (None, value) for word, value in zip(said, truth, strict=True))
+
+
+def test_unreadable_pictures_score_nothing_anywhere():
+    def noise(prompts, *, seed, first_image, **settings):
+        return np.random.default_rng(first_image).integers(0, 256, (len(prompts), 256, 256, 3), np.uint8)
+
+    results = run(dataclasses.replace(Perfect().subject(), make_pictures=noise), "one_object", "diversity")
+    assert results["one_object"]["accuracy"] == 0.0
+    assert set(results["one_object"]["attributes"].values()) == {0.0}
+    assert results["diversity"]["ratio"] is None
+    assert results["diversity"]["pictures"] == 0
+
+
+def test_a_dead_prior_shows_where_the_decoder_cannot_read_the_caption():
+    generator = Perfect()
+
+    def reads_captions_only(prompts, *, image_embeddings=None, empty_caption=False, **settings):
+        if empty_caption:
+            prompts = list(generator.scenes)[: len(prompts)][::-1]
+        return generator.make_pictures(prompts, **settings)
+
+    results = run(dataclasses.replace(generator.subject(), make_pictures=reads_captions_only), *PICTURE_ROWS)
+    assert results["one_object"]["accuracy"] == 1.0
+    assert results["embedding_only"]["accuracy"] <= 0.1
+    assert results["true_embedding"]["accuracy"] <= 0.1
+
+
+def test_diversity_is_the_planted_spread_over_that_of_the_data(monkeypatch):
+    # Eight centres at +-d on both axes: unbiased variance 8 d^2 / 7 on each.
+    distance = 20.0
+    signs = [(1, 1), (1, -1), (-1, 1), (-1, -1)] * 2
+    scene = Scene("black", (Object("square", "white", "small", 128.0, 128.0, 30.0),))
+
+    def planted(prompts, *, first_image, **settings):
+        item = scene.objects[0]
+        centres = [signs[(first_image + place) % 8] for place in range(len(prompts))]
+        moved = [dataclasses.replace(item, x=128 + distance * x, y=128 + distance * y) for x, y in centres]
+        return np.stack([draw(dataclasses.replace(scene, objects=(item,))) for item in moved])
+
+    result = run(dataclasses.replace(Perfect().subject(), make_pictures=planted), "diversity")["diversity"]
+    assert result["prompts"] == 16 and result["pictures"] == 128
+    assert result["spread"] == pytest.approx(distance * np.sqrt(8 / 7), rel=0.01)
+    assert result["ratio"] == pytest.approx(result["spread"] / result["spread_of_data"])
+    # A coordinate is uniform over the frame less margin and object. Small objects reach 28 to 36 px, turned a little
+    # more, so its deviation is about (256 - 12 - 2 * 34) / sqrt 12 = 51; large ones (256 - 12 - 2 * 55) / sqrt 12 = 39.
+    assert 39 < result["spread_of_data"] < 51
+
+
+def test_bicubic_itself_gains_nothing():
+    def bicubic(low_res, *, size, **settings):
+        return images.to_uint8(images.resize(low_res, size))
+
+    results = run(dataclasses.replace(Perfect().subject(), upsample=bicubic), *suites.UPSAMPLER_ROWS, prompts=4)
+    for row in suites.UPSAMPLER_ROWS:
+        assert results[row]["psnr_gain"] == results[row]["gap_closed"] == 0.0
+        assert results[row]["flat"] == results[row]["flat_bicubic"] < results[row]["flat_true"]
+
+
+def test_the_upsamplers_input_is_an_exact_average_and_a_blur():
+    picture = np.zeros((16, 16, 3), np.uint8)
+    picture[4:8, 4:8] = 255  # one pixel of the small picture
+    small = suites.upsampler_input(picture)
+    weights = np.exp(-0.5 * (np.array([-1, 0, 1]) / 0.6) ** 2)
+    weights /= weights.sum()
+    expected = np.full((4, 4), -1.0)
+    expected[:3, :3] += 2.0 * np.outer(weights, weights)
+    # Mirrored at the edge: what lies at column 1 is seen a second time from column 0.
+    expected[0, :3] += 2.0 * weights[0] * weights
+    expected[:3, 0] += 2.0 * weights[0] * weights
+    expected[0, 0] += 2.0 * weights[0] ** 2
+    np.testing.assert_allclose(small[..., 0], expected, atol=1e-6)
+
+
+def test_rows_run_alone_and_in_the_suites_order():
+    assert tuple(run(Perfect().subject(), "clip_retrieval", "one_object")) == ("one_object", "clip_retrieval")
+
+
+def test_another_seed_asks_for_other_pictures():
+    asked = []
+
+    def note(prompts, *, seed, **settings):
+        asked.append((seed, tuple(prompts)))
+        return np.zeros((len(prompts), 256, 256, 3), np.uint8)
+
+    subject = dataclasses.replace(Perfect().subject(), make_pictures=note)
+    for seed in (100, 101, 100):
+        run(subject, "one_object", seed=seed)
+    assert asked[0] == asked[2]
+    assert asked[0][0] != asked[1][0]
+    assert not set(asked[0][1]) & set(asked[1][1])
+
+
+def test_unknown_rows_and_too_few_prompts_are_refused_before_anything_is_made():
+    subject = Subject(None, None, None, None, None)
+    with pytest.raises(ValueError, match=r"rows unknown: 'one_objekt'; known: one_object, two_objects, .*prior_cosine"):
+        suites.shapes(subject, rows=("reader", "one_objekt"))
+    with pytest.raises(ValueError, match="rows empty; known: one_object"):
+        suites.shapes(subject, rows=())
+    with pytest.raises(ValueError, match="prompts is 1; a row needs at least 2"):
+        suites.shapes(subject, prompts=1)

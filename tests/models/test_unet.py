@@ -1,0 +1,133 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import reference_networks as reference
+from tests.quick import jit
+from tests.randomised import initialised
+from unclip_jax import parameters
+from unclip_jax.models.unet import UNet
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.standard_normal((2, 8, 8, 3)).astype(np.float32)
+T = np.array([3, 700])
+CONTEXT = RANDOM.standard_normal((2, 3, 5)).astype(np.float32)
+MASK = np.array([[1, 1, 0], [1, 1, 1]], bool)
+FIELDS = {"image_size": 8, "channels": 8, "channel_mult": (1, 2), "res_blocks": 1, "groups": 4, "head_channels": 8}
+TOLERANCE = 5e-5
+
+
+def applied(module, params, x=X, t=T, **kwargs):
+    return jit(lambda p, x, t, kwargs: module.apply({"params": p}, x, t, **kwargs))(params, x, t, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "attentive", "heads"),
+    [
+        ({"scale_shift": False}, (), None),
+        ({"attention_resolutions": (4,), "res_blocks": 2}, (1,), lambda channels: channels // 8),
+        ({"attention_resolutions": (8, 4), "num_heads": 4}, (0, 1), lambda channels: 4),
+    ],
+)
+def test_unet_equals_the_reference(fields, attentive, heads):
+    module = UNet(**FIELDS | fields)
+    params = initialised(module, X, T)
+    shared = {"levels": 2, "res_blocks": module.res_blocks, "attentive": attentive, "heads": heads, "groups": 4}
+    wanted = reference.unet(params, X.astype(np.float64), T, scale_shift=module.scale_shift, **shared)
+    np.testing.assert_allclose(applied(module, params), wanted, atol=TOLERANCE)
+    for other in (applied(module, params, -X), applied(module, params, t=T + 40)):
+        assert np.abs(other - wanted).max() > 10 * TOLERANCE
+
+
+def test_labels_and_embedding_are_added_to_the_time_embedding():
+    module = UNet(num_classes=3, **FIELDS)
+    labels = np.array([0, 2])
+    extra = RANDOM.standard_normal((2, 32)).astype(np.float32)
+    params = initialised(module, X, T, labels=labels)
+    shared = {"levels": 2, "res_blocks": 1, "attentive": (), "heads": None, "groups": 4, "scale_shift": True}
+    embedding = params["label_embedding"]["embedding"][labels] + extra
+    wanted = reference.unet(params, X.astype(np.float64), T, embedding=embedding, **shared)
+    np.testing.assert_allclose(applied(module, params, labels=labels, embedding=extra), wanted, atol=TOLERANCE)
+    assert np.abs(applied(module, params, labels=labels[::-1], embedding=extra) - wanted).max() > 10 * TOLERANCE
+    assert np.abs(applied(module, params, labels=labels, embedding=-extra) - wanted).max() > 10 * TOLERANCE
+
+
+def test_plain_convolutions_may_take_the_place_of_the_resampling_blocks():
+    module = UNet(resblock_updown=False, **FIELDS)
+    params = initialised(module, X, T)
+    assert set(params["down_0_downsample"]) == set(params["up_1_upsample"]) == {"kernel", "bias"}
+    down = reference.conv3x3(params["down_0_downsample"], X[..., :1].repeat(8, axis=-1).astype(np.float64), stride=2)
+    assert down.shape == (2, 4, 4, 8)
+    assert np.abs(applied(module, params) - applied(module, params, -X)).max() > 1e-2
+
+
+def test_a_network_without_attention_may_be_applied_at_another_size():
+    module = UNet(**FIELDS)
+    params = initialised(module, X, T)
+    crop = applied(module, params, X[:, :4, :6])
+    assert crop.shape == (2, 4, 6, 3)
+    shared = {"levels": 2, "res_blocks": 1, "attentive": (), "heads": None, "groups": 4, "scale_shift": True}
+    wanted = reference.unet(params, X[:, :4, :6].astype(np.float64), T, **shared)
+    np.testing.assert_allclose(crop, wanted, atol=TOLERANCE)
+    assert np.abs(crop - applied(module, params)[:, :4, :6]).max() > 10 * TOLERANCE
+
+
+def test_what_is_added_begins_at_zero():
+    """Fresh blocks are the identity, and a fresh network answers zero: its last maps are zero, the first ones not."""
+    module = UNet(attention_resolutions=(4,), **FIELDS)
+
+    def largest(key):
+        flat = parameters.flatten(module.init(key, X, T)["params"])
+        last = {name: value for name, value in flat.items() if name.split("/")[-2] in ("conv_2", "out", "conv_out")}
+        return {name: jnp.abs(value).max() for name, value in last.items()}, jnp.abs(flat["conv_in/kernel"]).max()
+
+    last, first = jit(largest)(jax.random.key(0))
+    blocks, attentions = 2 + 1 + 2 + 4 + 1, 1 + 1 + 2
+    assert len(last) == 2 * (blocks + attentions + 1)
+    assert max(last.values()) == 0.0 < first
+
+
+def test_remat_wraps_every_block_and_changes_neither_names_nor_answers():
+    fields = FIELDS | {"channel_mult": (1,), "attention_resolutions": (8,), "context_width": 5}
+    params = initialised(UNet(**fields), X, T, context=CONTEXT)
+
+    def loss(remat):
+        module = UNet(remat=remat, **fields)
+        return lambda p, x: jnp.sum(module.apply({"params": p}, x, T, context=CONTEXT, context_mask=MASK) ** 2)
+
+    # Blocks: one down, two in the middle, two up. Attention: one each, but one in the middle.
+    assert str(jit(loss(True)).trace(params, X).jaxpr).count("prevent_cse") == 5 + 4
+    assert "prevent_cse" not in str(jit(loss(False)).trace(params, X).jaxpr)
+    plain, saved = jit(loss(False))(params, X), jit(loss(True))(params, X)
+    other = jit(loss(True))(params, -X)
+    np.testing.assert_allclose(saved, plain, rtol=1e-5)
+    assert abs(other / plain - 1) > 1e-4
+
+
+def test_answer_is_float32_at_any_compute_dtype():
+    module = UNet(attention_resolutions=(4,), **FIELDS)
+    params = initialised(module, X, T)
+    low = applied(module.clone(dtype=jnp.bfloat16), params)
+    assert low.dtype == jnp.float32
+    assert np.abs(low - applied(module, params)).max() < 0.2 < np.abs(applied(module, params, -X) - low).max()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image_size": 10, "channel_mult": (1, 2, 2)}, r"image_size 10 cannot be halved 2 times.*use a multiple of 4"),
+        ({"channel_mult": (1, 1, 1, 1, 1)}, "image_size 8 cannot be halved 4 times, as the 5 levels of channel_mult"),
+        ({"image_size": 32, "channel_mult": (1,) * 5}, "height 8 cannot be halved 4 times.*use a multiple of 16"),
+        ({"groups": 32}, r"groups 32 does not divide the 8 channels of level 0 \(channels 8 \* 1\)"),
+        ({"attention_resolutions": (5,)}, r"attention_resolutions \[5\] are no level's side; known: \[8, 4\]"),
+        ({"attention_resolutions": (4,), "head_channels": 12}, "head_channels 12 does not divide a level's 16"),
+        ({"attention_resolutions": (4,), "num_heads": 3}, "num_heads 3 does not divide a level's 16 channels"),
+        ({"in_channels": 6}, "pictures have 3 channels, and in_channels is 6"),
+        ({"num_classes": 3}, "labels and num_classes go together"),
+        ({"context_width": 5}, "context and context_width go together"),
+    ],
+)
+def test_fields_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        initialised(UNet(**FIELDS | fields), X, T)

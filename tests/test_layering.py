@@ -1,0 +1,227 @@
+"""The floors of the package: who may import whom, read from the sources and never from a running program."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "unclip_jax"
+
+# A file imports from lower floors or from its own folder only: not upwards, and not from another unit of its own floor.
+FLOORS = {
+    7: {"__main__"},
+    6: {"commands", "__init__"},
+    5: {"experiment"},
+    4: {"tasks", "training", "cascades", "evaluation"},
+    3: {"diffusion", "autoregressive", "data", "pretrained"},
+    2: {"models", "sharding", "images", "batches", "tokenizer", "parameters", "rng"},
+    1: {"arrays"},
+}
+FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
+
+# What the floors would allow and the design does not.
+STRANGERS = {
+    "diffusion": {"models", "sharding", "tokenizer"},  # maths of arrays; a network is a function that it is handed
+    "autoregressive": {"models", "sharding", "tokenizer"},
+    "training": {"models", "diffusion", "autoregressive", "pretrained"},  # knows a Task, and no particular one
+    "evaluation": {"models", "diffusion", "autoregressive", "pretrained"},  # takes functions, whoever made them
+}
+
+# Networks, learning and making must not know what the example data look like, not even through others.
+UNAWARE = ({"models", "tasks", "cascades"}, "unclip_jax.data.captioned_shapes")
+
+# The base install has none of the first; the second are private, deprecated, or the layer API that is not used here.
+NOT_INSTALLED = {"torch", "torchvision", "tensorflow", "diffusers"}
+GOING = ("jax._src", "jax.experimental.pjit", "jax.experimental.shard_map", "jax.experimental.maps", "flax.nnx")
+
+
+def imported(name: str, source: str, modules: set[str], packages: set[str]) -> dict[str, int]:
+    """Every module that a source imports, wherever in the file -> the line of the first time.
+
+    Args:
+      name: dotted name of the file's module.
+      modules: all modules of the package. `from a import b` is the module a.b if there is one, else the module a.
+      packages: those of them that are an `__init__`.
+    """
+    found: dict[str, int] = {}
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = name.split(".")[: len(name.split(".")) - node.level + (name in packages)]
+                base = ".".join([*parents, base] if base else parents)
+            names = [
+                f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules or base not in modules else base
+                for alias in node.names
+                if (base, alias.name) != ("unclip_jax", "__version__")  # a literal, and loaded before any other module
+            ]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            names = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+        for target in names:
+            found.setdefault(target, node.lineno)
+    return found
+
+
+def unit_of(module: str) -> str:
+    """The module or folder directly under unclip_jax that a module belongs to."""
+    return (module.split(".") + ["__init__"])[1]
+
+
+def complaints(sources: dict[str, str], packages: set[str]) -> list[str]:
+    """All breaches of the floors in a package, as sentences. `sources`: dotted module name -> text."""
+    modules = set(sources)
+    imports = {name: imported(name, source, modules, packages) for name, source in sources.items()}
+    ours = {
+        name: {target: line for target, line in targets.items() if target.split(".")[0] == "unclip_jax"}
+        for name, targets in imports.items()
+    }
+    said = []
+    for name in sorted(modules):
+        unit = unit_of(name)
+        if unit not in FLOOR_OF:
+            said.append(f"{name}: {unit} has no floor")
+            continue
+        for target, line in sorted(ours[name].items()):
+            other = unit_of(target)
+            where = f"{name} line {line} imports {target}"
+            if other not in FLOOR_OF:
+                said.append(f"{where}: {other} has no floor")
+            elif other != unit and FLOOR_OF[other] > FLOOR_OF[unit]:
+                said.append(f"{where}: upward, floor {FLOOR_OF[unit]} to {FLOOR_OF[other]}")
+            elif other != unit and FLOOR_OF[other] == FLOOR_OF[unit]:
+                said.append(f"{where}: sideways on floor {FLOOR_OF[unit]}")
+            elif other in STRANGERS.get(unit, ()):
+                said.append(f"{where}: {unit} knows no {other}")
+        for target, line in sorted(imports[name].items()):
+            if target.split(".")[0] in NOT_INSTALLED or target.startswith(GOING):
+                said.append(f"{name} line {line} imports {target}: not in the base install, private or deprecated")
+    graph = {name: {target for target in targets if target in modules} for name, targets in ours.items()}
+    said += [f"circle: {' -> '.join(circle)}" for circle in circles(graph)]
+    units, hidden = UNAWARE
+    for name in sorted(modules):
+        if unit_of(name) in units:
+            path = way(graph, name, hidden)
+            said += [f"{name} reaches {hidden}: {' -> '.join(path)}"] if path else []
+    return said
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Circles of imports, each from one of its modules back to it. Empty if there are none."""
+    found, done = [], set()
+
+    def visit(name: str, path: list[str]) -> None:
+        if name in path:
+            found.append([*path[path.index(name) :], name])
+        elif name not in done:
+            for target in sorted(graph[name]):
+                visit(target, [*path, name])
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, [])
+    return found
+
+
+def way(graph: dict[str, set[str]], start: str, end: str) -> list[str] | None:
+    """A chain of imports from `start` to `end` or into it. Importing a.b.c runs a.b too."""
+    paths, seen = [[start]], {start}
+    for path in paths:
+        if path[-1] == end or path[-1].startswith(f"{end}."):
+            return path
+        parents = {target.rpartition(".")[0] for target in graph.get(path[-1], ())} - {"unclip_jax"}
+        for target in sorted(graph.get(path[-1], set()) | (parents & graph.keys())):
+            if target not in seen:
+                seen.add(target)
+                paths.append([*path, target])
+    return None
+
+
+def read_package() -> tuple[dict[str, str], set[str]]:
+    sources, packages = {}, set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1]
+            packages.add(".".join(parts))
+        sources[".".join(parts)] = path.read_text(encoding="utf-8")
+    return sources, packages
+
+
+def test_every_file_imports_from_lower_floors_or_its_own_folder_only():
+    sources, packages = read_package()
+    assert len(sources) > 20
+    assert complaints(sources, packages) == []
+
+
+def test_every_folder_of_the_package_is_a_package():
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
+
+
+def test_no_test_imports_what_the_test_install_does_not_have():
+    for path in sorted(PACKAGE.parent.joinpath("tests").rglob("*.py")):
+        if "golden" not in path.parts:  # the scripts there run other people's code, and no test runs them
+            found = imported(path.stem, path.read_text(encoding="utf-8"), set(), set())
+            assert not [name for name in found if name.split(".")[0] in NOT_INSTALLED], path
+
+
+# A small package without a fault; each case below plants one.
+SOUND = {
+    "unclip_jax": "",
+    "unclip_jax.arrays": "import jax\nfrom unclip_jax import __version__",
+    "unclip_jax.images": "from unclip_jax.arrays import Float",
+    "unclip_jax.models": "",
+    "unclip_jax.models.layers": "from unclip_jax import arrays",
+    "unclip_jax.models.clip": "from unclip_jax.models import layers",
+    "unclip_jax.diffusion": "",
+    "unclip_jax.diffusion.process": "import unclip_jax.arrays",
+    "unclip_jax.data": "",
+    "unclip_jax.data.blur": "",
+    "unclip_jax.data.captioned_shapes": "",
+    "unclip_jax.data.captioned_shapes.scene": "",
+    "unclip_jax.tasks": "",
+    "unclip_jax.tasks.decoder": "from unclip_jax.diffusion import process\nfrom unclip_jax.data.blur import blur",
+    "unclip_jax.training": "",
+    "unclip_jax.training.loop": "",
+}
+PACKAGES = {name for name in SOUND if any(other.startswith(f"{name}.") for other in SOUND)}
+
+
+def test_a_sound_package_has_no_complaints():
+    assert complaints(SOUND, PACKAGES) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "complaint"),
+    [
+        ("models.clip", "from unclip_jax.diffusion import process", "upward, floor 2 to 3"),
+        ("models.clip", "import unclip_jax.diffusion.process", "upward, floor 2 to 3"),
+        ("models.clip", "from ..diffusion.process import q_sample", "upward, floor 2 to 3"),
+        ("models", "from ..diffusion import process", "upward, floor 2 to 3"),
+        ("models.clip", "def f():\n    from unclip_jax.tasks import decoder", "upward, floor 2 to 4"),
+        ("models.clip", "importlib.import_module('unclip_jax.training.loop')", "upward, floor 2 to 4"),
+        ("arrays", "from unclip_jax import load_cascade", "upward, floor 1 to 6"),
+        ("models.clip", "from unclip_jax import images", "sideways on floor 2"),
+        ("tasks.decoder", "from unclip_jax.training.loop import train", "sideways on floor 4"),
+        ("diffusion.process", "from unclip_jax.models.clip import CLIP", "diffusion knows no models"),
+        ("training.loop", "from unclip_jax.models import clip", "training knows no models"),
+        ("models.layers", "from . import clip", "circle: unclip_jax.models.clip -> unclip_jax.models.layers"),
+        ("tasks.decoder", "from unclip_jax.data.captioned_shapes.scene import Scene", "tasks.decoder reaches"),
+        ("data.blur", "from unclip_jax.data.captioned_shapes import scene", "tasks.decoder reaches"),
+        ("data", "from unclip_jax.data.captioned_shapes import scene", "tasks.decoder reaches"),
+        ("models.clip", "import torch", "not in the base install"),
+        ("models.clip", "from jax.experimental.pjit import pjit", "private or deprecated"),
+        ("models.clip", "from flax import nnx", "private or deprecated"),
+        ("helpers", "", "helpers has no floor"),
+    ],
+)
+def test_a_planted_import_is_found(module, line, complaint):
+    name = f"unclip_jax.{module}"
+    planted = SOUND | {name: f"{SOUND.get(name, '')}\n{line}"}
+    assert any(complaint in said for said in complaints(planted, PACKAGES)), complaints(planted, PACKAGES)

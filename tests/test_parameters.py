@@ -1,0 +1,53 @@
+"""Parameters go to safetensors and back exactly, and a file that does not fit is refused by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unclip_jax import parameters
+
+TREE = {"a": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3), "bias": np.float32([0.5, -1.25, 3.0])}}
+SHAPES = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, TREE))
+
+
+def test_saved_and_loaded_parameters_are_the_same_bytes(tmp_path):
+    parameters.save(tmp_path / "p.safetensors", TREE)
+    loaded = parameters.load(tmp_path / "p.safetensors", SHAPES)
+    assert parameters.digest(loaded) == parameters.digest(TREE)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
+
+
+def test_digest_sees_one_flipped_bit_a_name_and_a_type():
+    changed = jax.tree.map(np.copy, TREE)
+    changed["a"]["bias"].view(np.uint32)[0] ^= 1
+    renamed = {"b": TREE["a"]}
+    half = jax.tree.map(lambda x: x.astype(np.float16), TREE)
+    digests = {parameters.digest(tree) for tree in (TREE, changed, renamed, half)}
+    assert len(digests) == 4
+
+
+def test_half_precision_files_load_as_float32(tmp_path):
+    parameters.save(tmp_path / "p.safetensors", TREE, dtype=np.float16)
+    loaded = parameters.load(tmp_path / "p.safetensors", SHAPES)
+    assert loaded["a"]["kernel"].dtype == np.float32
+    np.testing.assert_array_equal(loaded["a"]["kernel"], TREE["a"]["kernel"])  # small whole numbers are exact
+
+
+def test_every_misfit_is_named(tmp_path):
+    file = {"a": {"kernel": np.zeros((3, 2), np.float32), "scale": np.zeros(3, np.float32)}}
+    parameters.save(tmp_path / "p.safetensors", file)
+    with pytest.raises(ValueError) as error:
+        parameters.load(tmp_path / "p.safetensors", SHAPES)
+    for part in ("missing: a/bias", "left over: a/scale", r"a/kernel [3, 2] instead of [2, 3]"):
+        assert part in str(error.value)
+
+
+def test_what_is_no_safetensors_file_is_refused(tmp_path):
+    (tmp_path / "p.safetensors").write_bytes(b"not weights at all")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        parameters.load(tmp_path / "p.safetensors", SHAPES)
+
+
+def test_count_is_the_number_of_numbers():
+    assert parameters.count(SHAPES) == 9

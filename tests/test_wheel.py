@@ -1,0 +1,81 @@
+"""The wheel: what is in it, and that it makes a picture in a fresh environment, away from the checkout."""
+
+import email
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from unclip_jax import __version__, images
+
+ROOT = pathlib.Path(__file__).parents[1]
+PROMPT = "a large green square on a white background"
+
+
+def run(*command, **settings):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **settings)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built from a copy: a build folder left in the checkout would slip old files into every later wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "unclip_jax", folder / "unclip_jax", ignore=shutil.ignore_patterns("__pycache__"))
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "dist", folder, cwd=folder)
+    (built,) = (folder / "dist").glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
+    assert wheel.name == f"unclip_jax-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name for name in archive.namelist() if not name.endswith("/") and ".dist-info/" not in name}
+    bundled = ROOT / "unclip_jax" / "cascades" / "bundled"
+    package = [*(ROOT / "unclip_jax").rglob("*.py"), *(path for path in bundled.rglob("*") if path.is_file())]
+    expected = {path.relative_to(ROOT).as_posix() for path in package if "__pycache__" not in path.parts}
+    assert files == expected
+
+
+def test_the_base_install_asks_for_neither_torch_nor_tensorflow(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    base = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
+    assert not [line for line in base if line.startswith(("torch", "tensorflow")) and "datasets" not in line]
+    assert {"tpu", "cuda", "test", "parity"} <= set(metadata.get_all("Provides-Extra"))
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+
+
+@pytest.mark.slow
+def test_a_fresh_environment_makes_a_picture_away_from_the_checkout(wheel, tmp_path):
+    home = tmp_path / "environment"
+    run(sys.executable, "-m", "venv", home)
+    run(home / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", wheel)
+    installed = run(home / "bin" / "python", "-m", "pip", "list", "--format=freeze").stdout.lower().split()
+    assert not {line.partition("==")[0] for line in installed} & {"torch", "tensorflow", "diffusers", "pytest"}
+
+    away = tmp_path / "away"
+    away.mkdir()
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = run(home / "bin" / "unclip", "generate", PROMPT, "--out", "picture.png", cwd=away, env=surroundings)
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr, done.stderr
+
+    picture = images.read_image(away / "picture.png")
+    assert picture.shape == (256, 256, 3)
+    # Green on white, wherever and however large: most of the frame is light, and green rules in the darkest quarter.
+    assert np.median(picture[:24]) > 200
+    red, green, blue = picture.reshape(-1, 3)[np.argsort(picture.sum(-1).ravel())[: 256 * 256 // 40]].mean(0)
+    assert green > red + 30 and green > blue + 30
+    metadata = images.read_png_metadata(away / "picture.png")
+    assert metadata["prompt"] == PROMPT
+    assert "seed" in metadata

@@ -1,0 +1,112 @@
+"""A small task, its data and a config: a network of two layers that learns to remove noise."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unclip_jax import rng
+from unclip_jax.sharding.mesh import make_mesh
+from unclip_jax.training import loop
+
+BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoise:
+    """x -> x + W2 gelu(W1 x + b1) + b2 on vectors of 48 numbers. `frozen["scale"]["x"]` multiplies the data.
+
+    Args:
+      pictures: whether previews show the batch's pictures.
+      breaks: whether a batch with a first pixel of 255 gives a gradient that is not finite.
+    """
+
+    pictures: bool = True
+    breaks: bool = False
+
+    def init(self, key, batch):
+        first, second = jax.random.split(key)
+        width = batch["image"][0].size
+        return {
+            "hidden": {"kernel": jax.random.normal(first, (width, 128)) / 7.0, "bias": jnp.zeros(128)},
+            "out": {"kernel": jax.random.normal(second, (128, width)) / 11.0, "bias": jnp.zeros(width)},
+        }
+
+    def loss(self, params, frozen, batch, keys, *, train=True):
+        rows = batch["image"].shape[0]
+        x = (batch["image"].reshape(rows, -1) / 127.5 - 1.0) * frozen["scale"]["x"]
+        noisy = x + 0.5 * rng.normal_rows(rng.named_rows(keys.rows, "noise"), x.shape[1:])
+        hidden = jax.nn.gelu(noisy @ params["hidden"]["kernel"] + params["hidden"]["bias"])
+        if train:
+            hidden = hidden * jax.random.bernoulli(keys.layers, 0.9, hidden.shape) / 0.9
+        answer = hidden @ params["out"]["kernel"] + params["out"]["bias"]
+        error = jnp.mean((answer - x) ** 2)
+        if self.breaks:  # the loss stays what it is, its gradient does not
+            error += jnp.sqrt(jnp.where(batch["image"][0, 0, 0, 0] == 255, 0.0, 1.0) * jnp.sum(params["out"]["bias"] ** 2))
+        return error, {"answer": jnp.mean(jnp.abs(answer))}
+
+    def preview(self, params, frozen, batch, keys):
+        return batch["image"] if self.pictures else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Squares:
+    """Pictures of 4 x 4, each a function of its row's number: two colours in halves.
+
+    Args:
+      seed: other pictures for another seed.
+      at: called with the step of each batch before it is made.
+    """
+
+    seed: int = 0
+    at: Callable[[int], None] = lambda step: None
+    bad_steps: tuple[int, ...] = ()
+
+    def batches(self, start_step):
+        step = start_step
+        while True:
+            self.at(step)
+            rows = step * BATCH + np.arange(BATCH)
+            colours = np.stack([np.random.default_rng((self.seed, row)).integers(0, 255, (2, 3)) for row in rows])
+            image = np.repeat(np.repeat(colours[:, :, None], 4, 2), 2, 1).astype(np.uint8)
+            image[0, 0, 0, 0] = 255 if step in self.bad_steps else 0
+            yield {"image": image, "row": rows.astype(np.int32)}
+            step += 1
+
+
+@pytest.fixture
+def tiny():
+    """Everything that `loop.train` wants but the workdir, as a dict to be changed."""
+    config = loop.default_config()
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 3
+    config.optimizer.weight_decay = 0.01
+    for name, value in {
+        "steps": 12, "global_batch": BATCH, "log_every": 2, "eval_every": 6, "eval_batches": 2,
+        "preview_every": 6, "preview_count": 4, "checkpoint_every": 4, "max_bad_steps": 3,
+    }.items():  # fmt: skip
+        config.training[name] = value
+    return {
+        "task": Denoise(),
+        "config": config,
+        "frozen": {"scale": {"x": np.ones((), np.float32)}},
+        "extras": {},
+        "train_data": Squares(),
+        "eval_data": Squares(seed=1),
+        "mesh": make_mesh(devices=jax.devices()[:1]),
+        "progress": False,
+    }
+
+
+@pytest.fixture
+def make_task():
+    return Denoise
+
+
+@pytest.fixture
+def make_data():
+    return Squares

@@ -1,0 +1,138 @@
+"""Checkpoints: what comes back, what is kept, and what is said of damage."""
+
+import jax
+import numpy as np
+import pytest
+
+from unclip_jax.sharding.mesh import make_mesh
+from unclip_jax.training import checkpointing, settings
+from unclip_jax.training.checkpointing import Checkpoints
+from unclip_jax.training.step import make_steps
+
+EXTRAS = {"statistics": {"mean": np.arange(5, dtype=np.float32), "count": np.array([3], np.int32)}}
+
+
+@pytest.fixture
+def steps(tiny):
+    return steps_over(tiny, tiny["mesh"])
+
+
+def steps_over(tiny, mesh):
+    batch = next(tiny["train_data"].batches(0))
+    return make_steps(tiny["task"], config=tiny["config"], frozen=tiny["frozen"], batch=batch, mesh=mesh)
+
+
+@pytest.fixture
+def saved(tiny, steps, tmp_path):
+    """A workdir with checkpoints of steps 1 to 4, of which two were to be kept, and the state of the last."""
+    checkpoints, state = Checkpoints(tmp_path, keep=2), steps.init()
+    batches = tiny["train_data"].batches(0)
+    for _ in range(4):
+        state, _ = steps.train(state, tiny["frozen"], next(batches))
+        checkpoints.save(state, EXTRAS, config=settings.as_json(tiny["config"]), frozen={"scale": "abc"})
+    checkpoints.close()
+    return tmp_path, jax.tree.map(np.array, state)
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_state_comes_back_bit_for_bit_and_the_last_two_are_kept(saved, steps):
+    workdir, state = saved
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["3", "4"]
+    assert checkpointing.latest(workdir) == 4
+    checkpoints = Checkpoints(workdir, keep=2)
+    found, extras = checkpoints.restore(4, steps.shapes)
+    checkpoints.close()
+    assert_same(jax.tree.map(np.asarray, found), state)
+    assert_same(extras, EXTRAS)
+    assert found.step.dtype == np.int32
+
+
+def test_a_state_is_restored_onto_another_mesh(saved, tiny):
+    workdir, state = saved
+    shapes = steps_over(tiny, make_mesh(data=4, fsdp=2)).shapes
+    checkpoints = Checkpoints(workdir, keep=2)
+    found, _ = checkpoints.restore(4, shapes)
+    checkpoints.close()
+    assert_same(jax.tree.map(np.asarray, found), state)
+    assert jax.tree.map(lambda leaf: leaf.sharding, found) == jax.tree.map(lambda leaf: leaf.sharding, shapes)
+    assert found.params["hidden"]["kernel"].addressable_shards[0].data.shape == (48, 64)
+
+
+def test_the_average_alone_comes_back_as_numpy_with_config_and_extras(saved, tiny):
+    workdir, state = saved
+    found = checkpointing.restore_ema(workdir)
+    assert_same(found.params, state.ema)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found.params))
+    assert np.any(found.params["out"]["kernel"] != state.params["out"]["kernel"])
+    assert found.step == 4 and found.config == settings.as_json(tiny["config"])
+    assert_same(found.extras, EXTRAS)
+    assert_same(checkpointing.restore_extras(workdir), EXTRAS)
+    assert checkpointing.restore_ema(workdir, 3).step == 3
+
+
+def test_a_workdir_without_the_checkpoint_says_so(saved, tmp_path_factory):
+    empty = tmp_path_factory.mktemp("empty")
+    with pytest.raises(ValueError, match=f"workdir '{empty}' has no checkpoint: train it first"):
+        checkpointing.restore_ema(empty)
+    with pytest.raises(ValueError, match="no checkpoint of step 2; known: 3, 4"):
+        checkpointing.restore_ema(saved[0], 2)
+    assert checkpointing.latest(empty) is None and checkpointing.restore_extras(empty) is None
+
+
+def flip(workdir, step, array):
+    """Changes one bit of `array` where a file of the checkpoint holds its bytes."""
+    wanted = np.ascontiguousarray(array).tobytes()[:64]
+    for path in (workdir / "checkpoints" / str(step)).rglob("*"):
+        content = bytearray(path.read_bytes()) if path.is_file() else b""
+        if wanted in content:
+            content[content.index(wanted) + 20] ^= 1
+            path.write_bytes(content)
+            return
+    raise AssertionError("no file holds these bytes as they are")
+
+
+def test_one_flipped_bit_is_found_and_its_array_named(saved, steps):
+    workdir, state = saved
+    flip(workdir, 4, state.params["hidden"]["kernel"])
+    checkpoints = Checkpoints(workdir, keep=2)
+    said = r"checkpoints/4' is damaged \(not the bytes that were saved: state/params/hidden/kernel\). Remove it to go on"
+    with pytest.raises(ValueError, match=said + " from step 3"):
+        checkpoints.restore(4, steps.shapes)
+    checkpoints.close()
+    assert checkpointing.restore_ema(workdir).step == 4  # the average is whole
+    flip(workdir, 4, state.ema["out"]["kernel"])
+    with pytest.raises(ValueError, match="not the bytes that were saved: ema/out/kernel"):
+        checkpointing.restore_ema(workdir)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.0])
+def test_a_truncated_checkpoint_is_named(saved, steps, keep):
+    workdir, _ = saved
+    data = max((workdir / "checkpoints" / "4" / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    data.write_bytes(data.read_bytes()[: int(data.stat().st_size * keep)])
+    checkpoints = Checkpoints(workdir, keep=2)
+    with pytest.raises(ValueError, match="checkpoints/4' is damaged .*Remove it to go on from step 3"):
+        checkpoints.restore(4, steps.shapes)
+    checkpoints.close()
+
+
+def test_a_checkpoint_without_its_record_is_named(saved):
+    workdir, _ = saved
+    (workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text("{")
+    with pytest.raises(ValueError, match="checkpoints/4' is damaged"):
+        checkpointing.restore_ema(workdir)
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved, steps):
+    workdir, _ = saved
+    shapes = steps.shapes.replace(
+        ema={**steps.shapes.ema, "out": {"kernel": jax.ShapeDtypeStruct((128, 9), np.float32)}, "new": steps.shapes.step}
+    )
+    checkpoints = Checkpoints(workdir, keep=2)
+    with pytest.raises(ValueError, match="is of another network: .*ema/new .. was absent.*ema/out/bias unknown was"):
+        checkpoints.restore(4, shapes)
+    checkpoints.close()

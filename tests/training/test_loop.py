@@ -1,0 +1,183 @@
+"""The loop: it learns, stops and goes on as if it had not, and refuses what would spoil a run."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from unclip_jax import images
+from unclip_jax.training import checkpointing, loop
+from unclip_jax.training.metric_writer import read_metrics
+
+
+def final(workdir):
+    """Step, and type, shape and checksum of every array of the newest checkpoint."""
+    step = checkpointing.latest(workdir)
+    return step, checkpointing.read_record(checkpointing.directory(workdir), step)["arrays"]
+
+
+def train(tiny, workdir, **changes):
+    return loop.train(**{**tiny, **changes}, workdir=workdir)
+
+
+@pytest.fixture
+def whole(tiny, tmp_path):
+    """A workdir trained in one go."""
+    assert train(tiny, tmp_path / "whole") == 12
+    return tmp_path / "whole"
+
+
+def test_training_brings_the_loss_down_and_writes_what_it_should(tiny, tmp_path):
+    tiny["config"].training.steps = 60
+    tiny["config"].training.log_every = 20
+    tiny["config"].training.eval_every = tiny["config"].training.preview_every = 30
+    train(tiny, tmp_path)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [1, 20, 30, 40, 60]
+    assert lines[-1]["loss_mean"] < 0.5 * lines[0]["loss"]
+    assert lines[-1]["eval_loss"] < lines[2]["eval_loss"] < lines[0]["loss"]
+    assert [line["step"] for line in lines if "eval_loss" in line] == [30, 60]
+    assert all(line["images_per_second"] > 0 and 0 <= line["data_wait"] <= 1 for line in lines[1:])
+    assert json.loads((tmp_path / "config.json").read_text())["training"]["steps"] == 60
+    assert [path.name for path in sorted((tmp_path / "previews").iterdir())] == [
+        "step_00000030.png", "step_00000060.png"
+    ]  # fmt: skip
+    picture = images.read_image(tmp_path / "previews" / "step_00000060.png")
+    np.testing.assert_array_equal(picture[:4, :4], next(tiny["eval_data"].batches(0))["image"][0])
+    assert checkpointing.restore_ema(tmp_path).step == 60
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_run_that_broke_goes_on_as_if_it_had_never_stopped(tiny, tmp_path, whole, make_data):
+    def breaks(step):
+        if step == 10:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(tiny, tmp_path / "broken", train_data=make_data(at=breaks))
+    assert checkpointing.latest(tmp_path / "broken") == 8
+    steps = [line["step"] for line in read_metrics(tmp_path / "broken")]
+    asked = []
+    assert train(tiny, tmp_path / "broken", train_data=make_data(at=asked.append)) == 12
+    assert asked[0] == 8
+    assert final(tmp_path / "broken") == final(whole)
+
+    lines, expected = read_metrics(tmp_path / "broken"), read_metrics(whole)
+    assert [line["step"] for line in lines] == [1, 2, 4, 6, 8, 10, 12] and 10 not in steps[:-1]
+    for name in ("step", "loss", "grad_norm", "learning_rate", "eval_loss", "answer"):
+        assert [line.get(name) for line in lines] == [line.get(name) for line in expected], name
+    seconds = [line["seconds"] for line in lines]
+    assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tiny, tmp_path, whole, make_data, capsys, number):
+    def stops(step):
+        if step == 5:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 6"):
+        train(tiny, tmp_path / "stopped", train_data=make_data(at=stops))
+    assert signal.getsignal(number) is before
+    assert "stopped at step 6 of 12, which is saved: run it again to go on" in capsys.readouterr().err
+    assert checkpointing.latest(tmp_path / "stopped") == 6
+    train(tiny, tmp_path / "stopped")
+    assert final(tmp_path / "stopped") == final(whole)
+
+
+def test_a_finished_run_does_nothing_and_more_steps_train_on(tiny, tmp_path, whole):
+    before = (whole / "metrics.jsonl").read_text()
+    assert train(tiny, whole) == 12
+    assert (whole / "metrics.jsonl").read_text() == before
+    tiny["config"].training.steps = 14
+    assert train(tiny, whole) == 14
+    assert [line["step"] for line in read_metrics(whole)][-2:] == [12, 14]
+
+
+def test_another_seed_and_other_data_end_elsewhere(tiny, tmp_path, whole, make_data):
+    train(tiny, tmp_path / "data", train_data=make_data(seed=3))
+    assert final(tmp_path / "data") != final(whole)
+    tiny["config"].training.seed = 1
+    train(tiny, tmp_path / "seed")
+    assert final(tmp_path / "seed") != final(whole)
+
+
+def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path, make_task, make_data):
+    tiny["task"] = make_task(breaks=True)
+    train(tiny, tmp_path / "few", train_data=make_data(bad_steps=(2, 3, 6)))
+    assert [line["skipped"] for line in read_metrics(tmp_path / "few")] == [0, 0, 2, 2, 3, 3, 3]
+    with pytest.raises(RuntimeError, match="not finite in 3 steps in a row, up to step 9 .*max_bad_steps 3"):
+        train(tiny, tmp_path / "many", train_data=make_data(bad_steps=(2, 3, 6, 7, 8, 9)))
+    assert checkpointing.latest(tmp_path / "many") == 8
+
+
+def test_another_config_is_refused_before_anything_is_written(tiny, tmp_path, whole):
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    tiny["config"].optimizer.learning_rate = 1e-5
+    with pytest.raises(ValueError, match="another config: optimizer.learning_rate is 1e-05 and was 0.003"):
+        train(tiny, whole)
+    (whole / "config.json").rename(tmp_path / "config.json")  # the checkpoint knows it too
+    with pytest.raises(ValueError, match="another config: optimizer.learning_rate is 1e-05 and was 0.003"):
+        train(tiny, whole)
+    (tmp_path / "config.json").rename(whole / "config.json")
+    after = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    assert {path: time for path, time in after.items() if path.is_file()} == {
+        path: time for path, time in before.items() if path.is_file()
+    }
+
+
+def test_other_frozen_parameters_are_refused_by_name(tiny, whole):
+    tiny["frozen"]["scale"]["x"] = np.asarray(0.5, np.float32)
+    with pytest.raises(ValueError, match="beside other frozen parameters: scale has digest [0-9a-f]{64} and had"):
+        train(tiny, whole)
+    with pytest.raises(ValueError, match="scale has digest None and had"):
+        train(tiny, whole, frozen={})
+
+
+def test_extras_are_kept_and_take_the_place_of_frozen_ones_on_resuming(tiny, tmp_path, make_data):
+    mine = {"scale": {"x": np.asarray(0.7, np.float32)}}
+    train(tiny, tmp_path / "whole", frozen=mine, extras=mine)
+    np.testing.assert_array_equal(checkpointing.restore_ema(tmp_path / "whole").extras["scale"]["x"], np.float32(0.7))
+
+    tiny["config"].training.steps = 8
+    tiny["config"].optimizer.schedule = "constant"
+    train(tiny, tmp_path / "halves", frozen=mine, extras=mine)
+    tiny["config"].training.steps = 12
+    other = {"scale": {"x": np.asarray(0.1, np.float32)}}
+    train(tiny, tmp_path / "halves", frozen=other, extras=other)
+    train(tiny, tmp_path / "once", frozen=mine, extras=mine)
+    assert final(tmp_path / "halves") == final(tmp_path / "once")
+
+
+def test_training_can_begin_with_given_parameters(tiny, tmp_path, whole):
+    start = checkpointing.restore_ema(whole).params
+    tiny["config"].training.steps = 1
+    tiny["config"].optimizer.learning_rate = 0.0
+    train(tiny, tmp_path / "from", initial_params=start)
+    found = checkpointing.restore_ema(tmp_path / "from").params
+    np.testing.assert_allclose(found["out"]["kernel"], start["out"]["kernel"], rtol=1e-6)
+
+
+def test_a_stage_without_pictures_or_validation_trains_too(tiny, tmp_path, make_task):
+    train(tiny, tmp_path / "no_pictures", task=make_task(pictures=False))
+    assert not (tmp_path / "no_pictures" / "previews").exists()
+    train(tiny, tmp_path / "no_validation", eval_data=None)
+    assert not any("eval_loss" in line for line in read_metrics(tmp_path / "no_validation"))
+
+
+def test_a_batch_that_does_not_divide_and_a_workdir_that_is_a_file_are_refused(tiny, tmp_path):
+    with pytest.raises(ValueError, match="global_batch 16 does not divide among 3 devices .*use a multiple of 3"):
+        loop.check_config(tiny["config"], loop.make_mesh(devices=__import__("jax").devices()[:3]))
+    with pytest.raises(ValueError, match="is 2 devices, and there are 8"):
+        tiny["config"].mesh.data = 2
+        loop.check_config(tiny["config"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file' is a file; a folder is wanted"):
+        loop.check_workdir(tiny["config"], tmp_path / "file")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -1,0 +1,49 @@
+"""Lines of metrics, pictures and events."""
+
+import json
+
+import numpy as np
+
+from unclip_jax import images
+from unclip_jax.training.metric_writer import MetricWriter, read_metrics
+
+
+def test_lines_hold_what_was_written_and_null_for_what_is_not_finite(tmp_path):
+    writer = MetricWriter(tmp_path)
+    writer.write(2, {"loss": np.float32(0.1), "skipped": 3})
+    writer.write(4, {"loss": float("nan")})
+    writer.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 2, "loss": 0.1, "skipped": 3}, {"step": 4, "loss": None}]
+
+
+def test_a_resumed_run_drops_the_lines_after_its_step_and_one_that_was_cut_off(tmp_path):
+    lines = [json.dumps({"step": step, "loss": 1.0}) for step in (2, 4, 6)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 8, "lo']))
+    assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4, 6]
+    writer = MetricWriter(tmp_path, step=4)
+    assert writer.last == {"step": 4, "loss": 1.0}
+    writer.write(6, {"loss": 2.0})
+    writer.close()
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(2, 1.0), (4, 1.0), (6, 2.0)]
+
+
+def test_a_workdir_without_metrics_has_no_lines(tmp_path):
+    assert read_metrics(tmp_path) == []
+    writer = MetricWriter(tmp_path)
+    assert writer.last == {}
+    writer.close()
+
+
+def test_pictures_become_a_grid_and_events(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    writer = MetricWriter(tmp_path)
+    writer.write(7, {"loss": 1.0})
+    writer.write_pictures(7, pictures)
+    writer.close()
+    grid = images.read_image(tmp_path / "previews" / "step_00000007.png")
+    np.testing.assert_array_equal(grid[:8, :8], pictures[0])
+    np.testing.assert_array_equal(grid[-8:, -8:], pictures[3])
+    (events,) = tmp_path.glob("events.*")
+    content = events.read_bytes()
+    assert b"loss" in content and b"preview" in content

@@ -1,0 +1,92 @@
+"""Learning rates, decay and clipping, against values worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from unclip_jax.training.loop import default_config
+from unclip_jax.training.optimizer import decays, learning_rate, make_optimizer
+
+
+def settings(**changes):
+    config = default_config().optimizer
+    config.update(changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("schedule", "updates", "rate"),
+    [
+        ("constant", 0, 0.02),  # the first of five warm-up updates
+        ("constant", 3, 0.08),
+        ("constant", 4, 0.1),
+        ("constant", 999, 0.1),
+        ("linear", 4, 0.1),
+        ("linear", 5, 0.1),
+        ("linear", 15, 0.05),  # halfway from 5 to 25
+        ("linear", 25, 0.0),
+        ("cosine", 4, 0.1),
+        ("cosine", 10, 0.1 * (1 + np.sqrt(0.5)) / 2),  # a quarter of the way: cos(pi / 4)
+        ("cosine", 15, 0.05),
+        ("cosine", 25, 0.0),
+        ("cosine", 40, 0.0),
+    ],
+)
+def test_warm_up_then_schedule(schedule, updates, rate):
+    config = settings(learning_rate=0.1, schedule=schedule, warmup_steps=5)
+    assert float(learning_rate(config, 25)(updates)) == pytest.approx(rate, abs=1e-8)
+
+
+def test_without_warm_up_the_first_update_is_at_the_peak():
+    assert float(learning_rate(settings(learning_rate=0.1, schedule="cosine"), 25)(0)) == pytest.approx(0.1)
+
+
+def test_an_unknown_schedule_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match="schedule 'step' is unknown; known: constant, linear, cosine"):
+        learning_rate(settings(schedule="step"), 25)
+
+
+def test_only_weights_decay():
+    block = {"kernel": jnp.ones((2, 4, 4)), "bias": jnp.ones((2, 4)), "scale": jnp.ones((2, 4))}
+    params = {
+        "blocks": {"dense": block},
+        "token_embedding": {"embedding": jnp.ones((8, 4))},
+        "patch_embedding": {"kernel": jnp.ones((2, 2, 3, 4))},
+        "positional_embedding": jnp.ones((8, 4)),
+        "class_embedding": jnp.ones(4),
+        "null_image": jnp.ones((1, 4)),
+        "logit_scale": jnp.ones(()),
+    }
+    assert decays(params) == {
+        "blocks": {"dense": {"kernel": True, "bias": False, "scale": False}},
+        "token_embedding": {"embedding": False},
+        "patch_embedding": {"kernel": True},
+        "positional_embedding": False,
+        "class_embedding": False,
+        "null_image": False,
+        "logit_scale": False,
+    }
+
+
+def test_the_first_adamw_update_is_the_sign_of_the_gradient_and_the_decay():
+    # Bias correction makes the first update g / (|g| + eps), whatever b1 and b2; decay adds weight_decay * w.
+    optimizer = make_optimizer(settings(learning_rate=0.1, weight_decay=0.5, clip_norm=None), 10)
+    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
+    gradient = {"kernel": jnp.array([[1.0, -2.0], [0.5, -4.0]]), "bias": jnp.array([2.0, -1.0])}
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    expected = -0.1 * (np.sign(gradient["kernel"]) + 0.5 * 3.0)
+    np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-5)
+    np.testing.assert_allclose(updates["bias"], -0.1 * np.sign(gradient["bias"]), rtol=1e-5)
+
+
+def test_clipping_scales_all_gradients_to_the_global_norm():
+    # With eps far above the gradients, an update is proportional to the clipped gradient: lr * g / eps.
+    gradient = {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]]), "bias": jnp.array([12.0, 0.0])}  # norm 13
+    params = jax.tree.map(jnp.zeros_like, gradient)
+    for clip_norm, scale in ((1.3, 0.1), (26.0, 1.0), (None, 1.0)):
+        optimizer = make_optimizer(settings(learning_rate=1.0, eps=1e6, clip_norm=clip_norm), 10)
+        updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        assert float(optax.tree.norm(updates)) == pytest.approx(13.0 * scale / 1e6, rel=1e-4)
+        np.testing.assert_allclose(updates["bias"], [-12.0 * scale / 1e6, 0.0], rtol=1e-4)

@@ -1,0 +1,118 @@
+"""One step: what it changes, what it leaves, and where its randomness comes from."""
+
+import jax
+import numpy as np
+import pytest
+
+from unclip_jax.training.step import make_steps
+from unclip_jax.training.task import make_keys
+
+
+@pytest.fixture
+def steps_of(tiny):
+    def make(task=None, **training):
+        config = tiny["config"].copy_and_resolve_references()
+        config.training.update(training)
+        batch = next(tiny["train_data"].batches(0))
+        return make_steps(task or tiny["task"], config=config, frozen=tiny["frozen"], batch=batch, mesh=tiny["mesh"])
+
+    return make
+
+
+def host(tree):
+    return jax.tree.map(np.array, tree)
+
+
+def test_a_step_trains_parameters_average_and_moments(steps_of, tiny):
+    steps = steps_of()
+    state = steps.init()
+    before = host(state)
+    state, metrics = steps.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
+    after = host(state)
+    assert after.step == 1 and after.skipped == 0 and float(metrics["skipped_in_a_row"]) == 0
+    for name in ("params", "ema", "opt_state"):
+        changed = [np.any(a != b) for a, b in zip(jax.tree.leaves(getattr(before, name)), jax.tree.leaves(getattr(after, name)))]
+        assert all(changed), name
+    # the first average: d = 1/10
+    jax.tree.map(
+        lambda ema, old, new: np.testing.assert_allclose(ema, 0.1 * old + 0.9 * new, rtol=1e-5, atol=1e-7),
+        after.ema, before.params, after.params,
+    )  # fmt: skip
+
+
+def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_counted(steps_of, tiny, make_task, make_data):
+    steps = steps_of(make_task(breaks=True))
+    batches = make_data(bad_steps=(1, 2)).batches(0)
+    state, _ = steps.train(steps.init(), tiny["frozen"], next(batches))
+    before, counts = host(state), []
+    for _ in range(2):
+        state, metrics = steps.train(state, tiny["frozen"], next(batches))
+        counts.append((int(state.skipped), int(state.skipped_in_a_row)))
+        assert np.isfinite(metrics["loss"]) and not np.isfinite(metrics["grad_norm"])
+    after = host(state)
+    for name in ("params", "ema", "opt_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(before, name), getattr(after, name))
+    assert counts == [(1, 1), (2, 2)] and after.step == 3
+
+    state, metrics = steps.train(state, tiny["frozen"], next(batches))
+    assert (int(state.skipped), int(state.skipped_in_a_row)) == (2, 0)
+    assert np.any(np.array(state.params["out"]["kernel"]) != after.params["out"]["kernel"])
+    # two updates are done; the schedule counts those and not the steps: warm-up of 3, peak 3e-3
+    assert float(metrics["learning_rate"]) == pytest.approx(3e-3 * 2 / 3)
+
+
+def test_a_loss_that_is_not_finite_is_skipped_too(steps_of, tiny):
+    steps = steps_of()
+    state = steps.init()
+    before = host(state)
+    state, metrics = steps.train(state, {"scale": {"x": np.float32(np.inf)}}, next(tiny["train_data"].batches(0)))
+    assert not np.isfinite(metrics["loss"]) and int(state.skipped) == 1
+    jax.tree.map(np.testing.assert_array_equal, before.params, host(state).params)
+
+
+def test_the_state_handed_in_is_donated(steps_of, tiny):
+    steps = steps_of()
+    state = steps.init()
+    steps.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.ema, state.opt_state)))
+
+
+def test_parameters_from_elsewhere_begin_a_state_and_survive_it(steps_of, tiny):
+    steps = steps_of()
+    params = jax.tree.map(lambda leaf: leaf + 1.0, steps.init().params)
+    kept = host(params)
+    state = steps.init_from(params)
+    jax.tree.map(np.testing.assert_array_equal, kept, host(state.params))
+    jax.tree.map(np.testing.assert_array_equal, kept, host(state.ema))
+    steps.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
+    jax.tree.map(np.testing.assert_array_equal, kept, host(params))
+
+
+def test_validation_repeats_itself_and_uses_no_dropout(steps_of, tiny):
+    steps = steps_of()
+    batch = next(tiny["eval_data"].batches(0))
+    params = steps.init().params
+    first, second = (float(steps.evaluate(params, tiny["frozen"], batch)["loss"]) for _ in range(2))
+    assert first == second
+    other = dict(batch, row=batch["row"] + 1)  # other rows, other noise
+    assert abs(float(steps.evaluate(params, tiny["frozen"], other)["loss"]) - first) > 1e-4
+
+
+def test_a_preview_has_the_asked_number_of_pictures_or_is_none(steps_of, tiny, make_task):
+    batch = next(tiny["eval_data"].batches(0))
+    steps = steps_of()
+    np.testing.assert_array_equal(steps.preview(steps.init().ema, tiny["frozen"], batch), batch["image"][:4])
+    assert steps_of(make_task(pictures=False)).preview is None
+
+
+def test_row_keys_depend_on_seed_purpose_and_row_and_layer_keys_on_the_step():
+    def data(seed, purpose, step, rows):
+        keys = make_keys(seed, purpose, step, np.asarray(rows, np.int32))
+        return np.asarray(jax.random.key_data(keys.rows)), np.asarray(jax.random.key_data(keys.layers))
+
+    rows, layers = data(0, "train", 5, [3, 4])
+    np.testing.assert_array_equal(data(0, "train", 6, [4, 3])[0], rows[::-1])  # neither the place nor the step
+    assert np.any(data(0, "train", 6, [3, 4])[1] != layers)
+    assert np.all(np.any(data(1, "train", 5, [3, 4])[0] != rows, axis=1))
+    assert np.all(np.any(data(0, "evaluate", 5, [3, 4])[0] != rows, axis=1))
+    assert np.any(rows[0] != rows[1])

@@ -1,0 +1,139 @@
+"""`unclip evaluate`: measures how good a cascade is, and prints a table."""
+
+import argparse
+import datetime
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+EXAMPLE = """example:
+  unclip evaluate --cascade shapes --suite shapes --json shapes.json
+  unclip evaluate --cascade shapes --suite shapes --prompts 32 --rows one_object,diversity --seed 100
+
+The shapes suite's rows: one_object, two_objects, compositional, embedding_only, true_embedding, reader, free_wording,
+shuffled, diversity, upsampler_16_to_64, upsampler_64_to_256, clip_retrieval, prior_cosine. Everything is sampled with
+the cascade's defaults, those of `unclip generate`. The tables are Markdown, printed row by row."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure how good a cascade is",
+        description="Measures a cascade with a suite and prints the result as tables.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--cascade", default="shapes", metavar="C", help="a bundled name or a folder (default: shapes)")
+    parser.add_argument("--suite", default="shapes", metavar="NAME", help="which measures: shapes (default: shapes)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="draws scenes, words and noise (default: 0)")
+    parser.add_argument("--prompts", type=int, default=200, metavar="N", help="pictures of a row (default: 200)")
+    parser.add_argument("--rows", metavar="A,B,...", help="only these rows (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the results here too, as one object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from unclip_jax.evaluation import report, suites
+
+    # Every argument is checked before anything is made: on a slow machine the result is an hour away.
+    if args.suite not in suites.SUITES:
+        raise ValueError(f"--suite {args.suite!r} is unknown; known: {', '.join(suites.SUITES)}")
+    if args.seed < 0:
+        raise ValueError(f"--seed {args.seed} is negative; a seed is a whole number from 0")
+    if args.prompts < 2:
+        raise ValueError(f"--prompts {args.prompts} is too few; a row needs at least 2")
+    rows = suites.SHAPES_ROWS if args.rows is None else [row.strip() for row in args.rows.split(",")]
+    suites.check_rows(rows)
+    if args.json is not None:
+        check_writable(args.json)
+
+    progress = RowProgress()
+    settings = describe(args)
+    subject = cascade_subject(args.cascade)
+    print(", ".join(f"{name} {value}" for name, value in settings.items()), flush=True)
+    done: dict[str, Any] = {}
+    for row, result in suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=rows, progress=progress):
+        progress.close()
+        print("\n".join(report.table_lines(row, result, list(done))), flush=True)
+        done[row] = result
+    print(f"\n{progress.seconds():.0f} s", flush=True)
+    if args.json is not None:
+        write_json(args.json, report.as_json(done, {**settings, "seconds": round(progress.seconds(), 1)}))
+    return 0
+
+
+def describe(args: argparse.Namespace) -> dict[str, Any]:
+    """What the numbers hang on: the call, the day, the versions and the machine."""
+    import jax
+
+    from unclip_jax import __version__
+
+    return {
+        "suite": args.suite,
+        "cascade": args.cascade,
+        "seed": args.seed,
+        "prompts": args.prompts,
+        "date": datetime.date.today().isoformat(),
+        "unclip_jax": __version__,
+        "jax": jax.__version__,
+        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+    }
+
+
+class RowProgress:
+    """A bar on a terminal for the row that is being made; elsewhere nothing."""
+
+    def __init__(self):
+        self._bar = None
+        self._started = time.perf_counter()
+
+    def __call__(self, row: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if done == 0:
+            self.close()
+            self._bar = tqdm(total=total, desc=row, unit=" pictures", leave=False, disable=None)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+
+def check_writable(path: str) -> None:
+    """Raises ValueError unless a file can be written under `path`, which is left as it is."""
+    from etils import epath
+
+    target = epath.Path(path)
+    if target.is_dir():
+        raise ValueError(
+            f"--json {path!r} is a folder; a file's name is wanted, such as {str(target / 'shapes.json')!r}"
+        )
+    try:
+        _partial(target).write_text("")
+        _partial(target).unlink()
+    except OSError as error:
+        raise ValueError(
+            f"--json {path!r} cannot be written ({error.strerror}); it wants an existing folder that can be written to"
+        ) from error
+
+
+def write_json(path: str, results: Mapping[str, Any]) -> None:
+    """Writes one object, whole or not at all."""
+    from etils import epath
+
+    target = epath.Path(path)
+    _partial(target).write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    _partial(target).replace(target)
+
+
+def _partial(target):
+    return target.parent / f".{target.name}.partial"
+
+
+def cascade_subject(cascade):
+    raise NotImplementedError

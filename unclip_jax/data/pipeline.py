@@ -1,0 +1,235 @@
+"""The order in which rows come, and their making into batches, with Grain.
+
+A batch is a pure function of (seed, step, global row). The records are shuffled anew in every epoch over the whole data
+set, the epochs follow each other without a gap, row number r of that endless stream is in step r // global_batch, and
+only then does each process take its part. So any number of processes sees the same global batches, and to go on after
+step n is to open the stream at n: nothing is saved.
+
+What is in a batch is said in `unclip_jax.batches`.
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from unclip_jax.data.corruption import gaussian_blur
+from unclip_jax.data.sources import Record, Source, open_source
+from unclip_jax.data.transforms import flipped, low_resolution, random_crop, row_rng, shrink
+from unclip_jax.tokenizer import Tokenizer
+
+READ_ATTEMPTS = 16
+
+
+def default_config() -> ConfigDict:
+    """The fields of `config.data`; `check` says which values go together."""
+    return ConfigDict(
+        {
+            "source": "captioned_shapes",
+            "dir": None,  # where the source lies; None: $UNCLIP_CACHE, or ~/.cache/unclip_jax
+            "split": "train",
+            "eval_split": "test",
+            "image_field": "thumbnail",  # which picture of a record; shrunk to image_size where it is larger
+            "image_size": 64,
+            "clip_size": None,  # side of `clip_image`; None: the batch has none
+            "crop_fraction": 1.0,  # side of the crop over side of the picture
+            "low_res_size": None,  # side of the whole low-resolution picture, of which `low_res` is the crop's part
+            "blur": None,  # {"kernel": odd pixels, "sigma": pixels} for `low_res`
+            "captions": False,  # whether the batch has `tokens`
+            "flip": False,  # mirror every other picture
+            "cache": False,  # keep decoded records in memory
+            "threads": 2,  # threads that make batches; 0: made when asked for
+            "workers": 0,  # processes that make batches, each with its threads; 0: this one
+            "prefetch": 4,  # batches held ready
+        }
+    )
+
+
+class Pipeline:
+    """Batches of one split for one process.
+
+    Args:
+      config: fields as in `default_config`; those not given have the default.
+      split: of the source.
+      global_batch: rows of all processes together.
+      tokenizer: None where no captions are wanted.
+      shuffle: False gives the records in their order.
+      process_index, process_count: whose part of each global batch.
+      source: the records; None opens `config.source`.
+    Raises ValueError for an unknown field, or values that do not go together.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        split: str,
+        *,
+        global_batch: int,
+        seed: int,
+        tokenizer: Tokenizer | None = None,
+        shuffle: bool = True,
+        process_index: int = 0,
+        process_count: int = 1,
+        source: Source | None = None,
+    ):
+        self._config = check(config)
+        if global_batch < 1 or global_batch % process_count:
+            raise ValueError(f"global batch {global_batch} does not divide among {process_count} processes")
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed is {seed}; it must be from 0 to {2**32 - 1}")
+        if self._config.captions and tokenizer is None:
+            raise ValueError("config.data.captions is True and tokenizer None; captions need one")
+        self._seed = seed
+        self._shuffle = shuffle
+        self._global_batch = global_batch
+        self._process_index = process_index
+        self._process_count = process_count
+        self._source = source if source is not None else open_source(self._config, split)
+        self._make_row = RowMaker(self._config, self._source, seed=seed, tokenizer=tokenizer)
+        self._make_row(0, 0)  # a picture of the wrong size is found here rather than in a thread
+
+    def __len__(self) -> int:
+        """Records in the split."""
+        return len(self._source)
+
+    def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """This process's part of the batches from `start_step` on, without end: rows process_index * n to
+        (process_index + 1) * n - 1 of each global batch, n = global_batch / process_count."""
+        import grain  # takes two seconds
+
+        records = grain.MapDataset.range(len(self._source))
+        if self._shuffle:
+            records = records.shuffle(seed=self._seed)
+        rows = records.repeat().map_with_index(self._make_row)
+        parts = rows.batch(self._global_batch // self._process_count, drop_remainder=True)
+        mine = parts[start_step * self._process_count + self._process_index :: self._process_count]
+        config = self._config
+        options = grain.ReadOptions(
+            num_threads=config.threads,
+            prefetch_buffer_size=max(config.prefetch, config.threads) if config.threads else 0,
+        )
+        batches = mine.to_iter_dataset(options)
+        if config.workers:
+            _mark_flags_as_parsed()
+            processes = grain.MultiprocessingOptions(
+                num_workers=config.workers, per_worker_buffer_size=max(1, config.prefetch // config.workers)
+            )
+            batches = batches.mp_prefetch(processes)
+        return iter(batches)
+
+
+class RowMaker:
+    """Makes a row of (global row number, record number), by the config alone. Pickles, for worker processes."""
+
+    def __init__(self, config: ConfigDict, source: Source, *, seed: int, tokenizer: Tokenizer | None):
+        self._source = source
+        self._seed = seed
+        self._tokenizer = tokenizer
+        self._captions = config.captions
+        self._flip = config.flip
+        self._image_size = config.image_size
+        self._crop_size = _crop_size(config)
+        self._clip_size = config.clip_size
+        self._factor = config.image_size // config.low_res_size if config.low_res_size else None
+        self._blur = config.blur.to_dict() if config.blur else None
+        self._tokens: dict[str, np.ndarray] = {}
+        self._unreadable: set[int] = set()
+
+    def __call__(self, row: int, index: int) -> dict[str, Any]:
+        index, record = self._read(index)
+        picture = record.picture
+        if self._flip and row_rng(self._seed, row, "flip").random() < 0.5:
+            picture = flipped(picture)
+        image = shrink(picture, self._image_size)
+        if self._crop_size < self._image_size:
+            rng = row_rng(self._seed, row, "crop")
+            image = random_crop(image, self._crop_size, rng, multiple=self._factor or 1)
+        # Row numbers of the longest runs do not fit 32 bits; they come round, and neither crop nor caption does.
+        made = {"image": image, "row": np.int32(row % 2**31), "record": np.int32(index)}
+        if self._clip_size:
+            made["clip_image"] = shrink(picture, self._clip_size)
+        if self._factor:
+            low_res = low_resolution(image, self._factor)
+            made["low_res"] = gaussian_blur(low_res, **self._blur) if self._blur else low_res
+        if self._captions:
+            caption = record.captions[row_rng(self._seed, row, "caption").integers(len(record.captions))]
+            made["tokens"] = self._encode(caption)
+        return made
+
+    def _read(self, index: int) -> tuple[int, Record]:
+        """The record, or where it cannot be decoded the next that can, with its number."""
+        for attempt in range(READ_ATTEMPTS):
+            candidate = (index + attempt) % len(self._source)
+            try:
+                return candidate, self._source[candidate]
+            except (OSError, SyntaxError, ValueError, RuntimeError) as error:  # Pillow's, array_record's
+                reason = f"{type(error).__name__}: {error}"
+            if candidate not in self._unreadable:
+                self._unreadable.add(candidate)
+                count = len(self._unreadable)
+                warnings.warn(f"record {candidate} cannot be read, the next replaces it ({count} so far): {reason}")
+        raise ValueError(f"{READ_ATTEMPTS} records from {index} on cannot be read; the last said: {reason}")
+
+    def _encode(self, caption: str) -> np.ndarray:
+        """Each distinct caption is encoded once."""
+        tokens = self._tokens.get(caption)
+        if tokens is None:
+            tokens = self._tokens[caption] = self._tokenizer.encode([caption])[0]
+        return tokens
+
+
+def check(config: ConfigDict) -> ConfigDict:
+    """`config` with the defaults for what it leaves out. Raises ValueError where values do not go together."""
+    defaults = default_config()
+    unknown = sorted(set(config) - set(defaults))
+    if unknown:
+        raise ValueError(f"config.data has no field {', '.join(unknown)}; known: {', '.join(defaults)}")
+    config = ConfigDict({**defaults, **config})
+    size, low_res = config.image_size, config.low_res_size
+    for name in ("image_size", "clip_size", "low_res_size"):
+        value = config[name]
+        if name != "image_size" and value is None:
+            continue
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"config.data.{name} is {value!r}; a positive number of pixels is wanted")
+    if not 0 < config.crop_fraction <= 1 or size * config.crop_fraction != _crop_size(config):
+        raise ValueError(
+            f"config.data.crop_fraction {config.crop_fraction} of image_size {size} is "
+            f"{size * config.crop_fraction:g} px; a whole number from 1 to {size} is wanted"
+        )
+    if low_res and (size % low_res or _crop_size(config) % (size // low_res)):
+        raise ValueError(
+            f"config.data.low_res_size {low_res} must divide image_size {size}, "
+            f"and their ratio the crop of {_crop_size(config)} px"
+        )
+    if config.blur:
+        _check_blur(config)
+    if config.flip and config.captions:
+        raise ValueError("config.data.flip is True with captions, which say left and right; one of them must be False")
+    for name in ("threads", "workers", "prefetch"):
+        if config[name] < 0:
+            raise ValueError(f"config.data.{name} is {config[name]}; 0 or more is wanted")
+    return config
+
+
+def _check_blur(config: ConfigDict) -> None:
+    if not config.low_res_size:
+        raise ValueError("config.data.blur is set and low_res_size None; blur is of the low-resolution picture")
+    if set(config.blur) != {"kernel", "sigma"}:
+        raise ValueError(f"config.data.blur has the fields {', '.join(config.blur)}; kernel and sigma are wanted")
+    size = _crop_size(config) * config.low_res_size // config.image_size
+    gaussian_blur(np.zeros((size, size, 1)), **config.blur)  # it knows what it takes
+
+
+def _crop_size(config: ConfigDict) -> int:
+    return round(config.image_size * config.crop_fraction)
+
+
+def _mark_flags_as_parsed() -> None:
+    """Grain's worker processes read absl's flags, and refuse where no absl main has parsed the command line."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

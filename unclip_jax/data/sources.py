@@ -1,0 +1,79 @@
+"""Where records come from: a name in the config becomes a random-access sequence of records.
+
+A source has `len(source)`, and `source[index]` gives a `Record`; reading the same index twice gives the same record.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+KNOWN = ("captioned_shapes", "captioned_shapes/tiny")
+
+
+class Record(NamedTuple):
+    """A picture, uint8 "S S 3", and the texts that describe it."""
+
+    picture: np.ndarray
+    captions: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...
+
+
+def open_source(config: ConfigDict, split: str) -> Source:
+    """The records of one split of `config.source`, which prepares itself where it is not there yet.
+
+    Reads of `config`: `source`, `dir`, `image_field`, and `cache`, which keeps decoded records in memory. Raises
+    ValueError for an unknown source, split or image field.
+    """
+    if config.source not in KNOWN:
+        raise ValueError(f"config.data.source {config.source!r} is unknown; known: {', '.join(KNOWN)}")
+    size = "tiny" if config.source.endswith("/tiny") else "full"
+    source = CaptionedShapesSource(split, config.dir, size=size, image_field=config.image_field)
+    return CachedSource(source) if config.get("cache") else source
+
+
+class CaptionedShapesSource:
+    """The generated scenes. Of the two pictures in a record only the wanted one is decoded."""
+
+    IMAGE_FIELDS = ("image", "thumbnail")
+
+    def __init__(self, split: str, directory: str | None, *, size: str, image_field: str):
+        if image_field not in self.IMAGE_FIELDS:
+            known = ", ".join(self.IMAGE_FIELDS)
+            raise ValueError(f"config.data.image_field {image_field!r} is unknown; captioned_shapes has {known}")
+        from unclip_jax.data.captioned_shapes import builder  # brings TFDS, which takes a second
+
+        self._records = builder.data_source(split, directory, size=size, fields=(image_field, "captions"))
+        self._image_field = image_field
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._records[index]
+        return Record(record[self._image_field], tuple(record["captions"]))
+
+
+class CachedSource:
+    """Keeps every record that was read. Captioned shapes in full take 0.4 GB at 64 px, and 6 GB at 256 px."""
+
+    def __init__(self, source: Source):
+        self._source = source
+        self._seen: dict[int, Record] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._seen.get(index)
+        if record is None:
+            record = self._seen[index] = self._source[index]
+        return record
+
+    def __getstate__(self) -> dict:
+        return {"_source": self._source, "_seen": {}}  # a worker process fills its own

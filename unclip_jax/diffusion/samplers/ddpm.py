@@ -1,0 +1,43 @@
+"""Ancestral sampling: DDPM (arXiv 2006.11239) Algorithm 2, with Improved DDPM's (arXiv 2102.09672) learned variance.
+
+    x_next = mean(x_0, x_t) + Sigma gradient + sqrt(Sigma) noise
+
+where the mean is that of q(x_next | x_t, x_0), DDPM's Eq. 7, and the gradient is a classifier's (ADM, Algorithm 1).
+"""
+
+import jax.numpy as jnp
+from flax import struct
+
+from unclip_jax.arrays import Float, Int
+from unclip_jax.diffusion import variance as variances
+from unclip_jax.diffusion.denoiser import Denoiser
+from unclip_jax.diffusion.process import posterior
+from unclip_jax.diffusion.samplers.sampler import Noise, SamplerState, predict, start
+from unclip_jax.diffusion.schedule import Schedule
+
+
+@struct.dataclass
+class Ancestral:
+    """Draws x_next from the reverse process. Paths must descend; the step to clean (-1) adds no noise.
+
+    variance: one of `variance.KINDS`.
+    """
+
+    schedule: Schedule
+    variance: str = struct.field(pytree_node=False, default="fixed_small")
+
+    def __post_init__(self):
+        variances.check_kind(self.variance)
+
+    def init(self, x: Float["B ..."]) -> SamplerState:
+        return start(x)
+
+    def step(self, denoiser: Denoiser, state: SamplerState, t: Int[""], t_next: Int[""], noise: Noise) -> SamplerState:
+        prediction = predict(denoiser, state.x, t)
+        mean, _ = posterior(self.schedule, prediction.x0, state.x, t, t_next)
+        log_variance = variances.log_variance(self.variance, self.schedule, prediction, t, t_next)
+        if prediction.gradient is not None:
+            mean = mean + jnp.exp(log_variance) * prediction.gradient
+        draw = state.draws + 1
+        noisy = mean + jnp.exp(0.5 * log_variance) * noise(draw, t, t_next)
+        return state.replace(x=jnp.where(t_next < 0, mean, noisy), draws=draw)

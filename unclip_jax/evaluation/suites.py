@@ -1,0 +1,276 @@
+"""Suites: several measures of one subject, a row at a time.
+
+The `shapes` suite asks for pictures of captioned shapes and reads them back:
+
+    one_object      one object, in (shape, colour) pairs that training showed
+    two_objects     two objects and their relation
+    compositional   one object, in pairs that no training showed
+    embedding_only  the captions of one_object through the prior; the decoder is given the empty caption
+    true_embedding  the CLIP embeddings of true pictures of one_object's scenes; the decoder is given the empty caption
+    reader          true pictures: what the reader itself gets right
+    free_wording    one object, worded as no training caption is, with one to three attributes named
+    shuffled        one_object's pictures against each other's captions, beside what chance would give
+    diversity       spread of the object's place over the pictures of one prompt, divided by the data's
+    upsampler_...   one upsampler alone, given true low-resolution pictures
+    clip_retrieval  held-out pictures found by their captions, and captions by their pictures
+    prior_cosine    the prior's embeddings against those of true pictures
+
+Rows that share a scene also share the picture's number and so its noise: they differ by the stage left out and by
+nothing else. Picture i of a row is what its prompt gives with the suite's seed as picture number i.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from unclip_jax import images
+from unclip_jax.arrays import Float, UInt8
+from unclip_jax.data.captioned_shapes.captions import Caption
+from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
+from unclip_jax.data.captioned_shapes.scene import COLOURS, Scene, sample_scene
+from unclip_jax.data.corruption import gaussian_blur
+from unclip_jax.data.transforms import low_resolution
+from unclip_jax.evaluation import diversity, embedding_quality, shapes_accuracy
+from unclip_jax.evaluation.shapes_accuracy import judge, read_all, summarise
+from unclip_jax.evaluation.shapes_prompts import Prompt, draw_prompts, likewise_placed, stream
+from unclip_jax.evaluation.subject import Progress, Subject, no_progress
+from unclip_jax.evaluation.upsampling_quality import UpsamplingQuality, upsampling_quality
+
+SUITES = ("shapes",)
+ACCURACY_ROWS = (
+    "one_object",
+    "two_objects",
+    "compositional",
+    "embedding_only",
+    "true_embedding",
+    "reader",
+    "free_wording",
+    "shuffled",
+)
+UPSAMPLER_ROWS = {"upsampler_16_to_64": 64, "upsampler_64_to_256": 256}
+STAGE_ROWS = ("clip_retrieval", "prior_cosine")
+SHAPES_ROWS = (*ACCURACY_ROWS, "diversity", *UPSAMPLER_ROWS, *STAGE_ROWS)
+
+BATCH = 32  # prompts of one call; a power of two, which is what a sampler pads to
+READER_SCENES = 2000
+DIVERSITY_PROMPTS, DIVERSITY_PICTURES = 16, 8
+DATA_GROUPS = 32  # groups of DIVERSITY_PICTURES scenes for each prompt's share of the data's spread
+FACTOR = 4  # of an upsampler's sides
+BLUR = {"kernel": 3, "sigma": 0.6}  # of an upsampler's input in training, as unCLIP's first
+
+
+def shapes(
+    subject: Subject,
+    *,
+    seed: int = 0,
+    prompts: int = 200,
+    rows: Sequence[str] = SHAPES_ROWS,
+    progress: Progress = no_progress,
+) -> Iterator[tuple[str, Any]]:
+    """Runs the chosen rows in the suite's order and yields (row, result) as each is done.
+
+    A result is a dict that JSON can hold: of an accuracy row `accuracy`, `n`, `interval` and `attributes` (see
+    shapes_accuracy; `shuffled` has `chance` too), of another row the fields of the dataclass that it is made of.
+
+    Args:
+      seed: draws the scenes, the wordings and the noise.
+      prompts: pictures, or pairs, of each row, at least 2; `reader` and `diversity` take numbers of their own.
+
+    Raises ValueError, before anything is made, for an unknown row or too few prompts.
+    """
+    check_rows(rows)
+    if prompts < 2:
+        raise ValueError(f"prompts is {prompts}; a row needs at least 2")
+    suite = _Shapes(subject, seed, prompts, progress)
+    return ((row, suite.run(row)) for row in SHAPES_ROWS if row in rows)
+
+
+def check_rows(rows: Sequence[str]) -> None:
+    """Raises ValueError unless there are rows, and all are rows of the shapes suite."""
+    unknown = [row for row in rows if row not in SHAPES_ROWS]
+    if unknown or not rows:
+        what = f"unknown: {', '.join(map(repr, unknown))}" if unknown else "empty"
+        raise ValueError(f"rows {what}; known: {', '.join(SHAPES_ROWS)}")
+
+
+class _Shapes:
+    """One run of the shapes suite; a method for each kind of row."""
+
+    def __init__(self, subject: Subject, seed: int, prompts: int, progress: Progress):
+        self.subject, self.seed, self.prompts, self.progress = subject, seed, prompts, progress
+
+    def run(self, row: str) -> dict[str, Any]:
+        if row in UPSAMPLER_ROWS:
+            return dataclasses.asdict(self.upsampler(row, UPSAMPLER_ROWS[row]))
+        result = getattr(self, row)()
+        return result if isinstance(result, dict) else dataclasses.asdict(result)
+
+    def one_object(self) -> shapes_accuracy.Accuracy:
+        prompts, seen = self._one_object
+        return _accuracy(seen, prompts)
+
+    def two_objects(self) -> shapes_accuracy.Accuracy:
+        return self._drawn("two_objects")
+
+    def compositional(self) -> shapes_accuracy.Accuracy:
+        return self._drawn("compositional")
+
+    def free_wording(self) -> shapes_accuracy.Accuracy:
+        return self._drawn("free_wording")
+
+    def embedding_only(self) -> shapes_accuracy.Accuracy:
+        prompts = draw_prompts("one_object", self.prompts, self.seed)
+        return _accuracy(self._pictures("embedding_only", prompts, empty_caption=True), prompts)
+
+    def true_embedding(self) -> shapes_accuracy.Accuracy:
+        prompts = draw_prompts("one_object", self.prompts, self.seed)
+        embeddings = self._embed_scenes("true_embedding", prompts)
+        seen = self._pictures("true_embedding", prompts, image_embeddings=embeddings, empty_caption=True)
+        return _accuracy(seen, prompts)
+
+    def reader(self) -> shapes_accuracy.Accuracy:
+        prompts = draw_prompts("any", READER_SCENES, self.seed)
+        seen: list[Scene | None] = []
+        for _, batch in self._batches("reader", prompts):
+            seen += read_all([draw(prompt.scene) for prompt in batch])
+        return _accuracy(seen, prompts)
+
+    def shuffled(self) -> dict[str, Any]:
+        """In a random circle, every picture is held against the caption of the next: no caption meets its own."""
+        prompts, seen = self._one_object
+        circle = stream("shuffled", self.seed).permutation(len(prompts))
+        others = [prompts[place] for place in np.roll(circle, 1)]
+        accuracy = _accuracy([seen[place] for place in circle], others)
+        chance = shapes_accuracy.chance(*_captions_and_scenes(prompts))
+        return {
+            **dataclasses.asdict(accuracy),
+            "chance": {"accuracy": chance.accuracy, "attributes": chance.attributes},
+        }
+
+    def diversity(self) -> dict[str, Any]:
+        """`ratio` is None where no prompt had two readable pictures. Spreads in pixels."""
+        prompts = draw_prompts("one_object", min(DIVERSITY_PROMPTS, self.prompts), self.seed)
+        repeated = [prompt for prompt in prompts for _ in range(DIVERSITY_PICTURES)]
+        seen = self._pictures("diversity", repeated)
+        groups = [
+            diversity.centres(seen[at : at + DIVERSITY_PICTURES]) for at in range(0, len(seen), DIVERSITY_PICTURES)
+        ]
+        generated, data = diversity.mean_spread(groups), diversity.mean_spread(self._data_groups(prompts))
+        return {
+            "ratio": None if generated is None else generated / data,
+            "spread": generated,
+            "spread_of_data": data,
+            "prompts": sum(len(group) >= 2 for group in groups),
+            "pictures": sum(map(len, groups)),
+        }
+
+    def upsampler(self, row: str, size: int) -> UpsamplingQuality:
+        """One stage alone: from true pictures shrunk and blurred as its training shrinks and blurs them."""
+        rng = stream(row, self.seed)
+        scenes = [sample_scene(rng) for _ in range(self.prompts)]
+        true = np.stack([_true_picture(scene, size) for scene in scenes])
+        made, bicubic = [], []
+        for start, batch in self._batches(row, true):
+            small = np.stack([upsampler_input(picture) for picture in batch])
+            made.append(np.asarray(self.subject.upsample(small, size=size, seed=self.seed, first_image=start)))
+            bicubic.append(np.asarray(images.to_uint8(images.resize(small, size))))
+        return upsampling_quality(np.concatenate(made), np.concatenate(bicubic), true, list(map(_colours, scenes)))
+
+    def clip_retrieval(self) -> embedding_quality.Retrieval:
+        """Among scenes of which no two have the same content, so that every caption has one picture."""
+        prompts = draw_prompts("any", self.prompts, self.seed, distinct=True)
+        image = self._embed_scenes("clip_retrieval", prompts)
+        return embedding_quality.retrieval(image, self.subject.encode_text(_texts(prompts)))
+
+    def prior_cosine(self) -> embedding_quality.PriorCosine:
+        prompts = draw_prompts("any", self.prompts, self.seed, distinct=True)
+        true = self._embed_scenes("prior_cosine", prompts)
+        generated = [
+            self.subject.sample_prior(_texts(batch), seed=self.seed, first_image=start)
+            for start, batch in self._batches("prior_cosine", prompts)
+        ]
+        return embedding_quality.prior_cosine(np.concatenate(generated), true)
+
+    @functools.cached_property
+    def _one_object(self) -> tuple[list[Prompt], list[Scene | None]]:
+        """Kept, for `shuffled` looks at the same pictures."""
+        prompts = draw_prompts("one_object", self.prompts, self.seed)
+        return prompts, self._pictures("one_object", prompts)
+
+    def _drawn(self, kind: str) -> shapes_accuracy.Accuracy:
+        prompts = draw_prompts(kind, self.prompts, self.seed)
+        return _accuracy(self._pictures(kind, prompts), prompts)
+
+    def _pictures(
+        self,
+        row: str,
+        prompts: list[Prompt],
+        *,
+        image_embeddings: Float["N E"] | None = None,
+        empty_caption: bool = False,
+    ) -> list[Scene | None]:
+        """What is read from one picture for each prompt."""
+        seen: list[Scene | None] = []
+        for start, batch in self._batches(row, prompts):
+            pictures = self.subject.make_pictures(
+                _texts(batch),
+                seed=self.seed,
+                first_image=start,
+                image_embeddings=None if image_embeddings is None else image_embeddings[start : start + len(batch)],
+                empty_caption=empty_caption,
+            )
+            seen += read_all(pictures)
+        return seen
+
+    def _embed_scenes(self, row: str, prompts: list[Prompt]) -> Float["N E"]:
+        """CLIP's embeddings of the scenes' true pictures."""
+        batches = (prompts[at : at + BATCH] for at in range(0, len(prompts), BATCH))
+        return np.concatenate(
+            [self.subject.encode_image(np.stack([draw(prompt.scene) for prompt in batch])) for batch in batches]
+        )
+
+    def _data_groups(self, prompts: list[Prompt]) -> list[list[tuple[float, float]]]:
+        """Centres in groups as large as those of the pictures, for the root of a variance depends on their number."""
+        rng = stream("diversity of data", self.seed)
+        return [
+            [(item.x, item.y) for item in likewise_placed(prompt.scene.objects[0], DIVERSITY_PICTURES, rng)]
+            for prompt in prompts
+            for _ in range(DATA_GROUPS)
+        ]
+
+    def _batches(self, row: str, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """(number of the first, items) of each batch, telling the progress."""
+        self.progress(row, 0, len(items))
+        for start in range(0, len(items), BATCH):
+            batch = items[start : start + BATCH]
+            yield start, batch
+            self.progress(row, start + len(batch), len(items))
+
+
+def upsampler_input(picture: UInt8["H W 3"]) -> Float["h w 3"]:
+    """A picture shrunk to a quarter of its side and blurred, in [-1, 1], as training does both."""
+    return gaussian_blur(low_resolution(picture, FACTOR), **BLUR)
+
+
+def _true_picture(scene: Scene, size: int) -> UInt8["H W 3"]:
+    picture = draw(scene)
+    return picture if size == picture.shape[0] else thumbnail(picture)
+
+
+def _colours(scene: Scene) -> list[tuple[int, int, int]]:
+    return [COLOURS[name] for name in (scene.background, *(item.colour for item in scene.objects))]
+
+
+def _texts(prompts: Sequence[Prompt]) -> list[str]:
+    return [prompt.caption.text for prompt in prompts]
+
+
+def _captions_and_scenes(prompts: Sequence[Prompt]) -> tuple[list[Caption], list[Scene]]:
+    return [prompt.caption for prompt in prompts], [prompt.scene for prompt in prompts]
+
+
+def _accuracy(seen: Sequence[Scene | None], prompts: Sequence[Prompt]) -> shapes_accuracy.Accuracy:
+    return summarise([judge(scene, prompt.caption) for scene, prompt in zip(seen, prompts, strict=True)])

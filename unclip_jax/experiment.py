@@ -1,0 +1,205 @@
+"""From a config to a trained stage: a ConfigDict becomes task, data and loop.
+
+A config has these sections; a config file starts from `default_config()` and sets what differs:
+
+    task       kind (clip, diffusion_prior, decoder, upsampler), stage (its name in a cascade), and what the kind needs
+    model      the fields of the network's linen module
+    frozen     clip: a bundled cascade's name, a cascade folder, or one stage's folder in it; None where none is used
+    diffusion  schedule, steps, what the network predicts, variance, clip_x0
+    data       what data.pipeline.Pipeline reads
+    optimizer, training, mesh     what training.loop.train reads
+    sampling   the stage's defaults when a cascade samples it: sampler, steps, scale, ...
+"""
+
+import ast
+import runpy
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from unclip_jax import images
+from unclip_jax.arrays import PyTree
+from unclip_jax.cascades.embedding import Clip, load_clip
+from unclip_jax.data import pipeline
+from unclip_jax.data.sources import open_source
+from unclip_jax.diffusion import schedule
+from unclip_jax.models.registry import network
+from unclip_jax.tasks.contrastive import Contrastive
+from unclip_jax.tasks.decoder import DecoderTask
+from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
+from unclip_jax.tasks.upsampler import UpsamplerTask
+from unclip_jax.tokenizer import Tokenizer, train_tokenizer
+from unclip_jax.training import loop
+from unclip_jax.training.checkpointing import restore_extras
+from unclip_jax.training.task import Task
+
+KINDS = ("clip", "diffusion_prior", "decoder", "upsampler")
+STATISTICS_ROWS = 4096
+
+
+def default_config() -> ConfigDict:
+    """Every section with its defaults. A config may set these fields and no others."""
+    config = loop.default_config()
+    config.task = ConfigDict()
+    config.model = ConfigDict()
+    config.frozen = ConfigDict({"clip": None})
+    config.diffusion = ConfigDict({"schedule": "cosine", "steps": 1000, "predicts": "eps"})
+    config.data = pipeline.default_config()
+    config.sampling = ConfigDict()
+    return config
+
+
+def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Runs a config file's `get_config()` and applies overrides such as "optimizer.learning_rate=1e-4".
+
+    Raises ValueError for a file without get_config, an unknown field (with the known ones), or a value of another type.
+    """
+    if not epath.Path(path).exists():
+        raise ValueError(f"--config {str(path)!r} does not exist")
+    get_config = runpy.run_path(str(path)).get("get_config")
+    if get_config is None:
+        raise ValueError(f"--config {str(path)!r} has no function get_config()")
+    config = get_config().lock()
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        if not separator:
+            raise ValueError(f"--config.{override} needs a value: --config.{name}=VALUE")
+        _set(config, name, text)
+    return config
+
+
+def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool = True) -> int:
+    """Trains the stage that `config` describes in `workdir`, or goes on where it stopped. Returns the last step.
+
+    Data that is made locally prepares itself; the tokenizer is trained with CLIP, and comes with the frozen CLIP for
+    every other stage.
+    """
+    workdir = epath.Path(workdir)
+    loop.check_workdir(config, workdir)
+    clip = load_clip(config.frozen.clip) if config.frozen.clip else None
+    source = open_source(config.data, config.data.split)
+    tokenizer = _tokenizer(config, clip, source, workdir)
+    streams = [
+        pipeline.Pipeline(
+            config.data,
+            split,
+            global_batch=config.training.global_batch,
+            seed=config.training.seed,
+            tokenizer=tokenizer,
+            shuffle=split == config.data.split,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        for split in (config.data.split, config.data.eval_split)
+    ]
+    task = build_task(config, clip=clip, tokenizer=tokenizer)
+    frozen, extras = _frozen(config, clip, streams[0], restore_extras(workdir))
+    return loop.train(
+        task,
+        config=config,
+        frozen=frozen,
+        extras=extras,
+        train_data=streams[0],
+        eval_data=streams[1],
+        workdir=workdir,
+        progress=progress,
+    )
+
+
+def build_task(config: ConfigDict, *, clip: Clip | None, tokenizer: Tokenizer | None) -> Task:
+    """The task of `config.task.kind` over the network of `config.model`. Raises ValueError for an unknown kind."""
+    kind = config.task.kind
+    if kind not in KINDS:
+        raise ValueError(f"config.task.kind {kind!r} is unknown; known: {', '.join(KINDS)}")
+    model = network(kind, config.model.to_dict())
+    if kind == "clip":
+        return Contrastive(model)
+    noise = schedule.by_name(config.diffusion.schedule, config.diffusion.steps)
+    if kind == "upsampler":
+        return UpsamplerTask(model, noise)
+    if clip is None:
+        raise ValueError(f"config.frozen.clip is None, and the task {kind!r} needs a CLIP: a cascade's name or folder")
+    empty = tokenizer.encode([""])[0]
+    if kind == "diffusion_prior":
+        return DiffusionPriorTask(model, clip.module, noise, empty, drop_text=config.task.drop_text)
+    return DecoderTask(
+        model, clip.module, noise, empty, drop_image=config.task.drop_image, drop_text=config.task.drop_text
+    )
+
+
+def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Path) -> Tokenizer | None:
+    """CLIP trains its own on the captions of the training split; every other stage takes the frozen CLIP's."""
+    if clip is not None:
+        return clip.tokenizer
+    if not config.data.captions:
+        return None
+    directory = workdir / "tokenizer"
+    if not (directory / "vocab.json").exists():
+        captions = (caption for record in range(len(source)) for caption in source[record].captions)
+        train_tokenizer(
+            captions,
+            vocab_size=config.model.vocab_size,
+            context_length=config.model.context_length,
+            directory=directory,
+        )
+    return Tokenizer.load(directory)
+
+
+def _frozen(config: ConfigDict, clip: Clip | None, data, extras: PyTree | None) -> tuple[PyTree, PyTree]:
+    """The frozen parameters that the task reads, and what of them belongs into the checkpoint; `extras` is what a
+    checkpoint already holds."""
+    if clip is None:
+        return {}, {}
+    if config.task.kind != "diffusion_prior":
+        return {"clip": clip.params}, {}
+    extras = extras or {"statistics": embedding_statistics(clip, data)}
+    return {"clip": clip.params, **extras}, extras
+
+
+def embedding_statistics(clip: Clip, data, rows: int = STATISTICS_ROWS) -> dict[str, np.ndarray]:
+    """Mean and deviation of each dimension of CLIP's image embeddings, over the first `rows` rows of training data."""
+    encode = jax.jit(
+        lambda params, image: clip.module.apply(
+            {"params": params},
+            images.clip_pixels(images.to_unit(image), clip.module.image_size),
+            method="encode_image",
+        )
+    )
+    seen = []
+    for batch in data.batches(0):
+        seen.append(np.asarray(encode(clip.params, batch["image"]), np.float64))
+        if sum(map(len, seen)) >= rows:
+            break
+    embeddings = np.concatenate(seen)
+    return {"mean": embeddings.mean(0).astype(np.float32), "std": embeddings.std(0).astype(np.float32)}
+
+
+def _set(config: ConfigDict, name: str, text: str) -> None:
+    """Sets one leaf from its text, as the type that it has."""
+    *sections, leaf = name.split(".")
+    node = config
+    for depth, section in enumerate([*sections, leaf]):
+        if not isinstance(node, ConfigDict) or section not in node:
+            known = ", ".join(sorted(node.keys())) if isinstance(node, ConfigDict) else "none below it"
+            where = ".".join(["config", *sections[:depth]])
+            raise ValueError(f"--config.{name}: {where} has no field {section!r}; known: {known}")
+        node = node[section] if depth < len(sections) else node
+    old = node[leaf]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(old, str) and not isinstance(value, str) and value is not None:
+        value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, bool) != isinstance(value, bool) and old is not None:
+        raise ValueError(f"--config.{name}={text}: a {type(old).__name__} is wanted, such as {old!r}")
+    try:
+        node[leaf] = value
+    except TypeError as error:
+        raise ValueError(f"--config.{name}={text}: a {type(old).__name__} is wanted, such as {old!r}") from error
+

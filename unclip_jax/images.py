@@ -1,0 +1,89 @@
+"""Pictures: their two ranges, their sizes, and PNG files with metadata.
+
+A picture is either uint8 in 0..255 (`image`, what people and files hold) or float32 in [-1, 1] (what networks see).
+Arrays are "N H W 3", RGB.
+"""
+
+import io
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from unclip_jax.arrays import Float, UInt8
+
+# The per-channel mean and deviation of CLIP's training pictures, in 0..1 (Radford et al. 2021, released code).
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def to_unit(images: UInt8["N H W 3"]) -> Float["N H W 3"]:
+    """uint8 0..255 to float32 [-1, 1]."""
+    return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
+
+
+def to_uint8(images: Float["N H W 3"]) -> UInt8["N H W 3"]:
+    """float32 [-1, 1] to uint8 0..255, rounded; what lies outside is clipped."""
+    return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+
+
+def resize(images: Float["N h w C"], size: int, *, method: str = "bicubic", antialias: bool = True) -> Float["N H W C"]:
+    """Resizes to size x size. Bicubic with antialiasing is how Karlo enlarges a low-resolution input, bilinear is how
+    GLIDE and ADM do."""
+    shape = (images.shape[0], size, size, images.shape[-1])
+    return images if images.shape == shape else jax.image.resize(images, shape, method, antialias=antialias)
+
+
+def clip_pixels(images: Float["N H W 3"], size: int) -> Float["N S S 3"]:
+    """Pictures in [-1, 1] as CLIP's image tower wants them: resized to size x size, normalised by CLIP's statistics."""
+    unit = (jnp.clip(resize(images, size), -1.0, 1.0) + 1.0) / 2.0
+    return (unit - jnp.asarray(CLIP_MEAN)) / jnp.asarray(CLIP_STD)
+
+
+def grid(images: UInt8["N H W 3"], *, columns: int | None = None, gap: int = 2) -> UInt8["H W 3"]:
+    """Pictures side by side on white, row by row. `columns` None: as square as can be."""
+    images = np.asarray(images)
+    count, height, width, channels = images.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    lines = math.ceil(count / columns)
+    canvas = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
+    for place, image in enumerate(images):
+        top, left = place // columns * (height + gap), place % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def encode_png(image: UInt8["H W 3"], metadata: dict[str, str] | None = None) -> bytes:
+    """A PNG file as bytes, with `metadata` as its text entries."""
+    info = PngImagePlugin.PngInfo()
+    for key, value in (metadata or {}).items():
+        info.add_itxt(key, value)
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def write_png(path: epath.PathLike, image: UInt8["H W 3"], metadata: dict[str, str] | None = None) -> None:
+    """Writes a PNG whole or not at all: a write that is cut off leaves no half picture under `path`."""
+    path = epath.Path(path)
+    partial = path.parent / f".{path.name}.partial"
+    partial.write_bytes(encode_png(image, metadata))
+    partial.replace(path)
+
+
+def read_image(path: epath.PathLike) -> UInt8["H W 3"]:
+    """Any picture file that Pillow knows, as RGB uint8. Raises ValueError for what is not a picture."""
+    try:
+        with Image.open(io.BytesIO(epath.Path(path).read_bytes())) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"image {str(path)!r} cannot be read as a picture ({error})") from error
+
+
+def read_png_metadata(path: epath.PathLike) -> dict[str, str]:
+    """The text entries of a PNG file."""
+    with Image.open(io.BytesIO(epath.Path(path).read_bytes())) as image:
+        return {key: str(value) for key, value in image.info.items() if isinstance(value, str)}

@@ -1,0 +1,1 @@
+"""The networks: linen modules that follow the published architectures, NHWC, float32 parameters."""

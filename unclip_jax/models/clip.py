@@ -1,0 +1,205 @@
+"""CLIP (Radford et al. 2021, arXiv 2103.00020): a ViT and a causal text transformer with embeddings in common.
+
+Image: patches + class token + positions, LN, transformer, LN of the class token, projection.
+Text:  tokens + positions, causal transformer, LN, projection of the token with the highest id, which is the end of
+text (EOT); behind it is padding, which no earlier token sees.
+Embeddings are as the published code's `encode_*` give them, of any length; a loss or a score normalises them itself.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from unclip_jax.arrays import Bool, Float, Int
+from unclip_jax.models.layers import LayerNorm
+from unclip_jax.models.transformer import Transformer
+
+MAX_LOGIT_SCALE = 100.0
+
+
+@struct.dataclass
+class TextFeatures:
+    """What a text tower says of captions.
+
+    pooled: projected state of the EOT token, not normalised.  sequence: states of all tokens after the final norm.
+    mask: True up to and with the EOT token; what stands behind it in `sequence` means nothing.
+    """
+
+    pooled: Float["B E"]
+    sequence: Float["B L D"]
+    mask: Bool["B L"]
+
+
+class ImageTower(nn.Module):
+    """Pixels, normalised by CLIP's mean and deviation, to an embedding. Fields: as in CLIP, without the prefix."""
+
+    embed_dim: int
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_ratio: float = 4.0
+    activation: str = "quick_gelu"
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pixels: Float["B S S 3"]) -> Float["B E"]:
+        side = self._patches(pixels.shape)
+        init = nn.initializers.normal(self.width**-0.5)
+        # The patch convolution as a product: the gradient of a strided convolution is slow on many backends.
+        patch = self.patch_size
+        x = pixels.reshape(-1, side, patch, side, patch, 3).swapaxes(2, 3).reshape(-1, side * side, patch, patch, 3)
+        x = nn.DenseGeneral(
+            self.width, axis=(-3, -2, -1), use_bias=False, dtype=self.dtype, name="patch_embedding"
+        )(x)
+        class_token = self.param("class_embedding", init, (self.width,)).astype(self.dtype)
+        x = jnp.concatenate([jnp.broadcast_to(class_token, (x.shape[0], 1, self.width)), x], axis=1)
+        x = x + self.param("positional_embedding", init, (side * side + 1, self.width)).astype(self.dtype)
+        x = LayerNorm(self.dtype, name="norm_pre")(x)
+        x = Transformer(
+            self.layers,
+            self.heads,
+            self.mlp_ratio,
+            self.activation,
+            remat=self.remat,
+            dtype=self.dtype,
+            name="transformer",
+        )(x)
+        x = LayerNorm(self.dtype, name="norm_post")(x[:, 0])
+        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, kernel_init=init, name="projection")(x)
+        return x.astype(jnp.float32)
+
+    def _patches(self, shape: tuple[int, ...]) -> int:
+        """Patches along a side."""
+        if self.image_size % self.patch_size:
+            raise ValueError(f"patch_size {self.patch_size} does not divide image_size {self.image_size}")
+        if shape[1:] != (self.image_size, self.image_size, 3):
+            wanted = f"[B, {self.image_size}, {self.image_size}, 3]"
+            raise ValueError(f"pixels {list(shape)} do not fit a CLIP whose image_size wants {wanted}")
+        return self.image_size // self.patch_size
+
+
+class TextTower(nn.Module):
+    """Tokens to TextFeatures. Fields: as in CLIP, without the prefix."""
+
+    embed_dim: int
+    vocab_size: int
+    context_length: int
+    width: int
+    layers: int
+    heads: int
+    mlp_ratio: float = 4.0
+    activation: str = "quick_gelu"
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Int["B L"]) -> TextFeatures:
+        length = tokens.shape[1]
+        if length > self.context_length:
+            raise ValueError(f"tokens of length {length} exceed context_length {self.context_length}: truncate them")
+        x = nn.Embed(
+            self.vocab_size,
+            self.width,
+            dtype=self.dtype,
+            embedding_init=nn.initializers.normal(0.02),
+            name="token_embedding",
+        )(tokens)
+        positions = self.param(
+            "positional_embedding", nn.initializers.normal(0.01), (self.context_length, self.width)
+        )
+        x = Transformer(
+            self.layers,
+            self.heads,
+            self.mlp_ratio,
+            self.activation,
+            causal=True,
+            remat=self.remat,
+            dtype=self.dtype,
+            name="transformer",
+        )(x + positions[:length].astype(self.dtype))
+        sequence = LayerNorm(self.dtype, name="norm_final")(x)
+        end = jnp.argmax(tokens, axis=1)  # the first of equal maxima, so padding with EOT is padding too
+        pooled = nn.Dense(
+            self.embed_dim,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.normal(self.width**-0.5),
+            name="projection",
+        )(jnp.take_along_axis(sequence, end[:, None, None], axis=1)[:, 0])
+        mask = jnp.arange(length) <= end[:, None]
+        return TextFeatures(pooled.astype(jnp.float32), sequence.astype(jnp.float32), mask)
+
+
+class CLIP(nn.Module):
+    """Both towers (parameters `image` and `text`) and the learned scale of their product.
+
+    Args:
+      embed_dim: width of the common embeddings.
+      image_size, patch_size: sides in pixels; patch_size divides image_size.
+      image_width, image_layers, image_heads, image_mlp_ratio: the ViT's transformer.
+      vocab_size, context_length: of the tokenizer.
+      text_width, text_layers, text_heads, text_mlp_ratio: the text transformer.
+      activation: "quick_gelu" (OpenAI's weights) or "gelu" (OpenCLIP's).
+      remat, dtype: as in Transformer. Results are float32.
+    """
+
+    embed_dim: int
+    image_size: int
+    patch_size: int
+    image_width: int
+    image_layers: int
+    image_heads: int
+    vocab_size: int
+    context_length: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    image_mlp_ratio: float = 4.0
+    text_mlp_ratio: float = 4.0
+    activation: str = "quick_gelu"
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        common = {"activation": self.activation, "remat": self.remat, "dtype": self.dtype}
+        self.image = ImageTower(
+            self.embed_dim,
+            self.image_size,
+            self.patch_size,
+            self.image_width,
+            self.image_layers,
+            self.image_heads,
+            self.image_mlp_ratio,
+            **common,
+        )
+        self.text = TextTower(
+            self.embed_dim,
+            self.vocab_size,
+            self.context_length,
+            self.text_width,
+            self.text_layers,
+            self.text_heads,
+            self.text_mlp_ratio,
+            **common,
+        )
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ())
+
+    def __call__(self, pixels: Float["B S S 3"], tokens: Int["B L"]) -> tuple[Float["B E"], TextFeatures, jax.Array]:
+        """(image embeddings, text features, scale of their cosines: exp of the parameter, at most 100)."""
+        scale = jnp.minimum(jnp.exp(self.logit_scale.astype(jnp.float32)), MAX_LOGIT_SCALE)
+        return self.image(pixels), self.text(tokens), scale
+
+    def encode_image(self, pixels: Float["B S S 3"]) -> Float["B E"]:
+        """Image embeddings, not normalised."""
+        return self.image(pixels)
+
+    def encode_text(self, tokens: Int["B L"]) -> TextFeatures:
+        """Text features, `pooled` not normalised."""
+        return self.text(tokens)

@@ -1,0 +1,88 @@
+"""The diffusion prior (unCLIP, arXiv 2204.06125, section 2.2), as in Karlo's PriorTransformer.
+
+A causal transformer over the tokens
+
+    [text sequence (L), pooled text, time, noised image embedding z_t, learned query] + positions (L + 4)
+
+whose answer is read from the last token. Every token sees the earlier ones, padding of the caption excepted. It works
+on embeddings standardised per dimension, and with `predicts = "x0"` it answers the clean embedding.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from unclip_jax.arrays import Float, Int
+from unclip_jax.models.clip import TextFeatures
+from unclip_jax.models.layers import LayerNorm, TimeEmbedding, published_init, timestep_sinusoid
+from unclip_jax.models.transformer import Transformer
+
+EXTRA_TOKENS = 4  # pooled text, time, z_t, query
+
+
+class DiffusionPrior(nn.Module):
+    """One evaluation of the prior.
+
+    Args:
+      embed_dim: width of CLIP's embeddings, image and pooled text.
+      text_width: width of the text tower's sequence.
+      context_length: number of caption tokens, L.
+      width, layers, heads, mlp_ratio, activation, remat, dtype: as in Transformer. The result is float32.
+    """
+
+    embed_dim: int
+    text_width: int
+    context_length: int
+    width: int
+    layers: int
+    heads: int
+    mlp_ratio: float = 4.0
+    activation: str = "gelu"
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z_t: Float["B E"], t: Int["B"], text: TextFeatures) -> Float["B E"]:
+        """z_t: noised, standardised image embeddings.  t: steps of the training schedule."""
+        self._check(z_t, text)
+
+        def project(name):
+            return nn.Dense(self.width, dtype=self.dtype, kernel_init=published_init, name=name)
+
+        rows = z_t.shape[0]
+        length = self.context_length + EXTRA_TOKENS
+        time = TimeEmbedding(self.width, name="time_embedding")(timestep_sinusoid(t, self.width))
+        query = self.param("query", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
+        singles = [
+            project("text_projection")(text.pooled),
+            time.astype(self.dtype),
+            project("image_projection")(z_t),
+            jnp.broadcast_to(query, (rows, self.width)),
+        ]
+        tokens = jnp.concatenate([project("sequence_projection")(text.sequence), jnp.stack(singles, axis=1)], axis=1)
+        positions = self.param("positional_embedding", nn.initializers.normal(0.02), (length, self.width))
+        seen = jnp.concatenate([text.mask, jnp.ones((rows, EXTRA_TOKENS), bool)], axis=1)
+        h = Transformer(
+            self.layers,
+            self.heads,
+            self.mlp_ratio,
+            self.activation,
+            causal=True,
+            remat=self.remat,
+            dtype=self.dtype,
+            name="transformer",
+        )(tokens + positions.astype(self.dtype), seen[:, None, None, :])
+        h = LayerNorm(name="norm_out")(h[:, -1])
+        return nn.Dense(self.embed_dim, kernel_init=published_init, name="projection_out")(h)
+
+    def _check(self, z_t: Float["B E"], text: TextFeatures) -> None:
+        wanted = {
+            "z_t": (z_t.shape[1:], (self.embed_dim,)),
+            "text.pooled": (text.pooled.shape[1:], (self.embed_dim,)),
+            "text.sequence": (text.sequence.shape[1:], (self.context_length, self.text_width)),
+            "text.mask": (text.mask.shape[1:], (self.context_length,)),
+        }
+        for name, (found, right) in wanted.items():
+            if found != right:
+                raise ValueError(f"{name} has the shape {['B', *found]}, and this prior wants {['B', *right]}")

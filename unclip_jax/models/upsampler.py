@@ -1,0 +1,51 @@
+"""The upsampler: a U-Net of convolutions alone that sees a low-resolution picture (unCLIP, arXiv 2204.06125, 2.1).
+
+The low-resolution picture, enlarged to the output's size by the caller, stands as three more channels behind the
+noised picture's. Without attention and text it may be trained on crops and applied to whole pictures.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from unclip_jax.arrays import Float, Int
+from unclip_jax.models.unet import UNet
+
+
+class Upsampler(nn.Module):
+    """One evaluation of the upsampler. Fields: as in UNet; scale_shift is False in Karlo."""
+
+    image_size: int
+    channels: int
+    channel_mult: tuple[float, ...]
+    res_blocks: int
+    dropout: float = 0.0
+    groups: int = 32
+    scale_shift: bool = False
+    in_channels: int = 6
+    out_channels: int = 3
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x_t: Float["B H W 3"], t: Int["B"], low_res: Float["B H W 3"], *, deterministic: bool = True
+    ) -> Float["B H W 3"]:
+        """x_t: noised pictures.  t: steps of the training schedule.  low_res: of x_t's size, in [-1, 1]."""
+        if low_res.shape[:3] != x_t.shape[:3]:
+            raise ValueError(f"low_res is {list(low_res.shape)}; enlarge it to {list(x_t.shape)}, the size of x_t")
+        return UNet(
+            image_size=self.image_size,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            channels=self.channels,
+            channel_mult=self.channel_mult,
+            res_blocks=self.res_blocks,
+            dropout=self.dropout,
+            groups=self.groups,
+            scale_shift=self.scale_shift,
+            dtype=self.dtype,
+            remat=self.remat,
+            name="unet",
+        )(jnp.concatenate([x_t, low_res], axis=-1), t, deterministic=deterministic)

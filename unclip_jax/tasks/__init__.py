@@ -1,0 +1,1 @@
+"""What is learned: one task a file, each a training.task.Task over one network."""

@@ -1,0 +1,87 @@
+"""The decoder's task: from a CLIP image embedding and a caption to a picture (unCLIP, section 2.1).
+
+The U-Net predicts the noise and, for each pixel, where the reverse variance lies between its bounds; the loss is the
+hybrid of Improved DDPM. For classifier-free guidance the embedding is dropped for 10 % of the rows and the caption for
+50 %, independently: a dropped embedding is the network's own null vector, a dropped caption the empty caption.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from unclip_jax import images, rng
+from unclip_jax.arrays import Bool, Float, Int, Key, PyTree, UInt8
+from unclip_jax.batches import empty_captions
+from unclip_jax.diffusion import losses
+from unclip_jax.diffusion.schedule import Schedule
+from unclip_jax.models.clip import CLIP, TextFeatures
+from unclip_jax.models.decoder import Decoder
+from unclip_jax.tasks import denoising
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderTask:
+    """Trains `model` beside a frozen CLIP. Batch fields: `image`, `clip_image`, `tokens`, `row`.
+
+    Frozen: `clip`, the CLIP's parameters.
+
+    Args:
+      empty: tokens of the empty caption, "L".
+      drop_image: share of rows whose embedding is dropped.
+      drop_text: share of rows whose caption is dropped.
+    """
+
+    model: Decoder
+    clip: CLIP
+    schedule: Schedule
+    empty: Int["L"]
+    drop_image: float = 0.1
+    drop_text: float = 0.5
+
+    def init(self, key: Key[""], batch: PyTree) -> PyTree:
+        x = images.to_unit(batch["image"])
+        rows, length = batch["tokens"].shape
+        text = TextFeatures(
+            pooled=jnp.zeros((rows, self.clip.embed_dim)),
+            sequence=jnp.zeros((rows, length, self.clip.text_width)),
+            mask=jnp.ones((rows, length), bool),
+        )
+        t, z = jnp.zeros(rows, jnp.int32), jnp.zeros((rows, self.model.embed_dim))
+        return self.model.init(key, x, t, z, text, drop_image=jnp.zeros(rows, bool))["params"]
+
+    def loss(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree, *, train: bool = True):
+        x0 = images.to_unit(batch["image"])
+        drop_image, drop_text = self.drops(keys.rows)
+        z, text = self._conditions(frozen, batch, drop_text)
+        x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows)
+        output = self.model.apply(
+            {"params": params}, x_t, t, z, text,
+            drop_image=drop_image, deterministic=not train, rngs={"dropout": keys.layers},
+        )
+        loss = losses.hybrid(self.schedule, output, x0=x0, x_t=x_t, t=t, noise=noise)
+        simple = losses.simple(output[..., :3], noise)
+        metrics = {"simple": jnp.mean(simple), "drop_image": jnp.mean(drop_image), "drop_text": jnp.mean(drop_text)}
+        return jnp.mean(loss), metrics
+
+    def drops(self, keys: Key["B"]) -> tuple[Bool["B"], Bool["B"]]:
+        """Which rows lose their embedding, and which their caption."""
+        image = rng.bernoulli_rows(rng.named_rows(keys, "drop_image"), self.drop_image)
+        return image, rng.bernoulli_rows(rng.named_rows(keys, "drop_text"), self.drop_text)
+
+    def preview(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree) -> UInt8["2B H W 3"]:
+        """For each row the true picture and, after it, one made from its embedding and caption."""
+        z, text = self._conditions(frozen, batch, jnp.zeros(batch["row"].shape, bool))
+        made = denoising.preview(
+            self.schedule,
+            lambda x_t, t: self.model.apply({"params": params}, x_t, t, z, text),
+            keys.rows,
+            batch["image"].shape[1:],
+        )
+        return jnp.stack([batch["image"], made], axis=1).reshape(-1, *made.shape[1:])
+
+    def _conditions(self, frozen: PyTree, batch: PyTree, drop: Bool["B"]) -> tuple[Float["B E"], TextFeatures]:
+        variables = {"params": frozen["clip"]}
+        pixels = images.clip_pixels(images.to_unit(batch["clip_image"]), self.clip.image_size)
+        tokens = empty_captions(batch["tokens"], drop, self.empty)
+        z = self.clip.apply(variables, pixels, method="encode_image")
+        return z, self.clip.apply(variables, tokens, method="encode_text")

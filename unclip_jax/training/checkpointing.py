@@ -1,0 +1,227 @@
+"""Checkpoints of a run: written in the background, whole or not at all, the last few kept, and checked when read.
+
+    WORKDIR/checkpoints/STEP/   state (step, parameters, optimizer), ema, extras, and as metadata the record: schema
+                                version, config, digests of the frozen parameters, and of each array type, shape, CRC-32
+
+Orbax raises on a truncated file but returns a flipped byte without a word; the checksums find it.
+"""
+
+import dataclasses
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+from jax.sharding import SingleDeviceSharding
+from orbax.checkpoint import v1 as ocp
+
+from unclip_jax import parameters
+from unclip_jax.arrays import PyTree
+from unclip_jax.training.state import TrainState
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a finished or running training has to give.
+
+    Args:
+      params: the averaged parameters, a nested dict of numpy arrays.
+      config: the config of the run as JSON holds it.
+      step: of the checkpoint.
+      extras: arrays that the task keeps beside its parameters; {} where there are none.
+    """
+
+    params: PyTree
+    config: dict[str, Any]
+    step: int
+    extras: PyTree
+
+
+class Checkpoints:
+    """The checkpoints of a workdir that is being trained in. Close it: the last one may still be on its way."""
+
+    def __init__(self, workdir: epath.PathLike, *, keep: int):
+        """`keep`: how many of the newest checkpoints stay."""
+        self.directory = directory(workdir)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        policy = ocp.training.preservation_policies.LatestN(keep)
+        self._orbax = ocp.training.Checkpointer(
+            self.directory, preservation_policy=policy, cleanup_tmp_directories=True
+        )
+
+    def save(self, state: TrainState, extras: PyTree, *, config: dict[str, Any], frozen: dict[str, str]) -> None:
+        """Begins to write a checkpoint; returns once the arrays are copied, so that the state may be donated.
+
+        Args:
+          extras: nested dict of arrays to be kept beside the state; {} for none.
+          config: as JSON holds it.
+          frozen: name -> digest of frozen parameters.
+        """
+        items = _items(state, extras)
+        record = {
+            "schema": SCHEMA,
+            "config": config,
+            "frozen": frozen,
+            "arrays": {item: {name: _describe(leaf) for name, leaf in named.items()} for item, named in items.items()},
+        }
+        nested = {item: parameters.unflatten(named) for item, named in items.items()}
+        self._orbax.save_checkpointables_async(int(state.step), nested, custom_metadata=record, force=True)
+
+    def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, PyTree]:
+        """The state and the extras of a checkpoint, each array straight onto the sharding that `shapes` names.
+
+        Raises ValueError for a damaged checkpoint, and for one of another network, with the names.
+        """
+        record = read_record(self.directory, step)
+        wanted = _items(shapes, {})
+        if "extras" in record["arrays"]:
+            wanted["extras"] = _host_shapes(record["arrays"]["extras"])
+        _check_shapes(record["arrays"], wanted, self.directory / str(step))
+        found = _load(self._orbax, self.directory, step, wanted, record)
+        state = _rebuild(shapes, {**found["state"], **{f"ema/{name}": leaf for name, leaf in found["ema"].items()}})
+        return state, parameters.unflatten(jax.tree.map(np.asarray, found.get("extras", {})))
+
+    def wait(self) -> None:
+        """Returns when what was saved is on disk."""
+        self._orbax.wait()
+
+    def close(self) -> None:
+        self._orbax.close()
+
+
+def directory(workdir: epath.PathLike) -> epath.Path:
+    path = epath.Path(workdir) / "checkpoints"
+    return path if "://" in str(path) else path.absolute()  # Orbax takes no relative path
+
+
+def latest(workdir: epath.PathLike) -> int | None:
+    """The step of a workdir's newest whole checkpoint. None: it has none."""
+    return max(_steps(directory(workdir)), default=None)
+
+
+def restore_ema(workdir: epath.PathLike, step: int | None = None) -> Restored:
+    """The averaged parameters of a workdir as numpy arrays, from its checkpoint of `step` (None: the newest).
+
+    Raises ValueError for a workdir without that checkpoint, or a damaged one.
+    """
+    step, record, trees = _read(workdir, step, ("ema", "extras"))
+    return Restored(params=trees["ema"], config=record["config"], step=step, extras=trees.get("extras", {}))
+
+
+def restore_extras(workdir: epath.PathLike) -> PyTree | None:
+    """The extras of a workdir's newest checkpoint, so that a resumed run need not make them again. None: it has no
+    checkpoint yet."""
+    return None if latest(workdir) is None else _read(workdir, None, ("extras",))[2].get("extras", {})
+
+
+def _read(workdir: epath.PathLike, step: int | None, items: tuple[str, ...]) -> tuple[int, dict, dict[str, PyTree]]:
+    """Step, record, and those of the items that the checkpoint has, as numpy trees."""
+    folder = directory(workdir)
+    steps = _steps(folder)
+    if not steps:
+        raise ValueError(f"workdir {str(workdir)!r} has no checkpoint: train it first")
+    if step is not None and step not in steps:
+        raise ValueError(f"workdir {str(workdir)!r} has no checkpoint of step {step}; known: {_listed(steps)}")
+    step = max(steps) if step is None else step
+    record = read_record(folder, step)
+    wanted = {item: _host_shapes(record["arrays"][item]) for item in items if item in record["arrays"]}
+    if not wanted:
+        return step, record, {}
+    with ocp.training.Checkpointer(folder) as orbax:
+        found = _load(orbax, folder, step, wanted, record)
+    return step, record, {item: parameters.unflatten(jax.tree.map(np.asarray, found[item])) for item in found}
+
+
+def read_record(folder: epath.Path, step: int) -> dict[str, Any]:
+    """What a checkpoint says of itself. Raises ValueError where it is damaged or of a later version."""
+    try:
+        with ocp.training.Checkpointer(folder) as orbax:
+            record = orbax.metadata(step).custom_metadata
+        if record["schema"] > SCHEMA:
+            raise ValueError(f"schema version {record['schema']} is of a later program; this one knows {SCHEMA}")
+        return {name: record[name] for name in ("schema", "config", "frozen", "arrays")}
+    except Exception as error:
+        raise _damaged(folder, step, error) from error
+
+
+def _items(state: TrainState, extras: PyTree) -> dict[str, dict[str, Any]]:
+    """The parts of a checkpoint that are read apart, each as {"a/b": leaf}."""
+    items = {"state": _named(state.replace(ema=None)), "ema": _named(state.ema)}
+    return items | ({"extras": _named(extras)} if extras else {})
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _rebuild(shapes: TrainState, named: dict[str, jax.Array]) -> TrainState:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: named[jax.tree_util.keystr(path, simple=True, separator="/")], shapes
+    )
+
+
+def _describe(leaf: jax.Array) -> list:
+    """[type, shape, CRC-32 of the bytes] of an array, wherever its parts are."""
+    whole = getattr(leaf, "is_fully_addressable", True)
+    array = np.ascontiguousarray(leaf if whole else multihost_utils.process_allgather(leaf, tiled=True))
+    return [array.dtype.name, list(leaf.shape), zlib.crc32(array.view(np.uint8).reshape(-1))]
+
+
+def _host_shapes(described: dict[str, list]) -> dict[str, jax.ShapeDtypeStruct]:
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    return {
+        name: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype), sharding=here)
+        for name, (dtype, shape, _) in described.items()
+    }
+
+
+def _check_shapes(stored: dict[str, dict], wanted: dict[str, dict], path: epath.Path) -> None:
+    was = {(item, name): tuple(shape) for item in stored for name, (_, shape, _) in stored[item].items()}
+    now = {(item, name): tuple(leaf.shape) for item in wanted for name, leaf in wanted[item].items()}
+    differ = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
+    if differ:
+        said = ", ".join(
+            f"{'/'.join(key)} {now.get(key, 'unknown')} was {was.get(key, 'absent')}" for key in differ[:8]
+        )
+        more = f" and {len(differ) - 8} more" if len(differ) > 8 else ""
+        raise ValueError(f"checkpoint {str(path)!r} is of another network: {said}{more}")
+
+
+def _load(orbax, folder: epath.Path, step: int, wanted: dict[str, dict], record: dict) -> dict[str, dict]:
+    """Reads parts of a checkpoint as {"a/b": array}, and checks every array against its checksum."""
+    try:
+        found = orbax.load_checkpointables(step, {item: parameters.unflatten(named) for item, named in wanted.items()})
+    except Exception as error:  # whatever a broken file makes the reader stumble over
+        raise _damaged(folder, step, error) from error
+    flat = {item: _named(found[item]) for item in wanted}
+    bad = [
+        f"{item}/{name}"
+        for item, named in flat.items()
+        for name, leaf in named.items()
+        if _describe(leaf) != record["arrays"][item][name]
+    ]
+    if bad:
+        raise _damaged(folder, step, f"not the bytes that were saved: {', '.join(bad)}")
+    return flat
+
+
+def _damaged(folder: epath.Path, step: int, why: Any) -> ValueError:
+    before = [other for other in _steps(folder) if other < step]
+    way_out = f"Remove it to go on from step {max(before)}." if before else "There is none before it."
+    why = (str(why).strip().splitlines() or [type(why).__name__])[0]
+    return ValueError(f"checkpoint {str(folder / str(step))!r} is damaged ({why[:400]}). {way_out}")
+
+
+def _steps(folder: epath.Path) -> list[int]:
+    if not folder.exists():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
+
+
+def _listed(steps: list[int]) -> str:
+    return ", ".join(map(str, steps))

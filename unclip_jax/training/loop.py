@@ -1,0 +1,249 @@
+"""The loop: goes on from the newest checkpoint or begins, steps, measures, writes, and stops so that it can go on.
+
+    WORKDIR/config.json      the config
+    WORKDIR/checkpoints/     see checkpointing
+    WORKDIR/metrics.jsonl    one line a logged step; TensorBoard events beside it
+    WORKDIR/previews/        pictures, for stages that make any
+"""
+
+import contextlib
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import NoReturn, Protocol
+
+import jax
+import numpy as np
+import tqdm
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from unclip_jax import parameters
+from unclip_jax.arrays import PyTree
+from unclip_jax.sharding.mesh import check_batch, make_mesh
+from unclip_jax.sharding.placement import place, place_batch
+from unclip_jax.training import checkpointing, settings
+from unclip_jax.training.clock import Clock
+from unclip_jax.training.interruption import StopRequest, stop_requests
+from unclip_jax.training.metric_writer import MetricWriter
+from unclip_jax.training.optimizer import learning_rate
+from unclip_jax.training.settings import default_config
+from unclip_jax.training.state import TrainState
+from unclip_jax.training.step import Steps, make_steps
+from unclip_jax.training.task import Task
+
+__all__ = ["Batches", "check_config", "check_workdir", "default_config", "train"]
+
+
+class Batches(Protocol):
+    """Data: the batches of this process from a step on, each a function of its step alone."""
+
+    def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]: ...
+
+
+def check_config(config: ConfigDict, mesh: Mesh | None = None) -> None:
+    """Raises ValueError for settings that cannot work, before anything expensive begins. `mesh` None: the config's."""
+    settings.check(config)
+    learning_rate(config.optimizer, config.training.steps)
+    check_batch(config.training.global_batch, mesh or make_mesh(**config.mesh))
+
+
+def check_workdir(config: ConfigDict, workdir: epath.PathLike) -> None:
+    """Raises ValueError for a workdir that is no folder or was trained with another config. Writes nothing."""
+    workdir = epath.Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"workdir {str(workdir)!r} is a file; a folder is wanted")
+    if (workdir / "config.json").exists():
+        settings.check_same(json.loads((workdir / "config.json").read_text()), config, str(workdir))
+
+
+def train(
+    task: Task,
+    *,
+    config: ConfigDict,
+    frozen: PyTree,
+    extras: PyTree,
+    train_data: Batches,
+    eval_data: Batches | None,
+    workdir: epath.PathLike,
+    mesh: Mesh | None = None,
+    initial_params: PyTree | None = None,
+    progress: bool = True,
+) -> int:
+    """Trains to `config.training.steps`, going on from the newest checkpoint in `workdir`. Returns the last step.
+
+    Args:
+      task: what is learned.
+      config: with the sections of `default_config`.
+      frozen: {name: tree of host arrays} that the task reads and nobody trains; {} for none.
+      extras: {name: tree of host arrays} kept in every checkpoint; {} for none. On resuming they are the checkpoint's,
+        and take the place of what stands under the same name in `frozen`.
+      train_data, eval_data: eval_data None: no validation and no previews.
+      mesh: None: `config.mesh` over all devices.
+      initial_params: what a new run begins with. None: the task's own initialisation.
+      progress: shows a bar.
+
+    Raises ValueError for settings that cannot work, a workdir of another config or with other frozen parameters, or a
+    damaged checkpoint; RuntimeError after `max_bad_steps` steps in a row without a finite loss; KeyboardInterrupt when
+    it was asked to stop (Ctrl-C, SIGTERM), after a checkpoint.
+    """
+    mesh = mesh or make_mesh(**config.mesh)
+    check_config(config, mesh)
+    check_workdir(config, workdir)
+    return _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params).run(progress)
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params):
+        """Checks all that can be checked before anything is written."""
+        self.config, self.mesh, self.eval_data = config, mesh, eval_data
+        self.workdir = epath.Path(workdir)
+        self.leader = jax.process_index() == 0
+        self.start = checkpointing.latest(workdir) or 0
+        self.digests = {name: parameters.digest(tree) for name, tree in frozen.items() if name not in extras}
+        self._check_record()
+        self.frozen, self.extras, self.initial_params = frozen, extras, initial_params
+
+        batches = train_data.batches(self.start)
+        first = next(batches)
+        self.batches = itertools.chain([first], batches)
+        self.steps: Steps = make_steps(task, config=config, frozen=frozen, batch=first, mesh=mesh)
+
+    def run(self, progress: bool) -> int:
+        if self.leader:
+            self._write_config()
+        with contextlib.ExitStack() as stack:
+            keep = self.config.training.keep
+            self.checkpoints = stack.enter_context(closing(checkpointing.Checkpoints(self.workdir, keep=keep)))
+            self.state = self._begin()
+            own = {name: tree for name, tree in self.extras.items() if name in self.frozen}
+            self.frozen = place({**self.frozen, **own}, self.steps.frozen_shardings)
+            self.writer = None
+            if self.leader:
+                self.writer = stack.enter_context(closing(MetricWriter(self.workdir, step=self.start)))
+            self.clock = Clock(self.writer.last.get("seconds", 0.0) if self.writer else 0.0)
+            self.bar = stack.enter_context(self._bar(progress and self.leader))
+            return self._loop(stack.enter_context(stop_requests()))
+
+    def _begin(self) -> TrainState:
+        if self.start:
+            state, self.extras = self.checkpoints.restore(self.start, self.steps.shapes)
+            return state
+        return self.steps.init() if self.initial_params is None else self.steps.init_from(self.initial_params)
+
+    def _loop(self, stop: StopRequest) -> int:
+        training, pending = self.config.training, None
+        for step in range(self.start + 1, training.steps + 1):
+            # While the devices still compute the step before, the next batch is made, and its copy to them begun.
+            with self.clock.waiting():
+                batch = place_batch(next(self.batches), self.mesh)
+            self.state, metrics = self.steps.train(self.state, self.frozen, batch)
+            if pending:
+                self._record(*pending)  # reading the metrics of a step waits for it, so it is done one step late
+            pending = (step, metrics)
+            stopping = stop.asked
+            saving = stopping or self._due(step, training.checkpoint_every)
+            if saving or self._validates(step) or self._previews(step):
+                self._record(*pending)
+                pending = None
+            if saving:
+                with self.clock.pause():
+                    as_json = settings.as_json(self.config)
+                    self.checkpoints.save(self.state, self.extras, config=as_json, frozen=self.digests)
+            if stopping and step < training.steps:
+                self._stop(step)
+        return max(training.steps, self.start)
+
+    def _stop(self, step: int) -> NoReturn:
+        self.checkpoints.wait()
+        self.bar.close()
+        said = f"stopped at step {step} of {self.config.training.steps}, which is saved: run it again to go on"
+        if self.leader:
+            print(said, file=sys.stderr)
+        raise KeyboardInterrupt(said)
+
+    def _record(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Reads a step's metrics, and writes a line where one is due."""
+        training = self.config.training
+        metrics = jax.device_get(metrics)
+        skipped, in_a_row = int(metrics.pop("skipped")), int(metrics.pop("skipped_in_a_row"))
+        values = {"loss": float(metrics.pop("loss")), **{name: float(value) for name, value in metrics.items()}}
+        self.clock.step(values["loss"])
+        self.bar.update(1)
+        if in_a_row >= training.max_bad_steps:
+            raise RuntimeError(
+                f"loss or gradient was not finite in {in_a_row} steps in a row, up to step {step} (config.training."
+                f"max_bad_steps {training.max_bad_steps}). None of them changed the parameters; try a lower "
+                f"config.optimizer.learning_rate, from the newest checkpoint in {str(self.workdir)!r}."
+            )
+        looks = self._validates(step) or self._previews(step)
+        if not (looks or step == 1 or self._due(step, training.log_every)):
+            return
+        values |= {"skipped": skipped, **self.clock.interval(training.global_batch)}
+        speed = values.get("images_per_second")
+        shown = f"loss {values.get('loss_mean', values['loss']):.4g}" + (f", {speed:.4g} images/s" if speed else "")
+        self.bar.set_postfix_str(shown, refresh=False)
+        if looks:
+            with self.clock.pause():
+                values |= self._look(step)
+        if self.writer:
+            self.writer.write(step, values)
+
+    def _due(self, step: int, every: int) -> bool:
+        return bool(every) and (step % every == 0 or step == self.config.training.steps)
+
+    def _validates(self, step: int) -> bool:
+        return self.eval_data is not None and self._due(step, self.config.training.eval_every)
+
+    def _previews(self, step: int) -> bool:
+        due = self._due(step, self.config.training.preview_every)
+        return due and self.eval_data is not None and self.steps.preview is not None
+
+    def _look(self, step: int) -> dict[str, float]:
+        """Validation by the averaged parameters, as eval_*, and a preview, each where it is due."""
+        validates, previews = self._validates(step), self._previews(step)
+        count = self.config.training.eval_batches if validates else 1
+        results = []
+        for number, batch in enumerate(itertools.islice(self.eval_data.batches(0), count)):
+            batch = place_batch(batch, self.mesh)
+            if validates:
+                results.append(self.steps.evaluate(self.state.ema, self.frozen, batch))
+            if previews and number == 0:
+                pictures = self.steps.preview(self.state.ema, self.frozen, batch)
+                if self.writer:
+                    self.writer.write_pictures(step, jax.device_get(pictures))
+        results = jax.device_get(results)
+        names = results[0] if results else ()
+        return {f"eval_{name}": float(np.mean([result[name] for result in results])) for name in names}
+
+    def _check_record(self) -> None:
+        """A checkpoint must be of this config and of these frozen parameters."""
+        if not self.start:
+            return
+        record = checkpointing.read_record(checkpointing.directory(self.workdir), self.start)
+        settings.check_same(record["config"], self.config, str(self.workdir))
+        was, now = record["frozen"], self.digests
+        changed = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
+        if changed:
+            said = "; ".join(f"{name} has digest {now.get(name)} and had {was.get(name)}" for name in changed)
+            raise ValueError(
+                f"workdir {str(self.workdir)!r} was trained beside other frozen parameters: {said}. Give it those "
+                "again (config.frozen), or choose another workdir."
+            )
+
+    def _write_config(self) -> None:
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        partial = self.workdir / ".config.json.partial"
+        partial.write_text(json.dumps(settings.as_json(self.config), indent=2) + "\n")
+        partial.replace(self.workdir / "config.json")
+
+    def _bar(self, shown: bool) -> tqdm.tqdm:
+        # A log file needs fewer lines than a terminal.
+        interval = 0.5 if sys.stderr.isatty() else 10.0
+        total = self.config.training.steps
+        return tqdm.tqdm(total=total, initial=self.start, unit="step", disable=not shown, mininterval=interval)

@@ -1,0 +1,94 @@
+"""Metrics as lines of JSON and as TensorBoard events.
+
+`metrics.jsonl` holds one object for each logged step, each step once: a resumed run drops the lines that stand after
+the step it goes on from, which it is about to write again.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorboardX
+from etils import epath
+
+from unclip_jax import images
+from unclip_jax.arrays import UInt8
+
+
+class MetricWriter:
+    """Writes the metrics and pictures of a workdir, from `step` on. Close it.
+
+    TensorBoard events are written where the workdir is a local folder; its format needs files that can be appended to.
+    """
+
+    def __init__(self, workdir: epath.PathLike, *, step: int = 0):
+        self.workdir = epath.Path(workdir)
+        self._path = self.workdir / "metrics.jsonl"
+        self._lines = [line for line in read_metrics(workdir) if line["step"] <= step]
+        self._remote = "://" in str(workdir)
+        self._rewrite()
+        self._events = None
+        if not self._remote:
+            self._events = tensorboardX.SummaryWriter(str(workdir), purge_step=step + 1 if step else None)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The newest line; {} before the first."""
+        return self._lines[-1] if self._lines else {}
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One line. A number that is not finite is written as null, which JSON can hold."""
+        finite = {name: _number(value) for name, value in values.items()}
+        self._lines.append({"step": step, **finite})
+        if self._remote:
+            self._rewrite()  # object stores cannot append
+        else:
+            with self._path.open("a") as file:
+                file.write(json.dumps(self._lines[-1]) + "\n")
+        if self._events is not None:
+            for name, value in finite.items():
+                if value is not None:
+                    self._events.add_scalar(name, value, step)
+
+    def write_pictures(self, step: int, pictures: UInt8["N H W 3"]) -> None:
+        """A grid of pictures, to `previews/` and TensorBoard."""
+        grid = np.asarray(images.grid(np.asarray(pictures)))
+        folder = self.workdir / "previews"
+        folder.mkdir(parents=True, exist_ok=True)
+        images.write_png(folder / f"step_{step:08d}.png", grid)
+        if self._events is not None:
+            self._events.add_image("preview", grid, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+    def _rewrite(self) -> None:
+        partial = self.workdir / ".metrics.jsonl.partial"
+        partial.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
+        partial.replace(self._path)
+
+
+def _number(value: float) -> float | int | None:
+    """As JSON holds it. A float32 is written with the few digits that it has."""
+    if not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(str(np.float32(value)))
+
+
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """The lines of a workdir's `metrics.jsonl`, without a last one that was cut off; [] where there is no file."""
+    path = epath.Path(workdir) / "metrics.jsonl"
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
