@@ -21,4 +21,3 @@ name="$(printf '%s' "$prompt" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-'
 mkdir -p outputs
 picture="$PWD/outputs/${name:-picture}.png"
 .venv/bin/unclip generate "$prompt" --out "$picture" "$@"
-echo "The picture is in $picture"

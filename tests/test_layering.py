@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import re
+import sys
 
 import pytest
 
@@ -19,6 +21,9 @@ FLOORS = {
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 
+# The one way sideways: commands call the public names, as any user of the library would.
+SIDEWAYS = ("commands", "__init__")
+
 # What the floors would allow and the design does not.
 STRANGERS = {
     "diffusion": {"models", "sharding", "tokenizer"},  # maths of arrays; a network is a function that it is handed
@@ -32,6 +37,7 @@ UNAWARE = ({"models", "tasks", "cascades"}, "unclip_jax.data.captioned_shapes")
 
 # The base install has none of the first; the second are private, deprecated, or the layer API that is not used here.
 NOT_INSTALLED = {"torch", "torchvision", "tensorflow", "diffusers"}
+DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}  # where the name is another
 GOING = ("jax._src", "jax.experimental.pjit", "jax.experimental.shard_map", "jax.experimental.maps", "flax.nnx")
 
 
@@ -94,7 +100,7 @@ def complaints(sources: dict[str, str], packages: set[str]) -> list[str]:
                 said.append(f"{where}: {other} has no floor")
             elif other != unit and FLOOR_OF[other] > FLOOR_OF[unit]:
                 said.append(f"{where}: upward, floor {FLOOR_OF[unit]} to {FLOOR_OF[other]}")
-            elif other != unit and FLOOR_OF[other] == FLOOR_OF[unit]:
+            elif other != unit and FLOOR_OF[other] == FLOOR_OF[unit] and (unit, other) != SIDEWAYS:
                 said.append(f"{where}: sideways on floor {FLOOR_OF[unit]}")
             elif other in STRANGERS.get(unit, ()):
                 said.append(f"{where}: {unit} knows no {other}")
@@ -164,6 +170,21 @@ def test_every_folder_of_the_package_is_a_package():
     assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
 
 
+def test_every_package_that_is_imported_is_declared_in_setup_py():
+    sources, packages = read_package()
+    found = {
+        target.split(".")[0]: name
+        for name, source in sources.items()
+        for target in imported(name, source, set(sources), packages)
+    }
+    base = PACKAGE.parent.joinpath("setup.py").read_text(encoding="utf-8").partition("BASE = [")[2].partition("]\n")[0]
+    declared = set(re.findall(r'^    "([\w-]+)', base, re.MULTILINE))
+    assert "jax" in declared
+    outside = found.keys() - sys.stdlib_module_names - {"unclip_jax"}
+    needed = {DISTRIBUTIONS.get(name, name).replace("_", "-"): found[name] for name in outside}
+    assert {name: needed[name] for name in needed.keys() - {name.replace("_", "-") for name in declared}} == {}
+
+
 def test_no_test_imports_what_the_test_install_does_not_have():
     for path in sorted(PACKAGE.parent.joinpath("tests").rglob("*.py")):
         if "golden" not in path.parts:  # the scripts there run other people's code, and no test runs them
@@ -187,6 +208,8 @@ SOUND = {
     "unclip_jax.data.captioned_shapes.scene": "",
     "unclip_jax.tasks": "",
     "unclip_jax.tasks.decoder": "from unclip_jax.diffusion import process\nfrom unclip_jax.data.blur import blur",
+    "unclip_jax.commands": "",
+    "unclip_jax.commands.generate": "import unclip_jax",
     "unclip_jax.training": "",
     "unclip_jax.training.loop": "",
 }

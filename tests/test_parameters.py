@@ -7,7 +7,10 @@ import pytest
 
 from unclip_jax import parameters
 
-TREE = {"a": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3), "bias": np.float32([0.5, -1.25, 3.0])}}
+TREE = {
+    "a": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3), "bias": np.float32([0.5, -1.25, 3.0])},
+    "scale": np.float32(2.5),
+}
 SHAPES = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, TREE))
 
 
@@ -21,7 +24,7 @@ def test_saved_and_loaded_parameters_are_the_same_bytes(tmp_path):
 def test_digest_sees_one_flipped_bit_a_name_and_a_type():
     changed = jax.tree.map(np.copy, TREE)
     changed["a"]["bias"].view(np.uint32)[0] ^= 1
-    renamed = {"b": TREE["a"]}
+    renamed = {"b": TREE["a"], "scale": TREE["scale"]}
     half = jax.tree.map(lambda x: x.astype(np.float16), TREE)
     digests = {parameters.digest(tree) for tree in (TREE, changed, renamed, half)}
     assert len(digests) == 4
@@ -35,7 +38,7 @@ def test_half_precision_files_load_as_float32(tmp_path):
 
 
 def test_every_misfit_is_named(tmp_path):
-    file = {"a": {"kernel": np.zeros((3, 2), np.float32), "scale": np.zeros(3, np.float32)}}
+    file = {"a": {"kernel": np.zeros((3, 2), np.float32), "scale": np.zeros(3, np.float32)}, "scale": np.float32(0)}
     parameters.save(tmp_path / "p.safetensors", file)
     with pytest.raises(ValueError) as error:
         parameters.load(tmp_path / "p.safetensors", SHAPES)
@@ -50,4 +53,4 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path):
 
 
 def test_count_is_the_number_of_numbers():
-    assert parameters.count(SHAPES) == 9
+    assert parameters.count(SHAPES) == 10

@@ -43,7 +43,7 @@ class _Parser(argparse.ArgumentParser):
     def reject(self, unknown: list[str]) -> NoReturn:
         """Ends with a line that names what was not understood, the nearest known flag, and all known flags."""
         known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        nearest = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+        nearest = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1, cutoff=0.7)
         meant = f" (did you mean {nearest[0]}?)" if nearest else ""
         self.error(f"unknown argument {' '.join(unknown)}{meant}. Known: {', '.join(known)}")
 

@@ -20,8 +20,9 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from unclip_jax import images
+from unclip_jax import images, parameters
 from unclip_jax.arrays import PyTree
+from unclip_jax.cascades.cascade import write_stages
 from unclip_jax.cascades.embedding import Clip, load_clip
 from unclip_jax.data import pipeline
 from unclip_jax.data.sources import open_source
@@ -33,10 +34,12 @@ from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
 from unclip_jax.tasks.upsampler import UpsamplerTask
 from unclip_jax.tokenizer import Tokenizer, train_tokenizer
 from unclip_jax.training import loop
-from unclip_jax.training.checkpointing import restore_extras
+from unclip_jax.training.checkpointing import restore_ema, restore_extras
 from unclip_jax.training.task import Task
 
 KINDS = ("clip", "diffusion_prior", "decoder", "upsampler")
+# The order in which stages run; one of another name comes behind.
+ORDER = ("clip", "diffusion_prior", "decoder", "upsampler_16_to_64", "upsampler_64_to_256")
 STATISTICS_ROWS = 4096
 
 
@@ -203,3 +206,41 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
     except TypeError as error:
         raise ValueError(f"--config.{name}={text}: a {type(old).__name__} is wanted, such as {old!r}") from error
 
+
+def package(workdirs: Sequence[epath.PathLike], cascade: epath.PathLike, *, draws: str | None = None) -> list[str]:
+    """Writes the newest averaged parameters of each workdir into a cascade folder. Returns the stages' names.
+
+    CLIP brings the tokenizer, the prior the statistics of the embeddings. Raises ValueError for a workdir without a
+    checkpoint, or a stage that was trained beside another CLIP than the cascade's; then nothing is written.
+    """
+    stages, frozen, tokenizer, statistics = {}, {}, None, None
+    for workdir in workdirs:
+        trained = restore_ema(workdir)
+        config, kind = trained.config, trained.config["task"]["kind"]
+        name = config["task"]["stage"]
+        record = {"kind": kind, "model": config["model"], "steps_trained": trained.step}
+        if kind != "clip":
+            record |= {"diffusion": config["diffusion"], "sampling": config["sampling"], "frozen": trained.frozen}
+        stages[name], frozen[name] = (record, trained.params), trained.frozen
+        tokenizer = epath.Path(workdir) / "tokenizer" if kind == "clip" else tokenizer
+        statistics = trained.extras.get("statistics", statistics)
+    _check_frozen_clip(frozen, stages, cascade)
+    write_stages(cascade, stages, tokenizer=tokenizer, statistics=statistics, draws=draws, order=ORDER)
+    return list(stages)
+
+
+def _check_frozen_clip(frozen: dict[str, dict[str, str]], stages: dict, cascade: epath.PathLike) -> None:
+    wanted = {name: digests["clip"] for name, digests in frozen.items() if "clip" in digests}
+    if not wanted:
+        return
+    if "clip" in stages:  # as it will be read from its float16 file
+        params = jax.tree.map(lambda x: x.astype(np.float16).astype(np.float32), stages["clip"][1])
+    else:
+        params = load_clip(cascade).params
+    found = parameters.digest(params)
+    for name, digest in wanted.items():
+        if digest != found:
+            raise ValueError(
+                f"{name} was trained beside a CLIP of digest {digest}, and the cascade {str(cascade)!r} has {found}; "
+                "package it with the CLIP that it was trained beside"
+            )

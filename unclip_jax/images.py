@@ -21,13 +21,13 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def to_unit(images: UInt8["N H W 3"]) -> Float["N H W 3"]:
-    """uint8 0..255 to float32 [-1, 1]."""
-    return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
+    """uint8 0..255 to float32 [-1, 1]. Host arrays stay on the host, here and in `to_uint8`."""
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1.0)
 
 
 def to_uint8(images: Float["N H W 3"]) -> UInt8["N H W 3"]:
     """float32 [-1, 1] to uint8 0..255, rounded; what lies outside is clipped."""
-    return jnp.round((jnp.clip(images, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+    return ((images.clip(-1.0, 1.0) + 1.0) * 127.5).round().astype(np.uint8)
 
 
 def resize(images: Float["N h w C"], size: int, *, method: str = "bicubic", antialias: bool = True) -> Float["N H W C"]:

@@ -36,7 +36,7 @@ def digest(tree: PyTree) -> str:
     """SHA-256 over names, types, shapes and bytes: equal for equal parameters, wherever and in whatever order."""
     sha = hashlib.sha256()
     for name, value in sorted(flatten(tree).items()):
-        array = np.ascontiguousarray(value)
+        array = np.asarray(value, order="C")  # ascontiguousarray would make a scalar a row
         sha.update(f"{name} {array.dtype} {array.shape}\n".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
@@ -44,7 +44,7 @@ def digest(tree: PyTree) -> str:
 
 def save(path: epath.PathLike, tree: PyTree, *, dtype: jnp.dtype | None = None) -> None:
     """Writes a safetensors file, whole or not at all. `dtype` None keeps each array's own type."""
-    arrays = {name: np.ascontiguousarray(np.asarray(value, dtype)) for name, value in sorted(flatten(tree).items())}
+    arrays = {name: np.asarray(value, dtype, order="C") for name, value in sorted(flatten(tree).items())}
     path = epath.Path(path)
     partial = path.parent / f".{path.name}.partial"
     partial.write_bytes(safetensors_numpy.save(arrays))

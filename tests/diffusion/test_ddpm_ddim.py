@@ -63,20 +63,21 @@ def test_ddim_without_eta_draws_nothing(schedule):
     np.testing.assert_array_equal(one, other)
 
 
-def test_ddim_inverts_along_an_ascending_path(schedule, gaussian_oracle):
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_ddim_inverts_along_an_ascending_path(schedule, gaussian_oracle, eta):
     """For Gaussian data the ODE keeps (x_t - mean_t) / deviation_t, so x_T is known; the way back ends at the start."""
     mean, deviation = 0.3, 0.5
     denoiser = gaussian_oracle(schedule, jnp.arange(-1, 999), mean, deviation)
-    sampler, up = DDIM(schedule), np.arange(1000)
+    up = np.arange(1000)
     x0 = jnp.linspace(-0.7, 1.3, 5)[:, None]
 
     @jax.jit
-    def go(state, path):
-        return sample(sampler, denoiser, state, path, lambda *_: jnp.zeros_like(x0))
+    def go(sampler, state, path):
+        return sample(sampler, denoiser, state, path, lambda *_: jnp.ones_like(x0))
 
-    inverted = go(sampler.init(x0), up)
+    inverted = go(DDIM(schedule, eta), DDIM(schedule).init(x0), up)
     np.testing.assert_allclose(inverted.x, (x0 - mean) / deviation, atol=0.02)
-    np.testing.assert_allclose(go(inverted, up[::-1].copy()).x, x0, atol=5e-3)
+    np.testing.assert_allclose(go(DDIM(schedule, 0.0), inverted, up[::-1].copy()).x, x0, atol=5e-3)
 
 
 def test_a_gradient_shifts_the_data_of_ddim_exactly(schedule, law):

@@ -45,16 +45,19 @@ def test_group_norm_normalises_neighbouring_channels_together(shape):
     np.testing.assert_allclose(module.apply({"params": params}, x), wanted, atol=2e-5)
 
 
-def test_norms_are_computed_in_float32_and_answer_in_their_dtype():
-    x = (100.0 + np.random.default_rng(0).standard_normal((2, 8, 16))).astype(np.float32)
+def test_norms_of_bfloat16_are_computed_in_float32_and_answer_in_their_dtype():
+    # A mean of 20 deviations, with deviations that bfloat16 tells apart: its own sums would be off by several of them.
+    x = jnp.asarray(20.0 + np.random.default_rng(0).standard_normal((2, 64, 16)), jnp.bfloat16)
+    exact = np.asarray(x, np.float64)
     for module, wanted in (
-        (GroupNorm(4, jnp.bfloat16), lambda p: reference.group_norm(p, x.astype(np.float64), 4)),
-        (LayerNorm(jnp.bfloat16), lambda p: reference.layer_norm(p, x.astype(np.float64))),
+        (GroupNorm(4, jnp.bfloat16), lambda p: reference.group_norm(p, exact, 4)),
+        (LayerNorm(jnp.bfloat16), lambda p: reference.layer_norm(p, exact)),
     ):
         params = initialised(module, x)
         found = module.apply({"params": params}, x)
         assert found.dtype == jnp.bfloat16
-        np.testing.assert_allclose(found.astype(np.float32), wanted(params), atol=0.02)
+        # Rounding of the answer alone: 2^-9 of it, and its largest are about 5.
+        np.testing.assert_allclose(found.astype(np.float32), wanted(params), rtol=2**-8, atol=2e-3)
 
 
 def test_layer_norm_normalises_the_last_axis():

@@ -77,8 +77,8 @@ def test_the_first_adamw_update_is_the_sign_of_the_gradient_and_the_decay():
     gradient = {"kernel": jnp.array([[1.0, -2.0], [0.5, -4.0]]), "bias": jnp.array([2.0, -1.0])}
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     expected = -0.1 * (np.sign(gradient["kernel"]) + 0.5 * 3.0)
-    np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-5)
-    np.testing.assert_allclose(updates["bias"], -0.1 * np.sign(gradient["bias"]), rtol=1e-5)
+    np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-4)
+    np.testing.assert_allclose(updates["bias"], -0.1 * np.sign(gradient["bias"]), rtol=1e-4)
 
 
 def test_clipping_scales_all_gradients_to_the_global_norm():

@@ -31,8 +31,8 @@ def test_a_step_trains_parameters_average_and_moments(steps_of, tiny):
     after = host(state)
     assert after.step == 1 and after.skipped == 0 and float(metrics["skipped_in_a_row"]) == 0
     for name in ("params", "ema", "opt_state"):
-        changed = [np.any(a != b) for a, b in zip(jax.tree.leaves(getattr(before, name)), jax.tree.leaves(getattr(after, name)))]
-        assert all(changed), name
+        pairs = zip(jax.tree.leaves(getattr(before, name)), jax.tree.leaves(getattr(after, name)))
+        assert all(np.any(old != new) for old, new in pairs), name
     # the first average: d = 1/10
     jax.tree.map(
         lambda ema, old, new: np.testing.assert_allclose(ema, 0.1 * old + 0.9 * new, rtol=1e-5, atol=1e-7),
@@ -68,6 +68,16 @@ def test_a_loss_that_is_not_finite_is_skipped_too(steps_of, tiny):
     state, metrics = steps.train(state, {"scale": {"x": np.float32(np.inf)}}, next(tiny["train_data"].batches(0)))
     assert not np.isfinite(metrics["loss"]) and int(state.skipped) == 1
     jax.tree.map(np.testing.assert_array_equal, before.params, host(state).params)
+
+
+def test_dropout_is_another_at_every_step(steps_of, tiny):
+    steps, batch = steps_of(), next(tiny["train_data"].batches(0))
+    losses = []
+    for step in (0, 1, 0):
+        state = steps.init()
+        _, metrics = steps.train(state.replace(step=state.step + step), tiny["frozen"], batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[0] == losses[2] and abs(losses[0] - losses[1]) > 1e-4
 
 
 def test_the_state_handed_in_is_donated(steps_of, tiny):

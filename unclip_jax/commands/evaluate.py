@@ -1,11 +1,22 @@
 """`unclip evaluate`: measures how good a cascade is, and prints a table."""
 
 import argparse
+import contextlib
+import dataclasses
 import datetime
+import functools
 import json
+import sys
 import time
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from unclip_jax.commands.generate import enable_compilation_cache
+
+if TYPE_CHECKING:
+    from unclip_jax.cascades.cascade import Cascade
+    from unclip_jax.evaluation.subject import Subject
 
 EXAMPLE = """example:
   unclip evaluate --cascade shapes --suite shapes --json shapes.json
@@ -14,6 +25,7 @@ EXAMPLE = """example:
 The shapes suite's rows: one_object, two_objects, compositional, embedding_only, true_embedding, reader, free_wording,
 shuffled, diversity, upsampler_16_to_64, upsampler_64_to_256, clip_retrieval, prior_cosine. Everything is sampled with
 the cascade's defaults, those of `unclip generate`. The tables are Markdown, printed row by row."""
+SUITE_SIZE = 256  # px of the pictures that the shapes suite reads
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -34,13 +46,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import unclip_jax
     from unclip_jax.evaluation import report, suites
 
     # Every argument is checked before anything is made: on a slow machine the result is an hour away.
     if args.suite not in suites.SUITES:
         raise ValueError(f"--suite {args.suite!r} is unknown; known: {', '.join(suites.SUITES)}")
-    if args.seed < 0:
-        raise ValueError(f"--seed {args.seed} is negative; a seed is a whole number from 0")
+    if not 0 <= args.seed < 2**32:
+        raise ValueError(f"--seed {args.seed} is no seed; a whole number from 0 to {2**32 - 1} is wanted")
     if args.prompts < 2:
         raise ValueError(f"--prompts {args.prompts} is too few; a row needs at least 2")
     rows = suites.SHAPES_ROWS if args.rows is None else [row.strip() for row in args.rows.split(",")]
@@ -48,26 +61,56 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         check_writable(args.json)
 
-    progress = RowProgress()
-    settings = describe(args)
-    subject = cascade_subject(args.cascade)
-    print(", ".join(f"{name} {value}" for name, value in settings.items()), flush=True)
+    enable_compilation_cache()
+    cascade = unclip_jax.load_cascade(args.cascade)
+    settings = describe(args, cascade)
+    print("\n".join(settings_lines(settings)), flush=True)
     done: dict[str, Any] = {}
-    for row, result in suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=rows, progress=progress):
-        progress.close()
-        print("\n".join(report.table_lines(row, result, list(done))), flush=True)
-        done[row] = result
+    with warnings.catch_warnings(), contextlib.closing(RowProgress()) as progress:
+        warnings.showwarning = _one_line_warning
+        subject = cascade_subject(cascade)
+        for row, result in suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=rows, progress=progress):
+            progress.close()
+            print("\n".join(report.table_lines(row, result, list(done))), flush=True)
+            done[row] = result
     print(f"\n{progress.seconds():.0f} s", flush=True)
     if args.json is not None:
         write_json(args.json, report.as_json(done, {**settings, "seconds": round(progress.seconds(), 1)}))
     return 0
 
 
-def describe(args: argparse.Namespace) -> dict[str, Any]:
-    """What the numbers hang on: the call, the day, the versions and the machine."""
+def cascade_subject(cascade: "Cascade") -> "Subject":
+    """An opened cascade as the functions that a suite calls, at the cascade's own settings.
+
+    A stage is asked for only when it is used, so the rows of CLIP alone need no other.
+    """
+    from unclip_jax.cascades import embedding, text_to_image
+    from unclip_jax.evaluation.subject import Subject
+
+    def make_pictures(prompts, **settings):
+        makers = [stage for stage in cascade.stages.values() if stage.kind in ("decoder", "upsampler")]
+        if makers and makers[-1].module.image_size != SUITE_SIZE:
+            raise ValueError(
+                f"--cascade {cascade.path!r} makes pictures of {makers[-1].module.image_size} px with its last stage, "
+                f"{makers[-1].name}; the shapes suite reads {SUITE_SIZE} px"
+            )
+        return text_to_image.text_to_image(cascade, prompts, **settings)
+
+    return Subject(
+        make_pictures=make_pictures,
+        encode_image=lambda pictures: embedding.encode_image(embedding.clip_of(cascade), pictures),
+        encode_text=lambda prompts: embedding.encode_text(embedding.clip_of(cascade), prompts),
+        sample_prior=functools.partial(text_to_image.sample_prior, cascade),
+        upsample=functools.partial(text_to_image.upsample, cascade),
+    )
+
+
+def describe(args: argparse.Namespace, cascade: "Cascade") -> dict[str, Any]:
+    """What the numbers hang on: the call, the day, the versions, the machine, and how each stage is sampled."""
     import jax
 
     from unclip_jax import __version__
+    from unclip_jax.cascades.stages import stage_settings
 
     return {
         "suite": args.suite,
@@ -77,8 +120,27 @@ def describe(args: argparse.Namespace) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "unclip_jax": __version__,
         "jax": jax.__version__,
-        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+        "devices": f"{len(cascade.devices)} x {cascade.devices[0].device_kind}",
+        "sampling": {
+            stage.name: dataclasses.asdict(stage_settings(stage))
+            for stage in cascade.stages.values()
+            if stage.kind != "clip"
+        },
     }
+
+
+def settings_lines(settings: Mapping[str, Any]) -> list[str]:
+    """The settings as a list in Markdown: the call on one line, each stage on one."""
+    call = {name: value for name, value in settings.items() if name != "sampling"}
+    return [f"- {name}: {_pairs(value)}" for name, value in {"run": call, **settings["sampling"]}.items()]
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"unclip evaluate: warning: {message}", file=sys.stderr)
 
 
 class RowProgress:
@@ -133,7 +195,3 @@ def write_json(path: str, results: Mapping[str, Any]) -> None:
 
 def _partial(target):
     return target.parent / f".{target.name}.partial"
-
-
-def cascade_subject(cascade):
-    raise NotImplementedError

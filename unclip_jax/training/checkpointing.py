@@ -33,12 +33,14 @@ class Restored:
       config: the config of the run as JSON holds it.
       step: of the checkpoint.
       extras: arrays that the task keeps beside its parameters; {} where there are none.
+      frozen: name -> digest of the frozen parameters that it was trained beside.
     """
 
     params: PyTree
     config: dict[str, Any]
     step: int
     extras: PyTree
+    frozen: dict[str, str]
 
 
 class Checkpoints:
@@ -109,7 +111,8 @@ def restore_ema(workdir: epath.PathLike, step: int | None = None) -> Restored:
     Raises ValueError for a workdir without that checkpoint, or a damaged one.
     """
     step, record, trees = _read(workdir, step, ("ema", "extras"))
-    return Restored(params=trees["ema"], config=record["config"], step=step, extras=trees.get("extras", {}))
+    extras = trees.get("extras", {})
+    return Restored(trees["ema"], record["config"], step, extras, frozen=record["frozen"])
 
 
 def restore_extras(workdir: epath.PathLike) -> PyTree | None:
@@ -211,6 +214,8 @@ def _load(orbax, folder: epath.Path, step: int, wanted: dict[str, dict], record:
 
 
 def _damaged(folder: epath.Path, step: int, why: Any) -> ValueError:
+    while getattr(why, "__cause__", None):  # Orbax wraps what it stumbled over in several errors of its own
+        why = why.__cause__
     before = [other for other in _steps(folder) if other < step]
     way_out = f"Remove it to go on from step {max(before)}." if before else "There is none before it."
     why = (str(why).strip().splitlines() or [type(why).__name__])[0]

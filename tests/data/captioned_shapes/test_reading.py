@@ -145,6 +145,15 @@ def test_object_of_two_colours_is_unreadable():
     assert read(image) is None
 
 
+def test_object_halfway_to_the_background_is_unreadable():
+    """Grey on black is no white, though every pixel of it could be the edge of something white."""
+    image = draw(Scene("black", (Object("square", "white", "large", 128.0, 128.0, 50.0),)))
+    assert read(image) is not None
+    image[image > 0] = 150
+    image[120:150, 120:150] = 255
+    assert read(image) is None
+
+
 def test_wrong_array():
     with pytest.raises(ValueError, match=r"image is float64 \[64, 64, 3\]; a scene is read from uint8 \[256, 256, 3\]"):
         read(np.zeros((64, 64, 3)))

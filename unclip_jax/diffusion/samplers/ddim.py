@@ -16,8 +16,11 @@ from unclip_jax.diffusion.schedule import Schedule
 
 @struct.dataclass
 class DDIM:
-    """eta 0 is deterministic and may ascend its path (inversion); eta 1 on all steps is ancestral sampling with fixed
-    small variance. Eta is a number in [0, 1] that may be traced. A gradient is taken into eps (ADM, Algorithm 2)."""
+    """Eta is a number in [0, 1] that may be traced: 0 is deterministic, 1 ancestral sampling with fixed small variance.
+
+    A path may ascend (inversion); a step up is deterministic whatever eta is. A prediction's gradient is taken into eps
+    (ADM, Algorithm 2).
+    """
 
     schedule: Schedule
     eta: Float[""] | float = 0.0
@@ -29,7 +32,7 @@ class DDIM:
         schedule = self.schedule
         prediction = absorb_gradient(predict(denoiser, state.x, t), schedule=schedule, t=t)
         noise_t, noise_next = schedule.one_minus_alpha_bar(t), schedule.one_minus_alpha_bar(t_next)
-        # on an ascending path beta is negative, and only eta = 0 has a meaning
+        # a step up has a negative beta, and nothing to draw
         beta = jnp.maximum(schedule.beta(t, t_next), 0.0)
         variance = self.eta**2 * noise_next / noise_t * beta
         of_eps = jnp.sqrt(jnp.maximum(noise_next - variance, 0.0))

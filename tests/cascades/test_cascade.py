@@ -1,0 +1,102 @@
+"""The folder: strict when it is read, and changed a whole stage at a time."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.cascades.tiny import CONFIGS
+from unclip_jax import parameters
+from unclip_jax.cascades import cascade as cascades
+from unclip_jax.cascades.embedding import encode_image, encode_text, load_clip
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def tensors(path) -> dict:
+    from safetensors import numpy
+
+    return numpy.load_file(path)
+
+
+def test_stages_come_in_their_order_with_float32_parameters_of_the_float16_file(cascade, folder):
+    assert list(cascade.stages) == list(CONFIGS)
+    stored = tensors(folder / "decoder" / "params.safetensors")
+    loaded = parameters.flatten(cascade.stages["decoder"].params)
+    assert stored.keys() == loaded.keys()
+    for name, value in stored.items():
+        assert value.dtype == np.float16 and loaded[name].dtype == np.float32
+        np.testing.assert_array_equal(value.astype(np.float32), loaded[name])
+
+
+def test_missing_extra_and_misshapen_tensors_are_named(copy):
+    path = copy / "decoder" / "params.safetensors"
+    stored = tensors(path)
+    stored["unet/conv_in/bias"] = stored["unet/conv_in/bias"][:3]
+    stored["unet/stranger"] = stored.pop("null_image")
+    parameters.save(path, parameters.unflatten(stored))
+    with pytest.raises(ValueError) as error:
+        cascades.load_cascade(copy)
+    for part in ("missing: null_image", "left over: unet/stranger", "unet/conv_in/bias [3] instead of [16]"):
+        assert part in str(error.value)
+
+
+def test_unknown_source_names_what_is_bundled():
+    with pytest.raises(ValueError, match="cascade 'nowhere' is no folder with a cascade.json and not bundled; known:"):
+        cascades.load_cascade("nowhere")
+
+
+def test_damaged_index_other_schema_and_unknown_stage_are_refused(copy):
+    with pytest.raises(ValueError, match="stage prior is not in .*known: clip, diffusion_prior"):
+        cascades.load_cascade(copy, stages=["prior"])
+    (copy / "cascade.json").write_text(json.dumps({"schema": 99, "stages": []}))
+    with pytest.raises(ValueError, match="has schema 99 and must have 1"):
+        cascades.load_cascade(copy)
+    (copy / "cascade.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read as JSON"):
+        cascades.load_cascade(copy)
+
+
+def test_a_stage_is_replaced_and_the_others_stay(copy, cascade):
+    doubled = {name: 2 * value for name, value in tensors(copy / "decoder" / "params.safetensors").items()}
+    cascades.write_stages(copy, {"decoder": (CONFIGS["decoder"], parameters.unflatten(doubled))})
+    changed = cascades.load_cascade(copy)
+    assert list(changed.stages) == list(CONFIGS)
+    for name in CONFIGS:
+        same = parameters.digest(changed.stages[name].params) == parameters.digest(cascade.stages[name].params)
+        assert same == (name != "decoder")
+    assert not [path.name for path in copy.iterdir() if path.name.startswith(".")]
+
+
+def test_clip_opens_from_the_cascade_and_from_its_own_folder(folder):
+    prompts = ["a red circle", "a green ring"]
+    whole, alone = (encode_text(load_clip(source), prompts) for source in (folder, folder / "clip"))
+    np.testing.assert_array_equal(whole, alone)
+    assert np.max(np.abs(whole[0] - whole[1])) > 1e-3
+
+
+def test_embeddings_do_not_depend_on_the_batch(folder):
+    clip = load_clip(folder)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 20, 20, 3), np.uint8)
+    together = encode_image(clip, pictures)
+    np.testing.assert_allclose(encode_image(clip, pictures[3:4])[0], together[3], atol=1e-5)
+    assert np.max(np.abs(together[2] - together[3])) > 1e-3
+    with pytest.raises(ValueError, match=r"images are float64 \[1, 2\]; uint8 \[N, H, W, 3\] is wanted"):
+        encode_image(clip, np.zeros((1, 2)))
+
+
+def test_cascade_without_a_prior_says_so(copy):
+    index = json.loads((copy / "cascade.json").read_text())
+    index["stages"].remove("diffusion_prior")
+    (copy / "cascade.json").write_text(json.dumps(index))
+    from unclip_jax.cascades.text_to_image import text_to_image
+
+    opened = cascades.load_cascade(copy)
+    with pytest.raises(ValueError, match="has no stage of kind 'diffusion_prior'; it has: clip, decoder"):
+        text_to_image(opened, ["a ring"])
+    embeddings = np.ones((1, 16), np.float32)
+    assert text_to_image(opened, ["a ring"], image_embeddings=embeddings).shape == (1, 16, 16, 3)

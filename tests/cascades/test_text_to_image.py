@@ -1,0 +1,151 @@
+"""Pictures from prompts: each a function of its own number, whatever is made beside it; and what is refused."""
+
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import unclip_jax
+from unclip_jax.cascades.cascade import load_cascade
+from unclip_jax.cascades.text_to_image import sample_prior, text_to_image, upsample
+
+PROMPTS = ["a red circle", "a green ring", "a small star", "a large cross", "a blue circle"]
+
+
+def distance(a, b) -> int:
+    return int(np.max(np.abs(np.asarray(a, int) - np.asarray(b, int))))
+
+
+@pytest.fixture(scope="module")
+def pictures(cascade):
+    return text_to_image(cascade, PROMPTS, seed=3)
+
+
+def test_pictures_are_uint8_of_the_last_stage(pictures):
+    assert pictures.shape == (5, 16, 16, 3) and pictures.dtype == np.uint8
+    assert np.mean((pictures > 2) & (pictures < 253)) > 0.3  # or clipping would make anything equal
+
+
+def test_one_picture_alone_is_that_of_the_batch(cascade, pictures):
+    for number in (0, 3):
+        alone = text_to_image(cascade, [PROMPTS[number]], seed=3, first_image=number)[0]
+        assert distance(alone, pictures[number]) <= 1
+        other_seed = text_to_image(cascade, [PROMPTS[number]], seed=4, first_image=number)[0]
+        other_number = text_to_image(cascade, [PROMPTS[number]], seed=3, first_image=number + 1)[0]
+        other_prompt = text_to_image(cascade, [PROMPTS[number - 1]], seed=3, first_image=number)[0]
+        for other in (other_seed, other_number, other_prompt):
+            assert distance(other, alone) > 10
+
+
+def test_eight_devices_make_the_pictures_of_one(folder, pictures):
+    eight = load_cascade(folder, devices=jax.local_devices()[:8])
+    assert distance(text_to_image(eight, PROMPTS, seed=3), pictures) <= 1
+    alone = text_to_image(eight, [PROMPTS[3]], seed=3, first_image=3)[0]
+    assert distance(alone, pictures[3]) <= 1
+
+
+def test_count_repeats_each_prompt_with_numbers_of_its_own(cascade):
+    twice = text_to_image(cascade, PROMPTS[:2], count=2, seed=3)
+    second_of_second = text_to_image(cascade, [PROMPTS[1]], seed=3, first_image=3)[0]
+    assert distance(twice[3], second_of_second) <= 1
+    assert distance(twice[2], twice[3]) > 10
+
+
+@pytest.mark.parametrize(
+    "setting", [{"prior_scale": 1.0}, {"decoder_scale": 5.0}, {"decoder_scale": 1.0}, {"steps": {"decoder": 20}},
+                {"sampler": {"decoder": "ddim"}}, {"candidates": 16}, {"empty_caption": True}],
+    ids=lambda setting: next(iter(setting)),
+)  # fmt: skip
+def test_every_setting_changes_the_pictures(cascade, pictures, setting):
+    changed = text_to_image(cascade, PROMPTS, seed=3, **setting)
+    assert distance(changed, pictures) > 10
+
+
+def test_given_embeddings_stand_in_for_the_prior(cascade, pictures):
+    z = sample_prior(cascade, PROMPTS, seed=3)
+    assert distance(text_to_image(cascade, PROMPTS, seed=3, image_embeddings=z), pictures) <= 1
+    assert distance(text_to_image(cascade, PROMPTS, seed=3, image_embeddings=z[::-1]), pictures) > 10
+
+
+def test_best_candidate_is_the_nearest_to_the_caption(cascade):
+    """With more candidates the first ones stay the same, so the cosine of the best can only rise."""
+    clip = unclip_jax.cascades.embedding.clip_of(cascade)
+    z_t = unclip_jax.encode_text(clip, PROMPTS)
+
+    def cosines(candidates):
+        from unclip_jax.cascades import stages
+        from unclip_jax.cascades.embedding import text_features
+
+        stage = cascade.only("diffusion_prior")
+        settings = stages.stage_settings(stage, candidates=candidates)
+        z = stages.run_prior(
+            cascade, text_features(clip, PROMPTS), settings=settings, seed=3, numbers=np.arange(len(PROMPTS))
+        )
+        return np.sum(z * z_t, -1) / np.linalg.norm(z, axis=-1) / np.linalg.norm(z_t, axis=-1)
+
+    one, eight = cosines(1), cosines(8)
+    assert np.all(eight >= one - 1e-5) and np.any(eight > one + 1e-3)
+
+
+def test_stopping_early_gives_the_decoders_pictures(cascade):
+    assert text_to_image(cascade, PROMPTS[:1], stop_after="decoder").shape == (1, 8, 8, 3)
+
+
+def test_upsampler_alone_answers_its_size(cascade):
+    small = np.linspace(-1, 1, 2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
+    assert upsample(cascade, small, size=16).shape == (2, 16, 16, 3)
+    with pytest.raises(ValueError, match=r"size 64 is made by no upsampler.*known: \[16\]"):
+        upsample(cascade, small, size=64)
+
+
+def test_progress_counts_every_step_of_every_stage(cascade):
+    seen = []
+    text_to_image(cascade, PROMPTS, progress=lambda *step: seen.append(step))
+    last = {stage: (done, total) for stage, done, total in seen}
+    assert last == {"diffusion_prior": (5, 5), "decoder": (6, 6), "upsampler_8_to_16": (3, 3)}
+
+
+def test_words_that_no_caption_held_give_one_warning(cascade):
+    with pytest.warns(UserWarning) as caught:
+        text_to_image(cascade, ["a red zebra", "a purple zebra"], steps={"decoder": 1})
+    messages = [str(warning.message) for warning in caught]
+    assert messages == [
+        "no caption that this cascade was trained on has the words: zebra, purple. It draws one or two shapes."
+    ]
+
+
+def test_known_words_and_no_truncation_warn_of_nothing(cascade):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text_to_image(cascade, PROMPTS)
+
+
+def test_long_prompt_is_cut_with_a_warning_that_says_where(cascade):
+    with pytest.warns(UserWarning, match="is cut to 14: what follows character"):
+        text_to_image(cascade, ["a red circle " * 800])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"prompts": []}, "a prompt is empty"),
+        ({"prompts": ["a ring", " "]}, "a prompt is empty"),
+        ({"prompts": "a ring"}, "a list of strings is wanted"),
+        ({"count": 0}, "count is 0; it must be 1 or more"),
+        ({"seed": -1}, "seed is -1; it must be from 0"),
+        ({"first_image": -1}, "first_image is -1"),
+        ({"steps": {"decoder": 0}}, "steps of decoder is 0; it must be from 1 to 1000"),
+        ({"steps": {"prior": 1001}}, "steps of diffusion_prior is 1001; it must be from 1 to 1000"),
+        ({"steps": {"decodr": 5}}, "steps names decodr.*known: diffusion_prior, decoder, upsampler_8_to_16"),
+        ({"sampler": {"decoder": "euler"}}, "sampler of decoder is 'euler'; known: ddpm, ddim"),
+        ({"candidates": 0}, "candidates of diffusion_prior is 0"),
+        ({"decoder_scale": float("nan")}, "scale of decoder is nan"),
+        ({"image_embeddings": np.zeros((1, 3))}, r"image_embeddings are \[1, 3\]; \[1, 16\] is wanted"),
+        ({"stop_after": "upsampler"}, "stop_after names upsampler"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(cascade, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        text_to_image(cascade, **{"prompts": ["a ring"], **arguments})
+    assert "\n" not in str(error.value)

@@ -1,0 +1,95 @@
+"""`unclip generate`: files with their metadata, and wrong input in one line, before anything is sampled."""
+
+import json
+
+import numpy as np
+import pytest
+
+from unclip_jax import images
+from unclip_jax.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def generate(folder, capsys):
+    """Runs the command; returns (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        code = main(["generate", "--cascade", str(folder), *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_one_picture_with_prompt_seed_and_settings(generate, tmp_path):
+    code, out, err = generate("a red circle", "--seed", 5, "--steps", "prior=3,decoder=4", "--decoder-scale", 2)
+    assert (code, out, err) == (0, "a-red-circle.png\n", "")
+    assert images.read_image(tmp_path / "a-red-circle.png").shape == (16, 16, 3)
+    metadata = images.read_png_metadata(tmp_path / "a-red-circle.png")
+    assert (metadata["prompt"], metadata["seed"]) == ("a red circle", "5")
+    settings = json.loads(metadata["settings"])
+    assert settings["decoder"] == {"sampler": "ddpm", "steps": 4, "scale": 2.0, "eta": 0.0, "candidates": 1}
+    assert settings["diffusion_prior"]["steps"] == 3 and settings["upsampler_8_to_16"]["steps"] == 3
+
+
+def test_folder_holds_the_pictures_of_the_grid_each_with_its_own_number(generate, tmp_path):
+    code, out, _ = generate("a red circle", "a green ring", "--count", 2, "--out", "made")
+    names = [
+        "made/00000-a-red-circle.png", "made/00001-a-red-circle.png",
+        "made/00002-a-green-ring.png", "made/00003-a-green-ring.png",
+    ]  # fmt: skip
+    assert code == 0 and out.split() == names
+    generate("a red circle", "a green ring", "--count", 2, "--out", "grid.png")
+    grid = images.read_image("grid.png")
+    pictures = [images.read_image(name) for name in names]
+    np.testing.assert_array_equal(grid[:16, :16], pictures[0])
+    np.testing.assert_array_equal(grid[-16:, -16:], pictures[3])
+    assert np.any(pictures[0] != pictures[1])
+    # The number in the metadata makes the picture again, alone.
+    number = images.read_png_metadata(names[3])["first_image"]
+    generate("a green ring", "--first-image", number, "--out", "again.png")
+    assert np.max(np.abs(images.read_image("again.png").astype(int) - pictures[3])) <= 1
+
+
+def test_unknown_words_give_one_line_on_stderr(generate):
+    code, _, err = generate("a red zebra")
+    assert code == 0
+    assert err == (
+        "unclip generate: warning: no caption that this cascade was trained on has the words: zebra. "
+        "It draws one or two shapes.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["a ring", "--out", "p.jpg"], "--out 'p.jpg' ends in '.jpg'; give a .png, or a folder's name without a suffix"),
+        (["a ring", "--out", "none/p.png"], "--out 'none/p.png' is to lie in 'none', which is missing"),
+        (["a ring", "--out", "file/p.png"], "--out 'file/p.png' is to lie in 'file', which is a file"),
+        (["a ring", "--out", "file/folder"], "--out 'file/folder' cannot be written (Not a directory)"),
+        (["a ring", "--out", "folder.png"], "--out 'folder.png' is a folder"),
+        (["a ring", "--steps", "decoder"], "--steps 'decoder': 'decoder' is no pair STAGE=a whole number"),
+        (["a ring", "--steps", "decoder=x"], "--steps 'decoder=x': 'decoder=x' is no pair"),
+        (["a ring", "--steps", "decoder=0"], "steps of decoder is 0; it must be from 1 to 1000"),
+        (["a ring", "--steps", "upsampler=5"], "steps names upsampler, which the cascade has not; known:"),
+        (["a ring", "--sampler", "decoder=euler"], "sampler of decoder is 'euler'; known: ddpm, ddim"),
+        (["a ring", "--count", "0"], "count is 0; it must be 1 or more"),
+        ([""], "a prompt is empty"),
+    ],
+)
+def test_wrong_input_is_one_line_and_writes_nothing(generate, tmp_path, arguments, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    code, out, err = generate(*arguments)
+    assert code == 2 and out == ""
+    assert err.startswith(f"unclip generate: {message}") and err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
+def test_unknown_cascade_is_one_line(capsys):
+    assert main(["generate", "a ring", "--cascade", "nowhere"]) == 2
+    assert "cascade 'nowhere' is no folder with a cascade.json and not bundled" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""What is made: cascades of trained stages, on disk and sampled."""

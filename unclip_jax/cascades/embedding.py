@@ -1,0 +1,90 @@
+"""CLIP embeddings of pictures and prompts."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from unclip_jax import images
+from unclip_jax.arrays import Float, PyTree, UInt8
+from unclip_jax.cascades.cascade import Cascade, load_cascade
+from unclip_jax.models.clip import CLIP, TextFeatures
+from unclip_jax.tokenizer import Tokenizer
+
+ROWS = 64  # of one call of a tower
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clip:
+    """A trained CLIP: both towers and the tokenizer that goes with them. `params` are float32."""
+
+    module: CLIP
+    params: PyTree
+    tokenizer: Tokenizer
+
+
+def load_clip(source: epath.PathLike) -> Clip:
+    """Opens the CLIP of a cascade: a bundled name, a cascade folder, or the stage's own folder in it.
+
+    Raises ValueError for a source without one.
+    """
+    folder = epath.Path(source)
+    inside = (folder.parent / "cascade.json").exists() and (folder / "config.json").exists()
+    cascade = load_cascade(folder.parent if inside else source, stages=[folder.name if inside else "clip"])
+    return clip_of(cascade)
+
+
+def clip_of(cascade: Cascade) -> Clip:
+    """The CLIP of an opened cascade."""
+    stage = cascade.only("clip")
+    return Clip(module=stage.module, params=stage.params, tokenizer=cascade.tokenizer)
+
+
+def encode_text(clip: Clip, prompts: Sequence[str]) -> Float["N E"]:
+    """Embeddings of prompts, float32, raw: their lengths are CLIP's own."""
+    return text_features(clip, prompts).pooled
+
+
+def encode_image(clip: Clip, pictures: UInt8["N H W 3"]) -> Float["N E"]:
+    """Embeddings of pictures of any size, float32, raw. Raises ValueError for what is not uint8 "N H W 3"."""
+    pictures = np.asarray(pictures)
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
+        raise ValueError(f"images are {pictures.dtype} {list(pictures.shape)}; uint8 [N, H, W, 3] is wanted")
+    return _in_batches(functools.partial(_encode_image, clip.module, clip.params), pictures)
+
+
+def text_features(clip: Clip, prompts: Sequence[str]) -> TextFeatures:
+    """All that the text tower says of prompts. A prompt that is too long is cut, with a warning that says where."""
+    tokens = clip.tokenizer.encode(list(prompts), on_truncate=warnings.warn)
+    return _in_batches(functools.partial(_encode_text, clip.module, clip.params), tokens)
+
+
+def padded_size(rows: int, most: int) -> int:
+    """The next power of two, but not more than `most`: so few sizes that little is ever compiled anew."""
+    return min(1 << max(rows - 1, 0).bit_length(), most)
+
+
+def _in_batches(encode, rows: np.ndarray) -> PyTree:
+    """Runs `encode` on padded batches, and joins the answers as host arrays."""
+    answers = []
+    for start in range(0, len(rows), ROWS):
+        batch = rows[start : start + ROWS]
+        padding = padded_size(len(batch), ROWS) - len(batch)
+        padded = np.concatenate([batch, np.repeat(batch[-1:], padding, axis=0)])
+        answers.append(jax.tree.map(lambda x, n=len(batch): np.asarray(x)[:n], encode(padded)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *answers)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_image(module: CLIP, params: PyTree, pictures: UInt8["N H W 3"]) -> Float["N E"]:
+    pixels = images.clip_pixels(images.to_unit(pictures), module.image_size)
+    return module.apply({"params": params}, pixels, method="encode_image")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_text(module: CLIP, params: PyTree, tokens: jax.Array) -> TextFeatures:
+    return module.apply({"params": params}, tokens, method="encode_text")

@@ -1,0 +1,198 @@
+"""The pmapped sampler: any stage, any number of pictures, one compiled program.
+
+A stage is sampled by two programs: `begin` draws x_T, `segment` takes SEGMENT steps of the path. What is static is the
+network, the kind of sampler, whether there is guidance, and the padded number of rows; the scale, eta, seed, path and
+conditions are arguments, so another of these compiles nothing. Progress, and Ctrl-C, happen between segments.
+
+Each row has a key of its own, made inside the programs. Rows are spread over the devices and padded to a power of two
+on each, so a picture does not depend, but for rounding, on how many are made with it or on how many devices.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from unclip_jax import rng
+from unclip_jax.arrays import Float, Int, PyTree
+from unclip_jax.cascades.cascade import Stage
+from unclip_jax.cascades.embedding import padded_size
+from unclip_jax.diffusion import schedule as schedules
+from unclip_jax.diffusion.denoiser import Network, denoiser_from_network
+from unclip_jax.diffusion.guidance import classifier_free
+from unclip_jax.diffusion.samplers.ddim import DDIM
+from unclip_jax.diffusion.samplers.ddpm import Ancestral
+from unclip_jax.diffusion.samplers.sampler import Sampler, initial, row_noise, sample
+from unclip_jax.diffusion.thresholding import clipped
+from unclip_jax.diffusion.timesteps import even_path, segments
+
+SEGMENT = 8  # steps of one call
+SAMPLERS = ("ddpm", "ddim")
+
+# (stage, steps done, steps in all) -> None
+Progress = Callable[[str, int, int], None]
+# (module, params, conditions, shared, guided) -> the network as a function of (x, t). Guided: of twice the rows, the
+# conditional half first. What it makes of the conditions beforehand is made once a segment and not once a step.
+Bind = Callable[[nn.Module, PyTree, PyTree, PyTree, bool], Network]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a stage is sampled.
+
+    Args:
+      sampler: "ddpm" (ancestral, with the stage's variance) or "ddim".
+      steps: 1 to the steps of the schedule.
+      scale: of classifier-free guidance; 1 is unguided, and then no unconditional half is computed.
+      eta: of DDIM, in [0, 1].
+      candidates: how many embeddings the prior draws for each picture.
+    """
+
+    sampler: str
+    steps: int
+    scale: float = 1.0
+    eta: float = 0.0
+    candidates: int = 1
+
+    def check(self, stage: str, most: int) -> "Settings":
+        """Raises ValueError, with the stage's name, for a setting that cannot be."""
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler of {stage} is {self.sampler!r}; known: {', '.join(SAMPLERS)}")
+        if not 1 <= self.steps <= most:
+            raise ValueError(f"steps of {stage} is {self.steps}; it must be from 1 to {most}, the schedule's")
+        if not np.isfinite(self.scale):
+            raise ValueError(f"scale of {stage} is {self.scale}; it must be a finite number")
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta of {stage} is {self.eta}; it must be from 0 to 1")
+        if self.candidates < 1:
+            raise ValueError(f"candidates of {stage} is {self.candidates}; it must be 1 or more")
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """All that is static in a stage's compiled programs."""
+
+    module: nn.Module
+    bind: Bind
+    sampler: str
+    variance: str
+    schedule: str
+    schedule_steps: int
+    predicts: str
+    limit: float | None
+    guided: bool
+    shape: tuple[int, ...]
+    devices: tuple[jax.Device, ...]
+
+
+def run_stage(
+    stage: Stage,
+    bind: Bind,
+    *,
+    settings: Settings,
+    seed: int,
+    numbers: Int["N"],
+    candidates: Int["N"],
+    conditions: PyTree,
+    shared: PyTree,
+    shape: tuple[int, ...],
+    devices: tuple[jax.Device, ...],
+    rows: int,
+    progress: Progress | None = None,
+) -> Float["N ..."]:
+    """Samples one stage for N rows, and returns a host array.
+
+    Args:
+      seed, numbers, candidates: all noise of a row comes from the seed, the stage's name, the number of its picture
+        and, where a picture has several rows, of its candidate.
+      conditions: host arrays whose first axis is N.
+      shared: arrays that all rows share, such as the features of the empty caption.
+      shape: of one row of x.
+      rows: at most so many on a device at a time; more are done one lot after another.
+    """
+    program = _program(stage, bind, settings, shape, devices)
+    begin, segment = _compiled(program)
+    stage_key = jax.random.key_data(rng.named(jax.random.key(seed), stage.name))
+    total, count = len(numbers), len(devices)
+    each = padded_size(-(-total // count), rows)
+    path = segments(even_path(settings.steps, program.schedule_steps), SEGMENT)
+    scales = (np.float32(settings.scale), np.float32(settings.eta))
+    steps_done, steps_all = 0, settings.steps * -(-total // (each * count))
+    made = []
+    for start in range(0, total, each * count):
+        size = min(each * count, total - start)
+        names, lot = jax.tree.map(
+            lambda x: _spread(x, start, size, each, count),
+            ((np.asarray(numbers, np.int32), np.asarray(candidates, np.int32)), conditions),
+        )
+        state = begin(stage_key, names, path[0, 0])
+        for piece in path:
+            state = segment(stage.params, state, piece, stage_key, names, lot, shared, scales)
+            steps_done += int(np.sum(piece[:-1] != piece[1:]))
+            if progress:
+                jax.block_until_ready(state.x)
+                progress(stage.name, steps_done, steps_all)
+        made.append(np.asarray(state.x).reshape(each * count, *shape)[:size])
+    return np.concatenate(made)
+
+
+def _program(stage: Stage, bind: Bind, settings: Settings, shape, devices) -> _Program:
+    diffusion = stage.config["diffusion"]
+    return _Program(
+        module=stage.module,
+        bind=bind,
+        sampler=settings.sampler,
+        variance=diffusion["variance"],
+        schedule=diffusion["schedule"],
+        schedule_steps=diffusion["steps"],
+        predicts=diffusion["predicts"],
+        limit=diffusion["clip_x0"],
+        guided=settings.scale != 1.0,
+        shape=shape,
+        devices=devices,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The two pmapped programs; jax compiles each once for every padded number of rows."""
+    schedule = schedules.by_name(program.schedule, program.schedule_steps)
+
+    def noise(stage_key, names):
+        keys = jax.vmap(jax.random.fold_in)(rng.rows(jax.random.wrap_key_data(stage_key), names[0]), names[1])
+        return row_noise(keys, program.shape)
+
+    def begin(stage_key, names, t):
+        return initial(_sampler(program, schedule, 0.0), noise(stage_key, names), t)
+
+    def segment(params, state, path, stage_key, names, conditions, shared, scales):
+        scale, eta = scales
+        network = program.bind(program.module, params, conditions, shared, program.guided)
+        denoiser = denoiser_from_network(network, schedule=schedule, predicts=program.predicts)
+        if program.guided:
+            denoiser = classifier_free(denoiser, scale=scale)
+        denoiser = clipped(denoiser, schedule=schedule, limit=program.limit)
+        return sample(_sampler(program, schedule, eta), denoiser, state, path, noise(stage_key, names))
+
+    devices = list(program.devices)
+    return (
+        jax.pmap(begin, in_axes=(None, 0, None), devices=devices),
+        jax.pmap(segment, in_axes=(None, 0, None, None, 0, 0, None, None), devices=devices),
+    )
+
+
+def _sampler(program: _Program, schedule: schedules.Schedule, eta: Float[""] | float) -> Sampler:
+    if program.sampler == "ddim":
+        return DDIM(schedule, eta)
+    return Ancestral(schedule, program.variance)
+
+
+def _spread(rows: np.ndarray, start: int, size: int, each: int, count: int) -> np.ndarray:
+    """Rows start..start+size as [devices, each, ...], padded with the last."""
+    picked = np.asarray(rows)[np.minimum(np.arange(start, start + each * count), start + size - 1)]
+    return picked.reshape(count, each, *picked.shape[1:])

@@ -1,0 +1,172 @@
+"""Text to image: the whole cascade, from captions to pictures."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from unclip_jax import images
+from unclip_jax.arrays import Float, UInt8
+from unclip_jax.cascades import stages
+from unclip_jax.cascades.cascade import Cascade
+from unclip_jax.cascades.embedding import clip_of, text_features
+from unclip_jax.cascades.sampling import Progress, Settings
+
+# Short names of stages in `steps` and `sampler`, beside their full ones.
+SHORT = {"prior": "diffusion_prior"}
+
+
+def text_to_image(
+    cascade: Cascade,
+    prompts: Sequence[str],
+    *,
+    count: int = 1,
+    seed: int = 0,
+    first_image: int = 0,
+    image_embeddings: Float["N E"] | None = None,
+    empty_caption: bool = False,
+    prior_scale: float | None = None,
+    decoder_scale: float | None = None,
+    steps: Mapping[str, int] | None = None,
+    sampler: Mapping[str, str] | None = None,
+    candidates: int | None = None,
+    stop_after: str | None = None,
+    progress: Progress | None = None,
+) -> UInt8["N H W 3"]:
+    """Pictures of prompts, `count` of each: all of the first prompt, then all of the second.
+
+    Picture number k of a call is a function of (seed, first_image + k, its prompt, settings) alone, to rounding.
+
+    Args:
+      prompts: P captions; N = P * count.
+      image_embeddings: raw CLIP image embeddings that stand in for the prior; None: the prior makes them.
+      empty_caption: gives the decoder the empty caption, so that the picture comes from the embedding alone.
+      prior_scale, decoder_scale: of guidance, 1 is unguided. None, here and below: the cascade's own.
+      steps, sampler: {stage: number of steps}, {stage: "ddpm" | "ddim"}.
+      candidates: embeddings that the prior draws for each picture, of which the best is taken.
+      stop_after: name of the stage whose pictures are wanted; None: the last.
+      progress: is called with (stage, steps done, steps in all).
+
+    Warns, in a line each, where a prompt is cut, and where prompts hold words that the cascade's captions did not.
+    Raises ValueError for empty prompts, numbers that cannot be, unknown stages, or a stage that is missing.
+    """
+    plan = check(
+        cascade, prompts, count=count, seed=seed, first_image=first_image, image_embeddings=image_embeddings,
+        prior_scale=prior_scale, decoder_scale=decoder_scale, steps=steps, sampler=sampler, candidates=candidates,
+        stop_after=stop_after,
+    )  # fmt: skip
+    _warn_of_unknown_words(cascade, prompts)
+    numbers = first_image + np.arange(len(prompts) * count)
+    common = {"seed": seed, "numbers": numbers, "progress": progress}
+    text = text_features(clip_of(cascade), np.repeat(np.asarray(prompts, object), count))
+    if image_embeddings is None:
+        prior = cascade.only("diffusion_prior").name
+        image_embeddings = stages.run_prior(cascade, text, settings=plan[prior], **common)
+    if empty_caption:
+        text = stages.empty_like(cascade, len(numbers))
+    decoder = cascade.only("decoder")
+    pictures = stages.run_decoder(cascade, image_embeddings, text, settings=plan[decoder.name], **common)
+    for stage in _upsamplers(cascade, stop_after):
+        pictures = stages.run_upsampler(cascade, stage, pictures, settings=plan[stage.name], **common)
+    return np.asarray(images.to_uint8(pictures))
+
+
+def check(
+    cascade: Cascade,
+    prompts: Sequence[str],
+    *,
+    count: int = 1,
+    seed: int = 0,
+    first_image: int = 0,
+    image_embeddings: Float["N E"] | None = None,
+    prior_scale: float | None = None,
+    decoder_scale: float | None = None,
+    steps: Mapping[str, int] | None = None,
+    sampler: Mapping[str, str] | None = None,
+    candidates: int | None = None,
+    stop_after: str | None = None,
+) -> dict[str, Settings]:
+    """Checks the arguments of `text_to_image`, and returns the settings of every stage that is sampled."""
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts is the string {prompts!r}; a list of strings is wanted")
+    if not prompts or not all(prompt.strip() for prompt in prompts):
+        raise ValueError("a prompt is empty; say what the picture shows")
+    if count < 1:
+        raise ValueError(f"count is {count}; it must be 1 or more")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed}; it must be from 0 to {2**32 - 1}")
+    if first_image < 0:
+        raise ValueError(f"first_image is {first_image}; it must be 0 or more")
+    wanted = (len(prompts) * count, clip_of(cascade).module.embed_dim)
+    if image_embeddings is not None and np.shape(image_embeddings) != wanted:
+        raise ValueError(f"image_embeddings are {list(np.shape(image_embeddings))}; {list(wanted)} is wanted")
+    steps, sampler = _by_full_name(steps), _by_full_name(sampler)
+    stages.check_names(cascade, steps, "steps")
+    stages.check_names(cascade, sampler, "sampler")
+    if stop_after is not None:
+        stages.check_names(cascade, [stop_after], "stop_after")
+    scales = {"diffusion_prior": prior_scale, "decoder": decoder_scale}
+    return {
+        stage.name: stages.stage_settings(
+            stage,
+            steps=steps.get(stage.name),
+            sampler=sampler.get(stage.name),
+            scale=scales.get(stage.kind),
+            candidates=candidates if stage.kind == "diffusion_prior" else None,
+        )
+        for stage in cascade.stages.values()
+        if stage.kind != "clip"
+    }
+
+
+def sample_prior(cascade: Cascade, prompts: Sequence[str], *, seed: int = 0, first_image: int = 0) -> Float["N E"]:
+    """Raw image embeddings for prompts by the prior alone, at the cascade's own settings."""
+    plan = check(cascade, prompts, seed=seed, first_image=first_image)
+    return stages.run_prior(
+        cascade,
+        text_features(clip_of(cascade), prompts),
+        settings=plan[cascade.only("diffusion_prior").name],
+        seed=seed,
+        numbers=first_image + np.arange(len(prompts)),
+    )
+
+
+def upsample(
+    cascade: Cascade, low_res: Float["N h w 3"], *, size: int, seed: int = 0, first_image: int = 0
+) -> UInt8["N H W 3"]:
+    """Pictures of size x size by the one upsampler that makes that size, from pictures in [-1, 1].
+
+    Raises ValueError for a size that no stage makes.
+    """
+    found = {stage.module.image_size: stage for stage in cascade.of_kind("upsampler")}
+    if size not in found:
+        raise ValueError(f"size {size} is made by no upsampler of the cascade; known: {sorted(found)}")
+    pictures = stages.run_upsampler(
+        cascade,
+        found[size],
+        low_res,
+        settings=stages.stage_settings(found[size]),
+        seed=seed,
+        numbers=first_image + np.arange(len(low_res)),
+    )
+    return np.asarray(images.to_uint8(pictures))
+
+
+def _upsamplers(cascade: Cascade, stop_after: str | None):
+    """The upsamplers that run, in order."""
+    names = list(cascade.stages)
+    last = names.index(stop_after) if stop_after else len(names) - 1
+    return [stage for stage in cascade.of_kind("upsampler") if names.index(stage.name) <= last]
+
+
+def _by_full_name(values: Mapping[str, int | str] | None) -> dict[str, int | str]:
+    return {SHORT.get(name, name): value for name, value in (values or {}).items()}
+
+
+def _warn_of_unknown_words(cascade: Cascade, prompts: Sequence[str]) -> None:
+    unknown = dict.fromkeys(word for prompt in prompts for word in cascade.tokenizer.unknown_words(prompt))
+    if unknown:
+        draws = f" It draws {cascade.draws}." if cascade.draws else ""
+        warnings.warn(
+            f"no caption that this cascade was trained on has the words: {', '.join(unknown)}.{draws}", stacklevel=3
+        )

@@ -1,0 +1,31 @@
+"""`unclip package`: trained stages become a cascade folder."""
+
+import argparse
+
+EXAMPLE = """examples:
+  unclip package runs/clip --out runs/shapes
+  unclip package runs/diffusion_prior runs/decoder runs/upsampler_16_to_64 --out runs/shapes
+
+The averaged parameters are written as float16. A stage that is in the cascade already is replaced, the others stay."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "package",
+        help="trained stages become a cascade folder",
+        description="Writes trained stages into a cascade folder, a new one or one that is there.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="where a stage was trained")
+    parser.add_argument("--out", required=True, metavar="CASCADE", help="the cascade folder")
+    parser.add_argument("--draws", metavar="TEXT", help='one line: what the cascade can draw, as in "It draws TEXT."')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from unclip_jax import experiment
+
+    for name in experiment.package(args.workdirs, args.out, draws=args.draws):
+        print(f"{name}: in {args.out}")
+    return 0
