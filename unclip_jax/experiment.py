@@ -27,7 +27,7 @@ from unclip_jax.cascades.embedding import Clip, load_clip
 from unclip_jax.data import pipeline
 from unclip_jax.data.sources import open_source
 from unclip_jax.diffusion import schedule
-from unclip_jax.models.registry import network
+from unclip_jax.models.registry import defaults, network
 from unclip_jax.tasks.contrastive import Contrastive
 from unclip_jax.tasks.decoder import DecoderTask
 from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
@@ -37,7 +37,6 @@ from unclip_jax.training import loop
 from unclip_jax.training.checkpointing import restore_ema, restore_extras
 from unclip_jax.training.task import Task
 
-KINDS = ("clip", "diffusion_prior", "decoder", "upsampler")
 # The order in which stages run; one of another name comes behind.
 ORDER = ("clip", "diffusion_prior", "decoder", "upsampler_16_to_64", "upsampler_64_to_256")
 STATISTICS_ROWS = 4096
@@ -65,7 +64,10 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> ConfigDi
     get_config = runpy.run_path(str(path)).get("get_config")
     if get_config is None:
         raise ValueError(f"--config {str(path)!r} has no function get_config()")
-    config = get_config().lock()
+    config = get_config()
+    # Whole, so that every field can be set, and is written down with the run.
+    config.model = ConfigDict({**defaults(config.task.kind), **config.model})
+    config.lock()
     for override in overrides:
         name, separator, text = override.partition("=")
         if not separator:
@@ -115,8 +117,6 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
 def build_task(config: ConfigDict, *, clip: Clip | None, tokenizer: Tokenizer | None) -> Task:
     """The task of `config.task.kind` over the network of `config.model`. Raises ValueError for an unknown kind."""
     kind = config.task.kind
-    if kind not in KINDS:
-        raise ValueError(f"config.task.kind {kind!r} is unknown; known: {', '.join(KINDS)}")
     model = network(kind, config.model.to_dict())
     if kind == "clip":
         return Contrastive(model)

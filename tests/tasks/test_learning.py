@@ -8,55 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from tests.randomised import randomise
-
-from unclip_jax import images, rng
-from unclip_jax.diffusion import schedule
-from unclip_jax.models.clip import CLIP
-from unclip_jax.models.decoder import Decoder
-from unclip_jax.models.diffusion_prior import DiffusionPrior
-from unclip_jax.models.upsampler import Upsampler
-from unclip_jax.tasks.contrastive import Contrastive, info_nce
-from unclip_jax.tasks.decoder import DecoderTask
-from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
-from unclip_jax.tasks.upsampler import UpsamplerTask
-
-ROWS, LENGTH, EOT = 8, 6, 31
-EMPTY = np.array([30, EOT, 0, 0, 0, 0], np.int32)
-COSINE = schedule.cosine(1000)
-CLIP_MODEL = CLIP(
-    embed_dim=16, image_size=16, patch_size=4, image_width=32, image_layers=2, image_heads=2, vocab_size=32,
-    context_length=LENGTH, text_width=16, text_layers=2, text_heads=2,
-)
-
-
-def batch() -> dict:
-    """Eight smooth pictures, each with a caption of its own."""
-    generator = np.random.default_rng(0)
-    small = generator.uniform(0, 255, (ROWS, 4, 4, 3)).astype(np.float32)
-    image = np.asarray(jax.image.resize(small, (ROWS, 16, 16, 3), "linear")).astype(np.uint8)
-    tokens = np.zeros((ROWS, LENGTH), np.int32)
-    tokens[:, 0], tokens[:, 1], tokens[:, 2], tokens[:, 3] = 30, np.arange(1, 9), np.arange(11, 19), EOT
-    return {
-        "image": image,
-        "clip_image": image,
-        "low_res": small / 127.5 - 1.0,
-        "tokens": tokens,
-        "row": np.arange(ROWS, dtype=np.int32),
-    }
-
-
-def clip_params(key: jax.Array) -> dict:
-    """A CLIP whose image embeddings tell the eight pictures apart; its text tower tells the captions apart."""
-    pixels = images.clip_pixels(images.to_unit(batch()["image"]), 16)
-    return CLIP_MODEL.init(key, pixels, batch()["tokens"])["params"]
-
-
-def frozen() -> dict:
-    params = clip_params(jax.random.key(7))
-    pixels = images.clip_pixels(images.to_unit(batch()["image"]), 16)
-    z = np.asarray(CLIP_MODEL.apply({"params": params}, pixels, method="encode_image"))
-    return {"clip": params, "statistics": {"mean": z.mean(0), "std": z.std(0)}}
+from tests.tasks.tiny_tasks import ROWS, batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
+from unclip_jax import rng
+from unclip_jax.tasks.contrastive import info_nce
 
 
 def keys(step: int) -> types.SimpleNamespace:
@@ -71,16 +27,14 @@ def train(task, learning_rate: float, steps: int) -> tuple[dict, float, float]:
     optimizer = optax.adam(learning_rate)
 
     @jax.jit
-    def run(params):
-        def step(carry, number):
-            params, state = carry
-            gradients = jax.grad(lambda p: task.loss(p, fixed, data, keys(number))[0])(params)
-            updates, state = optimizer.update(gradients, state, params)
-            return (optax.apply_updates(params, updates), state), None
+    def step(params, state, number):
+        gradients = jax.grad(lambda p: task.loss(p, fixed, data, keys(number))[0])(params)
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
 
-        return jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(steps))[0][0]
-
-    trained = run(params)
+    trained, state = params, optimizer.init(params)
+    for number in range(steps):
+        trained, state = step(trained, state, number)
     return trained, mean_loss(task, params, data), mean_loss(task, trained, data)
 
 
@@ -94,21 +48,8 @@ def rolled(data: dict, *fields: str) -> dict:
     return {name: np.roll(value, 1, axis=0) if name in fields else value for name, value in data.items()}
 
 
-def prior_task(**drops) -> DiffusionPriorTask:
-    model = DiffusionPrior(embed_dim=16, text_width=16, context_length=LENGTH, width=32, layers=2, heads=2)
-    return DiffusionPriorTask(model, CLIP_MODEL, COSINE, EMPTY, **drops)
-
-
-def decoder_task(**drops) -> DecoderTask:
-    model = Decoder(
-        image_size=16, channels=16, channel_mult=(1, 2), res_blocks=1, attention_resolutions=(8,), head_channels=16,
-        embed_dim=16, text_width=16, context_width=16, groups=8,
-    )
-    return DecoderTask(model, CLIP_MODEL, COSINE, EMPTY, **drops)
-
-
 def test_clip_learns_and_uses_its_captions():
-    task = Contrastive(CLIP_MODEL)
+    task = clip_task()
     params, before, after = train(task, 1e-3, 100)
     assert after < before / 3
     assert mean_loss(task, params, rolled(batch(), "tokens")) > 10 * after
@@ -133,7 +74,7 @@ def test_decoder_learns_and_uses_embedding_and_caption_each_alone():
 
 
 def test_upsampler_learns_and_uses_its_low_resolution_input():
-    task = UpsamplerTask(Upsampler(image_size=16, channels=16, channel_mult=(1, 2), res_blocks=1, groups=8), COSINE)
+    task = upsampler_task()
     params, before, after = train(task, 3e-3, 400)
     assert after < before / 3
     assert mean_loss(task, params, rolled(batch(), "low_res")) > 1.5 * after
@@ -160,7 +101,9 @@ def test_drops_are_ten_and_fifty_percent_and_independent():
     assert abs(float(jnp.mean(dropped)) - 0.1) < 4 * np.sqrt(0.1 * 0.9 / 10_000)
 
 
-@pytest.mark.parametrize("task_of, field", [(prior_task, "drop_text"), (decoder_task, "drop_text"), (decoder_task, "drop_image")])
+@pytest.mark.parametrize(
+    "task_of, field", [(prior_task, "drop_text"), (decoder_task, "drop_text"), (decoder_task, "drop_image")]
+)
 def test_each_drop_changes_what_the_network_answers(task_of, field):
     kept = {"drop_text": 0.0} | ({"drop_image": 0.0} if task_of is decoder_task else {})
     data, fixed = batch(), frozen()

@@ -83,7 +83,9 @@ class Cascade:
 
 def bundled_names() -> list[str]:
     """Names of the cascades that come with the package."""
-    return sorted(path.name for path in _bundled().iterdir() if (path / "cascade.json").is_file())
+    folder = _bundled()
+    names = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in names if (path / "cascade.json").is_file())
 
 
 def resolve(source: epath.PathLike) -> epath.Path:

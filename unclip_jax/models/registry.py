@@ -19,6 +19,18 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 
 
+def defaults(kind: str) -> dict[str, Any]:
+    """The fields of a kind's network that have a default, with it; all but `dtype`, which is no part of a config."""
+    if kind not in NETWORKS:
+        raise ValueError(f"kind {kind!r} is unknown; known: {', '.join(NETWORKS)}")
+    fields = dataclasses.fields(NETWORKS[kind])
+    return {
+        field.name: field.default
+        for field in fields
+        if field.default is not dataclasses.MISSING and field.name not in ("parent", "name", "dtype")
+    }
+
+
 def network(kind: str, fields: Mapping[str, Any]) -> nn.Module:
     """The linen module of a stage of `kind`, with `fields` (JSON or a config: lists stand for tuples).
 

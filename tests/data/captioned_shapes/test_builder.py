@@ -187,7 +187,7 @@ def test_every_scene_and_caption_of_the_full_data():
 @pytest.mark.slow
 def test_every_record_and_caption_of_the_full_data_on_disk(tmp_path):
     """Prepares all of it, and reads every scene and caption back."""
-    folder = prepare(tmp_path)
+    folder = Path(prepare(tmp_path))
     assert sum(file.stat().st_size for file in folder.iterdir()) < 500e6
     splits = {}
     for split, count in builder.RECORDS["full"].items():

@@ -1,0 +1,100 @@
+"""`unclip train` and `unclip package` at tiny size: trained stages become a cascade that samples."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from unclip_jax.__main__ import main
+from unclip_jax.cascades.cascade import load_cascade
+from unclip_jax.cascades.text_to_image import text_to_image
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs/shapes"
+SHORT = [
+    "training.steps=2", "training.global_batch=8", "training.eval_batches=1", "training.preview_every=2",
+    "training.checkpoint_every=2", "training.log_every=1", "data.source=captioned_shapes/tiny", "data.threads=0",
+]  # fmt: skip
+TEXT = ["model.embed_dim=16", "model.text_width=16"]
+TINY = {
+    "clip": [*TEXT, "model.image_width=16", "model.image_layers=1", "model.text_layers=1"],
+    "diffusion_prior": [*TEXT, "model.width=24", "model.layers=1"],
+    "decoder": [
+        *TEXT, "model.channels=16", "model.channel_mult=(1, 1)", "model.res_blocks=1", "model.groups=8",
+        "model.attention_resolutions=(8,)", "model.head_channels=16", "model.context_width=16",
+    ],
+    "upsampler_16_to_64": ["model.channels=16", "model.channel_mult=(1, 1)", "model.groups=8"],
+    "upsampler_64_to_256": ["model.channels=8", "model.channel_mult=(1, 1)", "model.groups=8"],
+}  # fmt: skip
+
+
+def train(stage: str, workdir: pathlib.Path, *overrides: str) -> int:
+    flags = [f"--config.{override}" for override in (*SHORT, *TINY[stage], *overrides)]
+    return main(["train", f"--config={CONFIGS / stage}.py", f"--workdir={workdir}", *flags])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Every stage trained for two steps, and all of them packaged in `shapes`, CLIP first."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert train("clip", runs / "clip") == 0
+    assert main(["package", str(runs / "clip"), "--out", str(runs / "shapes")]) == 0
+    for stage in list(TINY)[1:]:
+        frozen = [] if stage.startswith("upsampler") else [f"frozen.clip={runs / 'shapes' / 'clip'}"]
+        assert train(stage, runs / stage, *frozen) == 0
+    workdirs = [str(runs / stage) for stage in TINY]
+    assert main(["package", *workdirs, "--out", str(runs / "shapes"), "--draws", "shapes"]) == 0
+    return runs
+
+
+def test_packaged_stages_make_a_picture(runs):
+    cascade = load_cascade(runs / "shapes")
+    assert list(cascade.stages) == list(TINY)
+    few = {"prior": 2, "decoder": 2, "upsampler_16_to_64": 1, "upsampler_64_to_256": 1}
+    picture = text_to_image(cascade, ["a red circle"], steps=few)
+    assert picture.shape == (1, 256, 256, 3) and picture.dtype == np.uint8
+    assert cascade.statistics["mean"].shape == (16,) and np.all(cascade.statistics["std"] > 0)
+
+
+def test_training_leaves_metrics_and_previews_of_the_stages_that_make_pictures(runs):
+    for stage in TINY:
+        assert (runs / stage / "metrics.jsonl").read_text().count("\n") == 2
+        assert bool(list((runs / stage).glob("previews/*.png"))) == (stage in list(TINY)[2:])
+
+
+def test_stage_of_another_clip_is_not_packaged(runs, tmp_path, capsys):
+    assert train("clip", tmp_path / "clip", "training.seed=1") == 0
+    assert main(["package", str(tmp_path / "clip"), "--out", str(tmp_path / "other")]) == 0
+    before = sorted(path.name for path in (tmp_path / "other").iterdir())
+    capsys.readouterr()
+    assert main(["package", str(runs / "decoder"), "--out", str(tmp_path / "other")]) == 2
+    assert "decoder was trained beside a CLIP of digest" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "other").iterdir()) == before
+
+
+def test_resumed_training_refuses_another_config_by_field(runs, capsys):
+    assert train("upsampler_16_to_64", runs / "upsampler_16_to_64", "optimizer.learning_rate=0.5") == 2
+    err = capsys.readouterr().err
+    assert "optimizer.learning_rate is 0.5 and was 0.001" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("model.chanels=3", "config.model has no field 'chanels'; known:"),
+        ("training.global_batch=7", "7"),
+        ("model.channel_mult=(1, 1, 1, 1, 1, 1, 1, 1)", "cannot be halved 7 times"),
+        ("frozen.clip=nowhere", "cascade 'nowhere' is no folder"),
+    ],
+)
+def test_wrong_config_is_one_line_and_writes_nothing(tmp_path, capsys, override, message):
+    assert train("upsampler_16_to_64", tmp_path / "run", override) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_workdir_without_a_checkpoint_is_not_packaged(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["package", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
+    assert "has no checkpoint: train it first" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
