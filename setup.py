@@ -8,31 +8,32 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "unclip_jax/__init__.py").read_text(encoding="utf-8")).group(1)
 
-# Each lower bound is the oldest release that the tests have passed with.
+# Lower bounds are releases that tests have passed with. tensorflow-datasets 4.9.9 fails beside protobuf 7, and etils 1.13
+# has paths without absolute().
 BASE = [
-    "jax>=0.10.0",
+    "jax>=0.10.2",
     "flax>=0.12.8",
     "optax>=0.2.8",
-    "orbax-checkpoint>=0.12.0",
+    "orbax-checkpoint>=0.12.8",
     "ml_collections>=1.1.0",
-    "chex>=0.1.91",
-    "grain>=0.2.16",
+    "chex>=0.1.92",
+    "grain>=0.2.18",
     "tensorflow-datasets>=4.9.10",
     "transformers>=5.0.0",  # configs and tokenizers only
     "tokenizers>=0.22.2",
     "safetensors>=0.6.1",
     "huggingface_hub>=1.3.0",
-    "etils[epath]>=1.13.0",
+    "etils[epath]>=1.15.0",
     "numpy>=2.0.0",
     "pillow>=11.0.0",
     "absl-py>=2.3.1",
     "tqdm>=4.67.0",
-    "tensorboardX>=2.6.4",
+    "tensorboardX>=2.6.5",
 ]
 
 EXTRAS = {
-    "tpu": ["jax[tpu]>=0.10.0"],
-    "cuda": ["jax[cuda12]>=0.10.0"],
+    "tpu": ["jax[tpu]>=0.10.2"],
+    "cuda": ["jax[cuda12]>=0.10.2"],
     "test": ["pytest>=8.3", "pytest-xdist>=3.6", "build>=1.2"],
     # Other people's networks, for golden files, the export check and comparisons. No test imports them.
     "parity": ["torch>=2.6", "diffusers>=0.36"],

@@ -67,7 +67,7 @@ def test_unknown_words_give_one_line_on_stderr(generate):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["a ring", "--out", "p.jpg"], "--out 'p.jpg' ends in '.jpg'; give a .png, or a folder's name without a suffix"),
+        (["a ring", "--out", "p.jpg"], "--out 'p.jpg' ends in '.jpg'; give a .png, or a folder's name"),
         (["a ring", "--out", "none/p.png"], "--out 'none/p.png' is to lie in 'none', which is missing"),
         (["a ring", "--out", "file/p.png"], "--out 'file/p.png' is to lie in 'file', which is a file"),
         (["a ring", "--out", "file/folder"], "--out 'file/folder' cannot be written (Not a directory)"),

@@ -104,6 +104,9 @@ def test_validation_repeats_itself_and_uses_no_dropout(steps_of, tiny):
     params = steps.init().params
     first, second = (float(steps.evaluate(params, tiny["frozen"], batch)["loss"]) for _ in range(2))
     assert first == second
+    keys = make_keys(0, "evaluate", 0, batch["row"])
+    loss = {train: tiny["task"].loss(params, tiny["frozen"], batch, keys, train=train)[0] for train in (True, False)}
+    assert first == pytest.approx(float(loss[False]), abs=1e-6) and abs(first - float(loss[True])) > 1e-4
     other = dict(batch, row=batch["row"] + 1)  # other rows, other noise
     assert abs(float(steps.evaluate(params, tiny["frozen"], other)["loss"]) - first) > 1e-4
 

@@ -1,6 +1,5 @@
 """All that training changes, and all that is needed to go on from it."""
 
-import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
@@ -30,12 +29,15 @@ class TrainState:
 
 
 def initial_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step. The average starts at the parameters themselves."""
-    # Copies: the state is donated from step to step, and may share no buffer within itself or with its caller.
+    """The state before the first step. The average starts at the parameters themselves.
+
+    To be called under `jax.jit`, whose results are buffers of their own: the state is donated from step to step, and
+    may share none within itself or with its caller.
+    """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=jax.tree.map(jnp.copy, params),
-        ema=jax.tree.map(jnp.copy, params),
+        params=params,
+        ema=params,
         opt_state=optimizer.init(params),
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
