@@ -8,8 +8,8 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "unclip_jax/__init__.py").read_text(encoding="utf-8")).group(1)
 
-# Lower bounds are releases that tests have passed with. tensorflow-datasets 4.9.9 fails beside protobuf 7, and etils 1.13
-# has paths without absolute().
+# Lower bounds are releases that tests have passed with. tensorflow-datasets 4.9.9 fails beside protobuf 7, and etils
+# 1.13 has paths without absolute().
 BASE = [
     "jax>=0.10.2",
     "flax>=0.12.8",
@@ -36,7 +36,7 @@ EXTRAS = {
     "cuda": ["jax[cuda12]>=0.10.2"],
     "test": ["pytest>=8.3", "pytest-xdist>=3.6", "build>=1.2"],
     # Other people's networks, for golden files, the export check and comparisons. No test imports them.
-    "parity": ["torch>=2.6", "diffusers>=0.36"],
+    "parity": ["torch>=2.13", "diffusers>=0.42"],
 }
 
 setup(

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from unclip_jax import images, parameters
 from unclip_jax.arrays import PyTree
-from unclip_jax.cascades.cascade import write_stages
+from unclip_jax.cascades.cascade import load_stage, shapes, write_stages
 from unclip_jax.cascades.embedding import Clip, load_clip
 from unclip_jax.data import pipeline
 from unclip_jax.data.sources import open_source
@@ -110,6 +110,7 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
         train_data=streams[0],
         eval_data=streams[1],
         workdir=workdir,
+        initial_params=_initial_params(config),
         progress=progress,
     )
 
@@ -149,6 +150,23 @@ def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Pat
             directory=directory,
         )
     return Tokenizer.load(directory)
+
+
+def _initial_params(config: ConfigDict) -> PyTree | None:
+    """The parameters of `config.training.init_from`: the averaged ones of a workdir, or a packaged stage's."""
+    source = config.training.init_from
+    if not source:
+        return None
+    folder, kind = epath.Path(source), config.task.kind
+    expected = shapes(kind, network(kind, config.model.to_dict()))
+    if (folder / "checkpoints").exists():
+        params = restore_ema(folder).params
+    elif (folder / "params.safetensors").exists():
+        params = jax.tree.map(np.asarray, load_stage(folder).params)
+    else:
+        raise ValueError(f"config.training.init_from {source!r} is neither a workdir nor a stage's folder in a cascade")
+    parameters.check(parameters.flatten(params), expected, f"weights of config.training.init_from {source!r}")
+    return params
 
 
 def _frozen(config: ConfigDict, clip: Clip | None, data, extras: PyTree | None) -> tuple[PyTree, PyTree]:

@@ -4,7 +4,8 @@ A parameter's name is its path in the nested dict, joined by "/": `blocks/attent
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,24 @@ def save(path: epath.PathLike, tree: PyTree, *, dtype: jnp.dtype | None = None) 
     partial.replace(path)
 
 
+def check(found: Mapping[str, Any], expected: PyTree, what: str) -> None:
+    """Raises ValueError unless the arrays, by name, are those of the tree of shapes `expected`; `what` they are."""
+    wanted = {name: tuple(leaf.shape) for name, leaf in flatten(expected).items()}
+    misshapen = [
+        f"{name} {list(found[name].shape)} instead of {list(shape)}"
+        for name, shape in sorted(wanted.items())
+        if name in found and tuple(found[name].shape) != shape
+    ]
+    complaints = {
+        "missing": sorted(wanted.keys() - found.keys()),
+        "left over": sorted(found.keys() - wanted.keys()),
+        "of another shape": misshapen,
+    }
+    said = [f"{complaint}: {', '.join(names)}" for complaint, names in complaints.items() if names]
+    if said:
+        raise ValueError(f"{what} do not fit the network: {'; '.join(said)}")
+
+
 def load(
     path: epath.PathLike,
     expected: PyTree,
@@ -72,24 +91,6 @@ def load(
         found = safetensors_numpy.load(epath.Path(path).read_bytes())
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"weights {str(path)!r} are not a safetensors file ({error})") from error
-    wanted = {name: tuple(leaf.shape) for name, leaf in flatten(expected).items()}
-    complaints = [
-        f"{what}: {', '.join(names)}"
-        for what, names in (
-            ("missing", sorted(wanted.keys() - found.keys())),
-            ("left over", sorted(found.keys() - wanted.keys())),
-            (
-                "of another shape",
-                [
-                    f"{name} {list(found[name].shape)} instead of {list(shape)}"
-                    for name, shape in sorted(wanted.items())
-                    if name in found and found[name].shape != shape
-                ],
-            ),
-        )
-        if names
-    ]
-    if complaints:
-        raise ValueError(f"weights {str(path)!r} do not fit the network: {'; '.join(complaints)}")
+    check(found, expected, f"weights {str(path)!r}")
     place = place or (lambda name, array: array)
-    return unflatten({name: place(name, np.asarray(found.pop(name), dtype)) for name in sorted(wanted)})
+    return unflatten({name: place(name, np.asarray(found.pop(name), dtype)) for name in sorted(found)})

@@ -5,9 +5,11 @@ import pathlib
 import numpy as np
 import pytest
 
+from unclip_jax import parameters
 from unclip_jax.__main__ import main
 from unclip_jax.cascades.cascade import load_cascade
 from unclip_jax.cascades.text_to_image import text_to_image
+from unclip_jax.training.checkpointing import restore_ema
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs/shapes"
 SHORT = [
@@ -59,6 +61,27 @@ def test_training_leaves_metrics_and_previews_of_the_stages_that_make_pictures(r
     for stage in TINY:
         assert (runs / stage / "metrics.jsonl").read_text().count("\n") == 2
         assert bool(list((runs / stage).glob("previews/*.png"))) == (stage in list(TINY)[2:])
+
+
+@pytest.mark.parametrize("source", ["upsampler_16_to_64", "shapes/upsampler_16_to_64"], ids=["workdir", "packaged"])
+def test_training_begins_with_the_weights_of_another_stage(runs, tmp_path, source):
+    still = ["training.steps=1", "optimizer.learning_rate=0.0", f"training.init_from={runs / source}"]
+    assert train("upsampler_16_to_64", tmp_path / "run", *still) == 0
+    workdirs = (runs / "upsampler_16_to_64", tmp_path / "run")
+    before, after = (parameters.flatten(restore_ema(workdir).params) for workdir in workdirs)
+    for name, value in before.items():
+        np.testing.assert_allclose(after[name], value, rtol=1e-3, atol=1e-6)  # packaged as float16
+    trained = [np.abs(value).max() for name, value in before.items() if "conv_2/kernel" in name]
+    assert min(trained) > 1e-6  # zeros where a network is fresh
+
+
+def test_weights_that_do_not_fit_are_named(runs, tmp_path, capsys):
+    assert train("upsampler_16_to_64", tmp_path / "run", f"training.init_from={runs / 'decoder'}") == 2
+    err = capsys.readouterr().err
+    assert "do not fit the network: left over: image_to_time/bias" in err and "of another shape: unet/" in err
+    assert train("upsampler_16_to_64", tmp_path / "run", "training.init_from=nowhere") == 2
+    assert "'nowhere' is neither a workdir nor a stage's folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_stage_of_another_clip_is_not_packaged(runs, tmp_path, capsys):

@@ -117,7 +117,7 @@ def load_cascade(
     if unknown:
         raise ValueError(f"stage {', '.join(unknown)} is not in {str(source)!r}; known: {', '.join(index['stages'])}")
     devices = tuple(devices or jax.local_devices())
-    loaded = {name: _load_stage(folder / name, name, devices) for name in names}
+    loaded = {name: load_stage(folder / name, devices=devices) for name in names}
     statistics = index.get("embedding_statistics")
     return Cascade(
         stages=loaded,
@@ -206,16 +206,18 @@ def write_stages(
     partial.replace(folder / "cascade.json")
 
 
-def _load_stage(folder: epath.Path, name: str, devices: Sequence[jax.Device]) -> Stage:
+def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None = None) -> Stage:
+    """Opens one stage's folder. `devices` None: all local ones. Raises ValueError where it is not what it says."""
+    folder = epath.Path(folder)
     config = _read_json(folder / CONFIG)
     module = network(config["kind"], config["model"])
-    sharding = replicated(devices)
+    sharding = replicated(devices or jax.local_devices())
     params = parameters.load(
         folder / PARAMS,
         shapes(config["kind"], module),
         place=lambda _, array: jax.device_put(array, sharding),
     )
-    return Stage(name=name, config=config, module=module, params=params)
+    return Stage(name=folder.name, config=config, module=module, params=params)
 
 
 def _write_stage(folder: epath.Path, config: Mapping[str, Any], params: PyTree) -> None:
