@@ -2,7 +2,7 @@
 
 Architecture and loss: Radford et al. 2021 (arXiv 2103.00020), sections 2.3 to 2.5, at a small size.
 Expected: see configs/shapes/README.md.
-Run:      unclip train --config=configs/shapes/clip.py --workdir=runs/shapes/clip
+Run:      unclip train --config=configs/shapes/clip.py --workdir=runs/clip
 """
 
 from ml_collections import ConfigDict

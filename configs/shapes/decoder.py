@@ -2,7 +2,7 @@
 
 Architecture: Karlo's decoder (GLIDE's U-Net, conditioned as in unCLIP, arXiv 2204.06125, section 2.1) at a small size.
 Expected: see configs/shapes/README.md.
-Run:      unclip train --config=configs/shapes/decoder.py --workdir=runs/shapes/decoder
+Run:      unclip train --config=configs/shapes/decoder.py --workdir=runs/decoder
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Architecture: Karlo's PriorTransformer at a small size. Loss and drops: unCLIP (arXiv 2204.06125), section 2.2.
 Expected: see configs/shapes/README.md.
-Run:      unclip train --config=configs/shapes/diffusion_prior.py --workdir=runs/shapes/diffusion_prior
+Run:      unclip train --config=configs/shapes/diffusion_prior.py --workdir=runs/diffusion_prior
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Architecture: ADM's U-Net without attention or text (unCLIP, arXiv 2204.06125, section 2.1), as Karlo's.
 Expected: see configs/shapes/README.md.
-Run:      unclip train --config=configs/shapes/upsampler_16_to_64.py --workdir=runs/shapes/upsampler_16_to_64
+Run:      unclip train --config=configs/shapes/upsampler_16_to_64.py --workdir=runs/upsampler_16_to_64
 """
 
 from ml_collections import ConfigDict

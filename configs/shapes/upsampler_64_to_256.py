@@ -2,7 +2,7 @@
 
 Architecture: ADM's U-Net without attention or text (unCLIP, arXiv 2204.06125, section 2.1), linear schedule (Table 3).
 Expected: see configs/shapes/README.md.
-Run:      unclip train --config=configs/shapes/upsampler_64_to_256.py --workdir=runs/shapes/upsampler_64_to_256
+Run:      unclip train --config=configs/shapes/upsampler_64_to_256.py --workdir=runs/upsampler_64_to_256
 """
 
 from ml_collections import ConfigDict
