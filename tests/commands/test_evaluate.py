@@ -198,6 +198,7 @@ def test_a_cascade_of_another_size_is_told_so(folder, capsys):
         subject.make_pictures(["a red circle"], seed=0, first_image=0)
 
 
+@pytest.mark.filterwarnings("ignore:a caption of")  # the tiny CLIP's context is short
 def test_the_rows_of_clip_need_no_other_stage(folder):
     cascade = load_cascade(folder, stages=["clip"])
     found = dict(suites.shapes(evaluate.cascade_subject(cascade), prompts=2, rows=["clip_retrieval"]))
