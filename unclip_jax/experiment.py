@@ -83,6 +83,7 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     every other stage.
     """
     workdir = epath.Path(workdir)
+    loop.check_config(config)
     loop.check_workdir(config, workdir)
     clip = load_clip(config.frozen.clip) if config.frozen.clip else None
     source = open_source(config.data, config.data.split)

@@ -72,6 +72,42 @@ def test_a_stage_is_replaced_and_the_others_stay(copy, cascade):
     assert not [path.name for path in copy.iterdir() if path.name.startswith(".")]
 
 
+def rewrite(path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_stage_of_another_clip_is_refused(copy, cascade):
+    digest = parameters.digest(cascade.stages["clip"].params)
+    rewrite(copy / "decoder" / "config.json", lambda config: config.update(frozen={"clip": digest}))
+    cascades.load_cascade(copy)
+    halved = {name: value / 2 for name, value in tensors(copy / "clip" / "params.safetensors").items()}
+    cascades.write_stages(copy, {"clip": (CONFIGS["clip"], parameters.unflatten(halved))})
+    with pytest.raises(ValueError, match=f"decoder was trained beside a CLIP of digest {digest}, and clip has"):
+        cascades.load_cascade(copy)
+    assert load_clip(copy / "clip").module.embed_dim == 16  # by itself it is whole
+
+
+def test_what_a_stages_config_and_the_index_lack_is_named(copy):
+    rewrite(copy / "cascade.json", lambda index: index["embedding_statistics"]["mean"].pop())
+    with pytest.raises(ValueError, match="must hold embedding_statistics, mean and std of 16 numbers each, for diff"):
+        cascades.load_cascade(copy)
+    rewrite(copy / "decoder" / "config.json", lambda config: config["diffusion"].pop("variance"))
+    rewrite(copy / "decoder" / "config.json", lambda config: config.pop("sampling"))
+    with pytest.raises(ValueError, match="config.json' lacks sampling, diffusion.variance"):
+        cascades.load_cascade(copy)
+
+
+def test_unknown_sampling_setting_names_the_known_ones(copy):
+    from unclip_jax.cascades.stages import stage_settings
+
+    rewrite(copy / "decoder" / "config.json", lambda config: config["sampling"].update(guidance=3.0))
+    stage = cascades.load_cascade(copy, stages=["decoder"]).only("decoder")
+    with pytest.raises(ValueError, match="sampling of decoder has sampler, steps, scale, guidance; it needs"):
+        stage_settings(stage)
+
+
 def test_clip_opens_from_the_cascade_and_from_its_own_folder(folder):
     prompts = ["a red circle", "a green ring"]
     whole, alone = (encode_text(load_clip(source), prompts) for source in (folder, folder / "clip"))

@@ -1,9 +1,12 @@
 """What the sampler must not do: compile again, or copy parameters at every call."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from unclip_jax.cascades import sampling
 from unclip_jax.cascades.text_to_image import text_to_image
 
 
@@ -36,16 +39,29 @@ def test_another_scale_seed_text_step_count_or_number_of_prompts_compiles_nothin
     assert len(compilations) > before  # unguided is another program: the count does count
 
 
-def test_parameters_stay_where_they_were_placed(cascade):
-    """With transfers to the devices forbidden but for what is put there explicitly, a call still finds its parameters
-    there: as host arrays they would have to be copied."""
+def test_no_segment_copies_parameters_or_anything_else_to_the_devices(cascade, monkeypatch):
+    arguments = {"prompts": ["a red circle"], "seed": 1}
+    text_to_image(cascade, **arguments)  # compiles: constants may be copied then
+    compiled, calls = sampling._compiled, []
+
+    def guarded(program):
+        begin, segment = compiled(program)
+
+        def call(*args):
+            calls.append(program)
+            with jax.transfer_guard("disallow"):
+                return segment(*args)
+
+        return begin, call
+
+    monkeypatch.setattr(sampling, "_compiled", guarded)
+    text_to_image(cascade, **arguments)
+    assert len(calls) == 3  # a segment for each stage
     stage = cascade.only("decoder")
-    for leaf in jax.tree.leaves(stage.params):
-        assert isinstance(leaf, jax.Array) and leaf.committed
-        assert leaf.sharding.device_set == set(cascade.devices)
-    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(stage.params)]
-    text_to_image(cascade, ["a red circle"])
-    assert pointers == [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(stage.params)]
+    on_host = dataclasses.replace(stage, params=jax.device_get(stage.params))
+    moved = dataclasses.replace(cascade, stages={**cascade.stages, stage.name: on_host})
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        text_to_image(moved, **arguments)
 
 
 def test_one_lot_after_another_gives_the_same_pictures(cascade, monkeypatch):

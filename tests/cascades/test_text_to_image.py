@@ -135,6 +135,7 @@ def test_long_prompt_is_cut_with_a_warning_that_says_where(cascade):
         ({"count": 0}, "count is 0; it must be 1 or more"),
         ({"seed": -1}, "seed is -1; it must be from 0"),
         ({"first_image": -1}, "first_image is -1"),
+        ({"first_image": 2**31}, "first_image is 2147483648; it must be from 0 to 2147483647"),
         ({"steps": {"decoder": 0}}, "steps of decoder is 0; it must be from 1 to 1000"),
         ({"steps": {"prior": 1001}}, "steps of diffusion_prior is 1001; it must be from 1 to 1000"),
         ({"steps": {"decodr": 5}}, "steps names decodr.*known: diffusion_prior, decoder, upsampler_8_to_16"),
@@ -143,6 +144,7 @@ def test_long_prompt_is_cut_with_a_warning_that_says_where(cascade):
         ({"decoder_scale": float("nan")}, "scale of decoder is nan"),
         ({"image_embeddings": np.zeros((1, 3))}, r"image_embeddings are \[1, 3\]; \[1, 16\] is wanted"),
         ({"stop_after": "upsampler"}, "stop_after names upsampler"),
+        ({"stop_after": "diffusion_prior"}, "makes no picture here; known: decoder, upsampler_8_to_16"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(cascade, arguments, message):

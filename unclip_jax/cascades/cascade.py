@@ -6,7 +6,8 @@
     CASCADE/<stage>/params.safetensors
 
 Any stage may be absent: a cascade of CLIP alone embeds, one without upsamplers stops at the decoder's size. Loading is
-strict: every tensor that is missing, left over or of another shape is named.
+strict: every tensor that is missing, left over or of another shape is named, and so is a stage that was trained beside
+another CLIP.
 """
 
 import dataclasses
@@ -29,6 +30,9 @@ from unclip_jax.tokenizer import Tokenizer
 
 SCHEMA = 1
 CONFIG, PARAMS, TOKENIZER = "config.json", "params.safetensors", "tokenizer"
+# What a stage's config.json must say, and what its section `diffusion`; CLIP needs the first two alone.
+SECTIONS = ("kind", "model", "diffusion", "sampling")
+DIFFUSION = ("schedule", "steps", "predicts", "variance", "clip_x0")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,11 +122,11 @@ def load_cascade(
         raise ValueError(f"stage {', '.join(unknown)} is not in {str(source)!r}; known: {', '.join(index['stages'])}")
     devices = tuple(devices or jax.local_devices())
     loaded = {name: load_stage(folder / name, devices=devices) for name in names}
-    statistics = index.get("embedding_statistics")
+    _check_clip(loaded, str(source))
     return Cascade(
         stages=loaded,
         tokenizer=Tokenizer.load(folder / TOKENIZER),
-        statistics=statistics and {name: np.asarray(value, np.float32) for name, value in statistics.items()},
+        statistics=_statistics(folder, index, loaded),
         draws=index.get("draws"),
         devices=devices,
         path=str(source),
@@ -171,6 +175,12 @@ def replicated(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
+def split_rows(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
+    """The first axis, of one entry a device, lies on its device each."""
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("device",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("device"))
+
+
 def write_stages(
     folder: epath.PathLike,
     stages: Mapping[str, tuple[Mapping[str, Any], PyTree]],
@@ -210,6 +220,11 @@ def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None =
     """Opens one stage's folder. `devices` None: all local ones. Raises ValueError where it is not what it says."""
     folder = epath.Path(folder)
     config = _read_json(folder / CONFIG)
+    sections = SECTIONS[:2] if config.get("kind") == "clip" else SECTIONS
+    missing = [section for section in sections if section not in config]
+    missing += [f"diffusion.{name}" for name in DIFFUSION if "diffusion" in config and name not in config["diffusion"]]
+    if missing:
+        raise ValueError(f"{str(folder / CONFIG)!r} lacks {', '.join(missing)}")
     module = network(config["kind"], config["model"])
     sharding = replicated(devices or jax.local_devices())
     params = parameters.load(
@@ -218,6 +233,37 @@ def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None =
         place=lambda _, array: jax.device_put(array, sharding),
     )
     return Stage(name=folder.name, config=config, module=module, params=params)
+
+
+def _check_clip(stages: Mapping[str, Stage], source: str) -> None:
+    """Raises ValueError where a stage was trained beside another CLIP than the one that is here. A stage that does not
+    say is believed."""
+    wanted = {stage.name: stage.config.get("frozen", {}).get("clip") for stage in stages.values()}
+    clips = [stage for stage in stages.values() if stage.kind == "clip"]
+    if not clips or not any(wanted.values()):
+        return
+    found = parameters.digest(clips[0].params)
+    for name, digest in wanted.items():
+        if digest not in (None, found):
+            raise ValueError(
+                f"cascade {source!r}: {name} was trained beside a CLIP of digest {digest}, and {clips[0].name} has "
+                f"{found}; package it with the CLIP that it was trained beside"
+            )
+
+
+def _statistics(
+    folder: epath.Path, index: Mapping[str, Any], stages: Mapping[str, Stage]
+) -> dict[str, np.ndarray] | None:
+    given = index.get("embedding_statistics")
+    found = given and {name: np.asarray(given.get(name), np.float32) for name in ("mean", "std")}
+    for prior in (stage for stage in stages.values() if stage.kind == "diffusion_prior"):
+        wanted = (prior.module.embed_dim,)
+        if not found or any(value.shape != wanted for value in found.values()):
+            raise ValueError(
+                f"{str(folder / 'cascade.json')!r} must hold embedding_statistics, mean and std of {wanted[0]} numbers "
+                f"each, for {prior.name}"
+            )
+    return found or None
 
 
 def _write_stage(folder: epath.Path, config: Mapping[str, Any], params: PyTree) -> None:

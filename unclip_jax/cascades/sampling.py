@@ -1,8 +1,8 @@
 """The pmapped sampler: any stage, any number of pictures, one compiled program.
 
 A stage is sampled by two programs: `begin` draws x_T, `segment` takes SEGMENT steps of the path. What is static is the
-network, the kind of sampler, whether there is guidance, and the padded number of rows; the scale, eta, seed, path and
-conditions are arguments, so another of these compiles nothing. Progress, and Ctrl-C, happen between segments.
+network, the kind of sampler, whether there is guidance, and the padded number of rows; the schedule, scale, eta, seed,
+path and conditions are arguments, so another of these compiles nothing. Progress, and Ctrl-C, happen between segments.
 
 Each row has a key of its own, made inside the programs. Rows are spread over the devices and padded to a power of two
 on each, so a picture does not depend, but for rounding, on how many are made with it or on how many devices.
@@ -19,7 +19,7 @@ from flax import linen as nn
 
 from unclip_jax import rng
 from unclip_jax.arrays import Float, Int, PyTree
-from unclip_jax.cascades.cascade import Stage
+from unclip_jax.cascades.cascade import Stage, replicated, split_rows
 from unclip_jax.cascades.embedding import padded_size
 from unclip_jax.diffusion import schedule as schedules
 from unclip_jax.diffusion.denoiser import Network, denoiser_from_network
@@ -81,8 +81,6 @@ class _Program:
     bind: Bind
     sampler: str
     variance: str
-    schedule: str
-    schedule_steps: int
     predicts: str
     limit: float | None
     guided: bool
@@ -117,11 +115,17 @@ def run_stage(
     """
     program = _program(stage, bind, settings, shape, devices)
     begin, segment = _compiled(program)
+    schedule = schedules.by_name(stage.config["diffusion"]["schedule"], stage.config["diffusion"]["steps"])
     stage_key = jax.random.key_data(rng.named(jax.random.key(seed), stage.name))
     total, count = len(numbers), len(devices)
     each = padded_size(-(-total // count), rows)
-    path = segments(even_path(settings.steps, program.schedule_steps), SEGMENT)
-    scales = (np.float32(settings.scale), np.float32(settings.eta))
+    path = segments(even_path(settings.steps, schedule.num_steps), SEGMENT)
+    # Everything is put on its devices here, once: what is not is copied anew for every segment.
+    on_all, by_row = replicated(devices), split_rows(devices)
+    common = (stage_key, schedule, shared, np.float32(settings.scale), np.float32(settings.eta))
+    stage_key, schedule, shared, *scales = jax.device_put(common, on_all)
+    pieces = [jax.device_put(piece, on_all) for piece in path]
+    steps_of = np.sum(path[:, :-1] != path[:, 1:], axis=1)
     steps_done, steps_all = 0, settings.steps * -(-total // (each * count))
     made = []
     for start in range(0, total, each * count):
@@ -130,14 +134,15 @@ def run_stage(
             lambda x: _spread(x, start, size, each, count),
             ((np.asarray(numbers, np.int32), np.asarray(candidates, np.int32)), conditions),
         )
-        state = begin(stage_key, names, path[0, 0])
-        for piece in path:
-            state = segment(stage.params, state, piece, stage_key, names, lot, shared, scales)
-            steps_done += int(np.sum(piece[:-1] != piece[1:]))
+        names, lot = jax.device_put((names, lot), by_row)
+        state = begin(schedule, stage_key, names, pieces[0])
+        for piece, steps in zip(pieces, steps_of, strict=True):
+            state = segment(stage.params, state, piece, schedule, stage_key, names, lot, shared, scales)
+            steps_done += int(steps)
             if progress:
                 jax.block_until_ready(state.x)
                 progress(stage.name, steps_done, steps_all)
-        made.append(np.asarray(state.x).reshape(each * count, *shape)[:size])
+        made.append(jax.device_get(state.x).reshape(each * count, *shape)[:size])
     return np.concatenate(made)
 
 
@@ -148,8 +153,6 @@ def _program(stage: Stage, bind: Bind, settings: Settings, shape, devices) -> _P
         bind=bind,
         sampler=settings.sampler,
         variance=diffusion["variance"],
-        schedule=diffusion["schedule"],
-        schedule_steps=diffusion["steps"],
         predicts=diffusion["predicts"],
         limit=diffusion["clip_x0"],
         guided=settings.scale != 1.0,
@@ -161,16 +164,15 @@ def _program(stage: Stage, bind: Bind, settings: Settings, shape, devices) -> _P
 @functools.lru_cache(maxsize=64)
 def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The two pmapped programs; jax compiles each once for every padded number of rows."""
-    schedule = schedules.by_name(program.schedule, program.schedule_steps)
 
     def noise(stage_key, names):
         keys = jax.vmap(jax.random.fold_in)(rng.rows(jax.random.wrap_key_data(stage_key), names[0]), names[1])
         return row_noise(keys, program.shape)
 
-    def begin(stage_key, names, t):
-        return initial(_sampler(program, schedule, 0.0), noise(stage_key, names), t)
+    def begin(schedule, stage_key, names, path):
+        return initial(_sampler(program, schedule, 0.0), noise(stage_key, names), path[0])
 
-    def segment(params, state, path, stage_key, names, conditions, shared, scales):
+    def segment(params, state, path, schedule, stage_key, names, conditions, shared, scales):
         scale, eta = scales
         network = program.bind(program.module, params, conditions, shared, program.guided)
         denoiser = denoiser_from_network(network, schedule=schedule, predicts=program.predicts)
@@ -181,8 +183,8 @@ def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]
 
     devices = list(program.devices)
     return (
-        jax.pmap(begin, in_axes=(None, 0, None), devices=devices),
-        jax.pmap(segment, in_axes=(None, 0, None, None, 0, 0, None, None), devices=devices),
+        jax.pmap(begin, in_axes=(None, None, 0, None), devices=devices),
+        jax.pmap(segment, in_axes=(None, 0, None, None, None, 0, 0, None, None), devices=devices),
     )
 
 

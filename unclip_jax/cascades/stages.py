@@ -5,6 +5,7 @@ sees the empty caption, the decoder's neither embedding nor caption. Every pictu
 number of the picture), a candidate of the prior's from its own number too.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -116,7 +117,11 @@ def run_upsampler(
 def stage_settings(stage: Stage, **overrides: float | str | None) -> Settings:
     """The stage's own sampling settings, with those overrides that are not None; checked."""
     given = {name: value for name, value in overrides.items() if value is not None}
-    settings = Settings(**{**stage.config["sampling"], **given})
+    known = [field.name for field in dataclasses.fields(Settings)]
+    own = stage.config["sampling"]
+    if not {"sampler", "steps"} <= set(own) <= set(known):
+        raise ValueError(f"sampling of {stage.name} has {', '.join(own)}; it needs sampler and steps, of {known}")
+    settings = Settings(**{**own, **given})
     return settings.check(stage.name, stage.config["diffusion"]["steps"])
 
 

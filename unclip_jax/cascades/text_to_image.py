@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 
+import jax
 import numpy as np
 
 from unclip_jax import images
@@ -14,6 +15,7 @@ from unclip_jax.cascades.sampling import Progress, Settings
 
 # Short names of stages in `steps` and `sampler`, beside their full ones.
 SHORT = {"prior": "diffusion_prior"}
+MOST_WORDS = 20  # that a warning names
 
 
 def text_to_image(
@@ -58,7 +60,7 @@ def text_to_image(
     _warn_of_unknown_words(cascade, prompts)
     numbers = first_image + np.arange(len(prompts) * count)
     common = {"seed": seed, "numbers": numbers, "progress": progress}
-    text = text_features(clip_of(cascade), np.repeat(np.asarray(prompts, object), count))
+    text = jax.tree.map(lambda x: np.repeat(x, count, axis=0), text_features(clip_of(cascade), prompts))
     if image_embeddings is None:
         prior = cascade.only("diffusion_prior").name
         image_embeddings = stages.run_prior(cascade, text, settings=plan[prior], **common)
@@ -95,16 +97,18 @@ def check(
         raise ValueError(f"count is {count}; it must be 1 or more")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}; it must be from 0 to {2**32 - 1}")
-    if first_image < 0:
-        raise ValueError(f"first_image is {first_image}; it must be 0 or more")
+    most = 2**31 - len(prompts) * count
+    if not 0 <= first_image <= most:
+        raise ValueError(f"first_image is {first_image}; it must be from 0 to {most}")
     wanted = (len(prompts) * count, clip_of(cascade).module.embed_dim)
     if image_embeddings is not None and np.shape(image_embeddings) != wanted:
         raise ValueError(f"image_embeddings are {list(np.shape(image_embeddings))}; {list(wanted)} is wanted")
     steps, sampler = _by_full_name(steps), _by_full_name(sampler)
     stages.check_names(cascade, steps, "steps")
     stages.check_names(cascade, sampler, "sampler")
-    if stop_after is not None:
-        stages.check_names(cascade, [stop_after], "stop_after")
+    makers = [stage.name for stage in cascade.stages.values() if stage.kind in ("decoder", "upsampler")]
+    if stop_after is not None and stop_after not in makers:
+        raise ValueError(f"stop_after names {stop_after}, which makes no picture here; known: {', '.join(makers)}")
     scales = {"diffusion_prior": prior_scale, "decoder": decoder_scale}
     return {
         stage.name: stages.stage_settings(
@@ -166,7 +170,7 @@ def _by_full_name(values: Mapping[str, int | str] | None) -> dict[str, int | str
 def _warn_of_unknown_words(cascade: Cascade, prompts: Sequence[str]) -> None:
     unknown = dict.fromkeys(word for prompt in prompts for word in cascade.tokenizer.unknown_words(prompt))
     if unknown:
+        named = ", ".join(list(unknown)[:MOST_WORDS])
+        more = f" and {len(unknown) - MOST_WORDS} more" if len(unknown) > MOST_WORDS else ""
         draws = f" It draws {cascade.draws}." if cascade.draws else ""
-        warnings.warn(
-            f"no caption that this cascade was trained on has the words: {', '.join(unknown)}.{draws}", stacklevel=3
-        )
+        warnings.warn(f"no caption that this cascade was trained on has the words: {named}{more}.{draws}", stacklevel=3)
