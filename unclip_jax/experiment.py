@@ -124,14 +124,20 @@ def build_task(config: ConfigDict, *, clip: Clip | None, tokenizer: Tokenizer | 
         return Contrastive(model)
     noise = schedule.by_name(config.diffusion.schedule, config.diffusion.steps)
     if kind == "upsampler":
-        return UpsamplerTask(model, noise)
+        return UpsamplerTask(model, noise, config.diffusion.predicts)
     if clip is None:
         raise ValueError(f"config.frozen.clip is None, and the task {kind!r} needs a CLIP: a cascade's name or folder")
     empty = tokenizer.encode([""])[0]
     if kind == "diffusion_prior":
         return DiffusionPriorTask(model, clip.module, noise, empty, drop_text=config.task.drop_text)
     return DecoderTask(
-        model, clip.module, noise, empty, drop_image=config.task.drop_image, drop_text=config.task.drop_text
+        model,
+        clip.module,
+        noise,
+        empty,
+        drop_image=config.task.drop_image,
+        drop_text=config.task.drop_text,
+        predicts=config.diffusion.predicts,
     )
 
 

@@ -18,6 +18,7 @@ import pytest
 from unclip_jax.diffusion.prediction import Prediction
 from unclip_jax.diffusion.samplers.ddim import DDIM
 from unclip_jax.diffusion.samplers.ddpm import Ancestral
+from unclip_jax.diffusion.samplers.dpm_solver import DPMSolver
 from unclip_jax.diffusion.samplers.sampler import Sampler, initial, sample
 from unclip_jax.diffusion.schedule import Schedule, cosine, per_row
 
@@ -28,20 +29,24 @@ class SamplerCase:
 
     order: the power of 1 / steps with which it vanishes; None where the sampler is exact at any number of steps.
     error: bound for data of deviation 0.5 and all 1000 steps of the cosine schedule.
+    asks: whether it asks for noise at its steps, be it to weigh it with 0.
     """
 
     name: str
     make: Callable[[Schedule], Sampler]
     order: int | None
     error: float
+    asks: bool = True
 
 
 SAMPLERS = [
     SamplerCase("ancestral-fixed-small", Ancestral, order=1, error=2.5e-3),
+    SamplerCase("ancestral-fixed-large", lambda s: Ancestral(s, "fixed_large"), order=1, error=2.5e-3),
     SamplerCase("ancestral-learned-range", lambda s: Ancestral(s, "learned_range"), order=None, error=6e-5),
     SamplerCase("ddim", lambda s: DDIM(s, 0.0), order=1, error=1e-3),
     SamplerCase("ddim-eta-half", lambda s: DDIM(s, 0.5), order=1, error=1.3e-3),
     SamplerCase("ddim-eta-one", lambda s: DDIM(s, 1.0), order=1, error=2.5e-3),
+    SamplerCase("dpm-solver", DPMSolver, order=2, error=6e-5, asks=False),
 ]
 
 

@@ -85,7 +85,7 @@ def test_a_gradient_shifts_the_data_of_ddim_exactly(schedule, law):
     np.testing.assert_allclose(law(sampler, path, 0.3, 0.5, shift=0.4), law(sampler, path, 0.7, 0.5), atol=2e-5)
 
 
-@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large", "learned_range"])
 def test_a_gradient_shifts_the_data_of_ancestral_sampling(schedule, law, variance):
     # Sigma gradient is the shift to first order in the length of a step
     mean, _ = law(Ancestral(schedule, variance), even_path(1000), 0.3, 0.5, shift=0.4)
@@ -103,7 +103,7 @@ def test_a_gradient_is_weighted_by_the_variance_of_the_step(schedule):
     curve = np.cos((i + 0.008) / 1.008 * np.pi / 2) ** 2
     beta = 1 - curve[501] / curve[401]  # neither step is clipped: alpha_bar is the curve over its start
     small = beta * (1 - curve[401] / curve[0]) / (1 - curve[501] / curve[0])
-    for variance, sigma in (("fixed_small", small), ("learned_range", np.sqrt(small * beta))):
+    for variance, sigma in (("fixed_small", small), ("fixed_large", beta), ("learned_range", np.sqrt(small * beta))):
         sampler = Ancestral(schedule, variance)
         answer = sampler.step(denoiser, sampler.init(x), 500, 400, lambda *_: jnp.zeros((1, 2))).x[0]
         np.testing.assert_allclose(answer[1] - answer[0], 2.0 * sigma, rtol=1e-4)
@@ -138,5 +138,5 @@ def test_schedule_eta_steps_and_seed_are_traced(schedule):
 
 
 def test_an_unknown_variance_is_refused(schedule):
-    with pytest.raises(ValueError, match="variance is 'fixed_large': the known ones are fixed_small, learned_range."):
-        Ancestral(schedule, "fixed_large")
+    with pytest.raises(ValueError, match="variance is 'large': the known ones are fixed_small, fixed_large, "):
+        Ancestral(schedule, "large")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from unclip_jax.diffusion.denoiser import denoiser_from_network
-from unclip_jax.diffusion.prediction import Prediction, absorb_gradient, eps_to_x0, x0_to_eps
+from unclip_jax.diffusion.prediction import Prediction, absorb_gradient, eps_to_x0, velocity, x0_to_eps
 from unclip_jax.diffusion.process import q_sample
-from unclip_jax.diffusion.thresholding import clipped
+from unclip_jax.diffusion.thresholding import clipped, dynamically_thresholded
 
 T = np.array([0, 3, 250, 700, 999])
 
@@ -57,6 +57,20 @@ def test_an_x0_network_answers_in_float32(schedule):
     np.testing.assert_allclose(q_sample(schedule, prediction.x0, T, prediction.eps), x_t, atol=3e-6)
 
 
+def test_a_velocity_network_keeps_the_digits_of_both_views(schedule):
+    """By float64 formulas; to 1e-6 at every t, where eps and x0 networks lose digits of the other view."""
+    x0, noise, v = draws()
+    x_t = q_sample(schedule, x0, T, noise)
+    output = jnp.concatenate([velocity(schedule, x0, noise, T), v], axis=-1)
+    prediction = denoiser_from_network(lambda x, t: output, schedule=schedule, predicts="v")(x_t, T)
+    np.testing.assert_allclose(prediction.x0, x0, atol=2e-6)
+    np.testing.assert_allclose(prediction.eps, noise, atol=2e-6)
+    np.testing.assert_array_equal(prediction.variance_fraction, (v + 1) / 2)
+    a = np.cos((251 / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2 / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
+    expected = np.sqrt(a) * np.float64(noise[2]) - np.sqrt(1 - a) * np.float64(x0[2])  # t = 250
+    np.testing.assert_allclose(output[2, ..., :3], expected, atol=2e-6)
+
+
 def test_embeddings_are_rows_like_any_other(schedule):
     z_t = draws()[0].reshape(len(T), -1)
     prediction = denoiser_from_network(lambda z, t: 0.5 * z, schedule=schedule, predicts="x0")(z_t, T)
@@ -68,8 +82,8 @@ def test_wrong_channels_and_kinds_are_refused(schedule):
     denoiser = denoiser_from_network(lambda x, t: x[..., :2], schedule=schedule, predicts="eps")
     with pytest.raises(ValueError, match="answers 2 channels for 3: it must be 3, or 6 with a learned variance"):
         denoiser(x_t, T)
-    with pytest.raises(ValueError, match="predicts is 'v': the known ones are eps, x0."):
-        denoiser_from_network(lambda x, t: x, schedule=schedule, predicts="v")
+    with pytest.raises(ValueError, match="predicts is 'x1': the known ones are eps, x0, v."):
+        denoiser_from_network(lambda x, t: x, schedule=schedule, predicts="x1")
 
 
 def test_clipping_keeps_both_views_of_x_t_in_agreement(schedule):
@@ -81,6 +95,26 @@ def test_clipping_keeps_both_views_of_x_t_in_agreement(schedule):
     np.testing.assert_allclose(q_sample(schedule, prediction.x0, T, prediction.eps), x_t, atol=3e-6)
     np.testing.assert_array_equal(prediction.variance_fraction, (v + 1) / 2)
     assert clipped(raw, schedule=schedule, limit=None) is raw
+
+
+def test_dynamic_thresholds_are_each_rows_own(schedule):
+    """Rows of x0 with known percentiles: below 1 (nothing happens but clipping), between, and above the cap."""
+    largest = np.array([0.5, 2.0, 10.0])
+    x0 = jnp.asarray(np.linspace(-1, 1, 201)[None, :] * largest[:, None], jnp.float32)
+    x_t, t = jnp.ones_like(x0), np.array([3, 500, 999])
+    raw = denoiser_from_network(lambda x, t: x0, schedule=schedule, predicts="x0")
+    prediction = dynamically_thresholded(raw, schedule=schedule, percentile=90.0, cap=3.0)(x_t, t)
+    # |x0| is evenly spread, so its 90th percentile is 0.9 times the largest
+    for row, s in enumerate([1.0, 1.8, 3.0]):
+        np.testing.assert_allclose(prediction.x0[row], np.clip(x0[row], -s, s) / s, atol=1e-6)
+    np.testing.assert_allclose(q_sample(schedule, prediction.x0, t, prediction.eps), x_t, atol=3e-6)
+
+
+@pytest.mark.parametrize("setting", [{"percentile": 0.0}, {"percentile": 101.0}, {"cap": 0.5}])
+def test_impossible_thresholds_are_refused(schedule, setting):
+    (name, value), *_ = setting.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}: it must"):
+        dynamically_thresholded(None, schedule=schedule, **{"percentile": 99.5, "cap": 2.0, **setting})
 
 
 def test_a_gradient_moves_both_views_alike(schedule):

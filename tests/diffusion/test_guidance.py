@@ -6,6 +6,7 @@ import pytest
 from unclip_jax.diffusion.denoiser import denoiser_from_network
 from unclip_jax.diffusion.guidance import classifier_free
 from unclip_jax.diffusion.prediction import Prediction
+from unclip_jax.diffusion.process import q_sample
 
 ROWS, SHAPE = 3, (3, 2, 2, 1)
 
@@ -61,6 +62,35 @@ def test_what_the_network_predicts_keeps_its_digits(schedule, predicts, t):
     output = np.asarray(output, np.float64)
     expected = output[ROWS:] + 3.0 * (output[:ROWS] - output[ROWS:])
     np.testing.assert_allclose(getattr(prediction, predicts), expected, atol=2e-6)
+
+
+def test_outside_its_interval_there_is_no_guidance():
+    x0, eps, _ = np.asarray(stacked_answers(), np.float64)
+    t = jnp.array([99, 100, 700])
+    prediction = classifier_free(make_stacked([]), scale=3.0, interval=(100, 699))(jnp.zeros(SHAPE), t)
+    for row, scale in enumerate([1.0, 3.0, 1.0]):
+        expected = [(1 - scale) * view[ROWS + row] + scale * view[row] for view in (x0, eps)]
+        np.testing.assert_allclose(prediction.x0[row], expected[0], atol=2e-6)
+        np.testing.assert_allclose(prediction.eps[row], expected[1], atol=2e-6)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.7, 1.0])
+def test_rescaling_gives_x0_back_its_deviation_and_eps_follows(schedule, phi):
+    x0, _, _ = np.asarray(stacked_answers(), np.float64)
+    x_t, t = jax.random.normal(jax.random.key(3), SHAPE), jnp.array([3, 400, 990])
+    stacked = denoiser_from_network(lambda x, t: stacked_answers()[0], schedule=schedule, predicts="x0")
+    prediction = classifier_free(stacked, scale=3.0, rescale=phi, schedule=schedule)(x_t, t)
+    guided = x0[ROWS:] + 3.0 * (x0[:ROWS] - x0[ROWS:])
+    for row in range(ROWS):
+        factor = phi * np.std(x0[row]) / np.std(guided[row]) + 1 - phi
+        np.testing.assert_allclose(prediction.x0[row], factor * guided[row], atol=3e-6)
+        assert phi == 0.0 or factor < 0.7
+    np.testing.assert_allclose(q_sample(schedule, prediction.x0, t, prediction.eps), x_t, atol=3e-6)
+    plain = classifier_free(stacked, scale=3.0)(x_t, t)
+    if phi == 0.0:
+        np.testing.assert_array_equal(prediction.eps, plain.eps)
+    with pytest.raises(ValueError, match="rescale needs the schedule too"):
+        classifier_free(stacked, scale=3.0, rescale=phi)
 
 
 def test_another_scale_compiles_nothing():

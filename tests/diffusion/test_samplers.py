@@ -49,16 +49,16 @@ def test_lands_on_the_data(sampler_case, schedule, law):
 
 
 def test_error_vanishes_with_its_order(sampler_case, schedule, law):
-    """Slope of log error over log steps; with an exact variance only the last step's missing noise is left."""
+    """Slope of log error over log steps, against what a perfect way to t = 0 and the last step's missing noise give."""
     lengths = [40, 63, 100, 158, 250]
     sampler = sampler_case.make(schedule)
-    errors = [DEVIATION - law(sampler, even_path(steps), MEAN, DEVIATION)[1] for steps in lengths]
+    a, variance = float(schedule.alpha_bar(0)), DEVIATION**2
+    perfect = np.sqrt(variance**2 * a / (a * variance + 1 - a))  # the deviation of E[x_0 | x_{t=0}]
+    errors = [law(sampler, even_path(steps), MEAN, DEVIATION)[1] - perfect for steps in lengths]
     if sampler_case.order is None:
-        a, variance = float(schedule.alpha_bar(0)), DEVIATION**2
-        left = DEVIATION - np.sqrt(variance**2 * a / (a * variance + 1 - a))  # the deviation of E[x_0 | x_{t=0}]
-        np.testing.assert_allclose(errors, left, atol=2e-6)
+        np.testing.assert_allclose(errors, 0.0, atol=2e-6)
         return
-    slope = np.polyfit(np.log(lengths), np.log(errors), 1)[0]
+    slope = np.polyfit(np.log(lengths), np.log(np.abs(errors)), 1)[0]
     assert abs(slope + sampler_case.order) < 0.15
 
 
@@ -131,7 +131,8 @@ def test_each_step_has_a_draw_of_its_own_and_none_has_that_of_the_start(sampler_
     denoiser = denoiser_from_network(network, schedule=schedule, predicts="x0")
     for t, t_next in ((999, 500), (500, 0)):
         state = sampler.step(denoiser, state, t, t_next, noise)
-    assert asked == [(0, 999, 999), (1, 999, 500), (2, 500, 0)]
+    steps = [(1, 999, 500), (2, 500, 0)] if sampler_case.asks else []
+    assert asked == [(0, 999, 999), *steps]
     assert state.draws == 2
 
 

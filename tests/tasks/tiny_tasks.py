@@ -65,9 +65,9 @@ def decoder_task(**drops) -> DecoderTask:
     return DecoderTask(model, CLIP_MODEL, COSINE, EMPTY, **drops)
 
 
-def upsampler_task() -> UpsamplerTask:
+def upsampler_task(**settings) -> UpsamplerTask:
     model = Upsampler(image_size=16, channels=16, channel_mult=(1, 2), res_blocks=1, groups=8)
-    return UpsamplerTask(model, COSINE)
+    return UpsamplerTask(model, COSINE, **settings)
 
 
 def clip_task() -> Contrastive:

@@ -10,13 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Float, Int
-from unclip_jax.diffusion.prediction import Prediction, eps_to_x0, x0_to_eps
+from unclip_jax.diffusion.prediction import Prediction, check_predicts, from_output
 from unclip_jax.diffusion.schedule import Schedule
 
 Denoiser = Callable[[Float["B ..."], Int["B"]], Prediction]
 Network = Callable[[Float["B ..."], Int["B"]], jax.Array]
-
-PREDICTS = ("eps", "x0")
 
 
 def denoiser_from_network(network: Network, *, schedule: Schedule, predicts: str) -> Denoiser:
@@ -25,17 +23,14 @@ def denoiser_from_network(network: Network, *, schedule: Schedule, predicts: str
     Args:
       network: answers x_t's shape, or twice its channels (the last axis): then the second half is Improved DDPM's v, in
         about [-1, 1], and the prediction has a variance fraction.
-      predicts: what the first half is, "eps" or "x0".
+      predicts: what the first half is, "eps", "x0", or the velocity "v".
     """
-    if predicts not in PREDICTS:
-        raise ValueError(f"predicts is {predicts!r}: the known ones are {', '.join(PREDICTS)}.")
+    check_predicts(predicts)
 
     def denoiser(x_t: Float["B ..."], t: Int["B"]) -> Prediction:
         x_t = x_t.astype(jnp.float32)
         output, fraction = split_output(network(x_t, t), x_t.shape[-1])
-        if predicts == "x0":
-            return Prediction(x0=output, eps=x0_to_eps(schedule, output, x_t, t), variance_fraction=fraction)
-        return Prediction(x0=eps_to_x0(schedule, output, x_t, t), eps=output, variance_fraction=fraction)
+        return from_output(schedule, predicts, output, x_t, t).replace(variance_fraction=fraction)
 
     return denoiser
 

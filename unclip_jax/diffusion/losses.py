@@ -4,7 +4,7 @@
     L_hybrid = L_simple + 0.001 T L_vb(t)                                                        Improved DDPM's Eq. 16
     L_vb(t)  = KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) at t > 0, -log p(x_0 | x_1) at t = 0
 
-L_vb is in bits a dimension. It trains the variance alone: the mean inside it passes no gradient on.
+L_vb is in bits a dimension. In L_hybrid it trains the variance alone: the mean inside it passes no gradient on.
 """
 
 import jax
@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 
-from unclip_jax.arrays import Float, Int
+from unclip_jax import rng
+from unclip_jax.arrays import Float, Int, Key
 from unclip_jax.diffusion import variance
-from unclip_jax.diffusion.denoiser import split_output
-from unclip_jax.diffusion.prediction import eps_to_x0
-from unclip_jax.diffusion.process import posterior
-from unclip_jax.diffusion.schedule import Schedule
+from unclip_jax.diffusion.denoiser import Denoiser, split_output
+from unclip_jax.diffusion.prediction import from_output, target
+from unclip_jax.diffusion.process import posterior, q_sample
+from unclip_jax.diffusion.schedule import Schedule, per_row
 
 VB_WEIGHT = 0.001
 HALF_BIN = 1.0 / 255.0  # half the distance of two of the 256 levels in [-1, 1]
@@ -25,8 +26,22 @@ _FAR = 100.0  # standard deviations at which a float32 distribution function is 
 
 
 def simple(prediction: Float["B ..."], target: Float["B ..."]) -> Float["B"]:
-    """Mean squared error of each row, in float32. The target is eps or x0, whatever the network predicts."""
+    """Mean squared error of each row, in float32. The target is what the network predicts."""
     return _row_mean(jnp.square(prediction.astype(jnp.float32) - target.astype(jnp.float32)))
+
+
+def min_snr_weight(schedule: Schedule, t: Int["B"], *, predicts: str, gamma: float = 5.0) -> Float["B"]:
+    """Weight of each row's L_simple by Min-SNR (arXiv 2303.09556), with SNR = alpha_bar_t / (1 - alpha_bar_t):
+
+        min(SNR, gamma) where the network predicts x0, min(SNR, gamma) / SNR for eps, min(SNR, gamma) / (SNR + 1) for v
+
+    All three weigh the error of x0 alike.
+    """
+    log_snr = schedule.log_signal(t) - jnp.log(schedule.one_minus_alpha_bar(t))
+    divisor = {"x0": 0.0, "eps": log_snr, "v": jnp.logaddexp(log_snr, 0.0)}
+    if predicts not in divisor:
+        raise ValueError(f"predicts is {predicts!r}: the known ones are {', '.join(divisor)}.")
+    return jnp.exp(jnp.minimum(log_snr, np.log(gamma)) - divisor[predicts])
 
 
 def hybrid(
@@ -37,22 +52,25 @@ def hybrid(
     x_t: Float["B ... C"],
     t: Int["B"],
     noise: Float["B ... C"],
+    predicts: str = "eps",
 ) -> Float["B"]:
-    """L_hybrid of a network that predicts eps and, in the second half of its channels, Improved DDPM's v.
+    """L_hybrid of a network that, in the second half of its channels, predicts Improved DDPM's v for the variance.
 
     Args:
       output: the network's raw answer at (x_t, t).
       x0: pixels in [-1, 1], levels of 8 bits.
       noise: the noise in x_t.
+      predicts: what the first half of the channels is, one of `prediction.PREDICTS`; L_simple is its squared error.
     """
-    eps, fraction = split_output(output, x0.shape[-1])
+    answer, fraction = split_output(output, x0.shape[-1])
     if fraction is None:
         raise ValueError(f"the network answers {output.shape[-1]} channels: L_hybrid needs {2 * x0.shape[-1]}.")
-    x0_mean = eps_to_x0(schedule, jax.lax.stop_gradient(eps), x_t, t)
-    mean, _ = posterior(schedule, x0_mean, x_t, t, t - 1)
+    fixed = from_output(schedule, predicts, jax.lax.stop_gradient(answer), x_t, t)
+    mean, _ = posterior(schedule, fixed.x0, x_t, t, t - 1)
     log_variance = variance.learned_range(schedule, fraction, t, t - 1)
-    bound = variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t)
-    return simple(eps, noise) + VB_WEIGHT * schedule.num_steps * bound
+    bound = variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t - 1)
+    wanted = target(schedule, predicts, x0=x0, noise=noise, t=t)
+    return simple(answer, wanted) + VB_WEIGHT * schedule.num_steps * bound
 
 
 def variational_bound(
@@ -63,12 +81,45 @@ def variational_bound(
     x0: Float["B ..."],
     x_t: Float["B ..."],
     t: Int["B"],
+    t_next: Int["B"],
 ) -> Float["B"]:
-    """L_vb(t) above for p = N(mean, exp(log_variance)), in bits a dimension."""
-    true_mean, true_log_variance = posterior(schedule, x0, x_t, t, t - 1)
+    """L_vb of the step from t to t_next for p = N(mean, exp(log_variance)), in bits a dimension."""
+    true_mean, true_log_variance = posterior(schedule, x0, x_t, t, t_next)
     kl = gaussian_kl(true_mean, true_log_variance, mean, log_variance)
     nll = -discretised_log_likelihood(x0, mean, log_variance)
-    return jnp.where(t == 0, _row_mean(nll), _row_mean(kl)) / np.log(2.0)
+    return jnp.where(t_next < 0, _row_mean(nll), _row_mean(kl)) / np.log(2.0)
+
+
+def bits_per_dimension(
+    schedule: Schedule, denoiser: Denoiser, x0: Float["B ..."], keys: Key["B"], *, kind: str, path: Int["N+1"]
+) -> Float["B"]:
+    """The variational bound on each picture's negative log likelihood, L_vlb, in bits a dimension.
+
+        L_vlb = L_prior + sum of L_vb over the steps of the path,   L_prior = KL( q(x_T | x_0) || N(0, I) )
+
+    Args:
+      denoiser: with the variance fraction where `kind` needs one.
+      x0: pixels in [-1, 1], levels of 8 bits.
+      keys: one a picture; the noise of step t comes from the key folded with t.
+      kind: of the reverse variance, one of `variance.KINDS`.
+      path: the steps from T-1 down to -1; all T of them give the bound of the trained chain (Improved DDPM, Eq. 4-7),
+        fewer that of the shorter chain.
+    """
+    path = jnp.asarray(path, jnp.int32)
+
+    def one_step(total: Float["B"], pair: tuple[Int[""], Int[""]]) -> tuple[Float["B"], None]:
+        t, t_next = pair
+        noise = rng.normal_rows(jax.vmap(lambda key: jax.random.fold_in(key, t))(keys), x0.shape[1:])
+        x_t = q_sample(schedule, x0, t, noise)
+        prediction = denoiser(x_t, jnp.full(x0.shape[0], t))
+        mean, _ = posterior(schedule, prediction.x0, x_t, t, t_next)
+        log_variance = variance.log_variance(kind, schedule, prediction, t, t_next)
+        return total + variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t_next), None
+
+    of_signal = per_row(schedule.signal_scale(path[0]), x0)
+    prior = gaussian_kl(of_signal * x0, jnp.log(schedule.one_minus_alpha_bar(path[0])), 0.0, 0.0)
+    total, _ = jax.lax.scan(one_step, _row_mean(prior) / np.log(2.0), (path[:-1], path[1:]))
+    return total
 
 
 def gaussian_kl(

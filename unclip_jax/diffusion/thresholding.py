@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from unclip_jax.arrays import Float, Int
 from unclip_jax.diffusion.denoiser import Denoiser
 from unclip_jax.diffusion.prediction import Prediction, x0_to_eps
-from unclip_jax.diffusion.schedule import Schedule
+from unclip_jax.diffusion.schedule import Schedule, per_row
 
 
 def clipped(denoiser: Denoiser, *, schedule: Schedule, limit: float | None) -> Denoiser:
@@ -19,3 +19,28 @@ def clipped(denoiser: Denoiser, *, schedule: Schedule, limit: float | None) -> D
         return prediction.replace(x0=x0, eps=x0_to_eps(schedule, x0, x_t, t))
 
     return clipping
+
+
+def dynamically_thresholded(denoiser: Denoiser, *, schedule: Schedule, percentile: float, cap: float) -> Denoiser:
+    """x0 clipped to [-s, s] and divided by s, where s is a percentile of |x0| in each row, at least 1 (Imagen, arXiv
+    2205.11487, section 2.3); eps is derived anew.
+
+    Args:
+      percentile: in (0, 100]; Imagen's figure has 99.5.
+      cap: s is never larger, at least 1. At 1 this is clipping to [-1, 1].
+
+    Raises ValueError for a percentile or a cap outside these ranges.
+    """
+    if not 0.0 < percentile <= 100.0:
+        raise ValueError(f"percentile is {percentile}: it must lie in (0, 100].")
+    if not cap >= 1.0:
+        raise ValueError(f"cap is {cap}: it must be at least 1.")
+
+    def thresholding(x_t: Float["B ..."], t: Int["B"]) -> Prediction:
+        prediction = denoiser(x_t, t)
+        rows = jnp.abs(prediction.x0).reshape(x_t.shape[0], -1)
+        s = per_row(jnp.clip(jnp.percentile(rows, percentile, axis=1), 1.0, cap), x_t)
+        x0 = jnp.clip(prediction.x0, -s, s) / s
+        return prediction.replace(x0=x0, eps=x0_to_eps(schedule, x0, x_t, t))
+
+    return thresholding

@@ -10,8 +10,6 @@ from unclip_jax.arrays import Float, Int
 from unclip_jax.diffusion.prediction import Prediction
 from unclip_jax.diffusion.schedule import Schedule, per_row
 
-KINDS = ("fixed_small", "learned_range")
-
 
 def fixed_small(schedule: Schedule, t: Int["B"], t_next: Int["B"]) -> Float["B"]:
     """log of the posterior's variance (1 - alpha_bar_next) / (1 - alpha_bar_t) beta, DDPM's Eq. 7.
@@ -28,6 +26,13 @@ def fixed_small(schedule: Schedule, t: Int["B"], t_next: Int["B"]) -> Float["B"]
     )
 
 
+def fixed_large(schedule: Schedule, t: Int["B"], t_next: Int["B"]) -> Float["B"]:
+    """log beta, DDPM's other choice; towards clean that of `fixed_small`, as in DDPM's code: beta would be far too much
+    for the likelihood of the last step."""
+    t, t_next = jnp.asarray(t), jnp.asarray(t_next)
+    return jnp.where(t_next < 0, fixed_small(schedule, t, t_next), jnp.log(schedule.beta(t, t_next)))
+
+
 def learned_range(schedule: Schedule, fraction: Float["B ..."], t: Int["B"], t_next: Int["B"]) -> Float["B ..."]:
     """Between the bounds log beta (fraction 1) and `fixed_small` (fraction 0), Improved DDPM's Eq. 15."""
     upper = per_row(jnp.log(schedule.beta(t, t_next)), fraction)
@@ -35,13 +40,17 @@ def learned_range(schedule: Schedule, fraction: Float["B ..."], t: Int["B"], t_n
     return fraction * upper + (1.0 - fraction) * lower
 
 
+FIXED = {"fixed_small": fixed_small, "fixed_large": fixed_large}
+KINDS = (*FIXED, "learned_range")
+
+
 def log_variance(
     kind: str, schedule: Schedule, prediction: Prediction, t: Int["B"], t_next: Int["B"]
 ) -> Float["B ..."]:
     """The log variance of one of `KINDS`, of a shape that broadcasts against x_t."""
     check_kind(kind)
-    if kind == "fixed_small":
-        return per_row(fixed_small(schedule, t, t_next), prediction.x0)
+    if kind in FIXED:
+        return per_row(FIXED[kind](schedule, t, t_next), prediction.x0)
     if prediction.variance_fraction is None:
         raise ValueError(
             "variance is 'learned_range', but the network predicts none: "

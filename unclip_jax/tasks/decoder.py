@@ -1,8 +1,9 @@
 """The decoder's task: from a CLIP image embedding and a caption to a picture (unCLIP, section 2.1).
 
-The U-Net predicts the noise and, for each pixel, where the reverse variance lies between its bounds; the loss is the
-hybrid of Improved DDPM. For classifier-free guidance the embedding is dropped for 10 % of the rows and the caption for
-50 %, independently: a dropped embedding is the network's own null vector, a dropped caption the empty caption.
+The U-Net predicts the noise, or the picture itself, and for each pixel where the reverse variance lies between its
+bounds; the loss is the hybrid of Improved DDPM. For classifier-free guidance the embedding is dropped for 10 % of the
+rows and the caption for 50 %, independently: a dropped embedding is the network's own null vector, a dropped caption
+the empty caption.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from unclip_jax import images, rng
 from unclip_jax.arrays import Bool, Float, Int, Key, PyTree, UInt8
 from unclip_jax.batches import empty_captions
 from unclip_jax.diffusion import losses
+from unclip_jax.diffusion.prediction import check_predicts, target
 from unclip_jax.diffusion.schedule import Schedule
 from unclip_jax.models.clip import CLIP, TextFeatures
 from unclip_jax.models.decoder import Decoder
@@ -29,6 +31,7 @@ class DecoderTask:
       empty: tokens of the empty caption, "L".
       drop_image: share of rows whose embedding is dropped.
       drop_text: share of rows whose caption is dropped.
+      predicts: what the network answers beside the variance, one of `prediction.PREDICTS`.
     """
 
     model: Decoder
@@ -37,6 +40,10 @@ class DecoderTask:
     empty: Int["L"]
     drop_image: float = 0.1
     drop_text: float = 0.5
+    predicts: str = "eps"
+
+    def __post_init__(self):
+        check_predicts(self.predicts)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         x = images.to_unit(batch["image"])
@@ -58,8 +65,9 @@ class DecoderTask:
             {"params": params}, x_t, t, z, text,
             drop_image=drop_image, deterministic=not train, rngs={"dropout": keys.layers},
         )
-        loss = losses.hybrid(self.schedule, output, x0=x0, x_t=x_t, t=t, noise=noise)
-        simple = losses.simple(output[..., :3], noise)
+        loss = losses.hybrid(self.schedule, output, x0=x0, x_t=x_t, t=t, noise=noise, predicts=self.predicts)
+        wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
+        simple = losses.simple(output[..., :3], wanted)
         metrics = {"simple": jnp.mean(simple), "drop_image": jnp.mean(drop_image), "drop_text": jnp.mean(drop_text)}
         return jnp.mean(loss), metrics
 
@@ -76,6 +84,7 @@ class DecoderTask:
             lambda x_t, t: self.model.apply({"params": params}, x_t, t, z, text),
             keys.rows,
             batch["image"].shape[1:],
+            predicts=self.predicts,
         )
         return jnp.stack([batch["image"], made], axis=1).reshape(-1, *made.shape[1:])
 

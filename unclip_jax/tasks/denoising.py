@@ -3,7 +3,7 @@
 from unclip_jax import images, rng
 from unclip_jax.arrays import Float, Int, Key, UInt8
 from unclip_jax.diffusion import process, thresholding
-from unclip_jax.diffusion.denoiser import denoiser_from_network
+from unclip_jax.diffusion.denoiser import Network, denoiser_from_network
 from unclip_jax.diffusion.samplers import sampler as sampling
 from unclip_jax.diffusion.samplers.ddim import DDIM
 from unclip_jax.diffusion.schedule import Schedule
@@ -19,9 +19,11 @@ def noised(schedule: Schedule, x0: Float["B ..."], keys: Key["B"]) -> tuple[Floa
     return process.q_sample(schedule, x0, t, noise), t, noise
 
 
-def preview(schedule: Schedule, network, keys: Key["B"], shape: tuple[int, ...]) -> UInt8["B H W 3"]:
-    """Pictures of `shape` by 25 DDIM steps of an epsilon network, unguided: what the bare network has learned."""
-    denoiser = denoiser_from_network(network, schedule=schedule, predicts="eps")
+def preview(
+    schedule: Schedule, network: Network, keys: Key["B"], shape: tuple[int, ...], *, predicts: str
+) -> UInt8["B H W 3"]:
+    """Pictures of `shape` by 25 DDIM steps, unguided: what the bare network has learned."""
+    denoiser = denoiser_from_network(network, schedule=schedule, predicts=predicts)
     denoiser = thresholding.clipped(denoiser, schedule=schedule, limit=1.0)
     noise = sampling.row_noise(rng.named_rows(keys, "preview"), shape)
     sampler = DDIM(schedule, 0.0)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from unclip_jax import images
 from unclip_jax.arrays import Float, Key, PyTree, UInt8
 from unclip_jax.diffusion import losses
+from unclip_jax.diffusion.prediction import check_predicts, target
 from unclip_jax.diffusion.schedule import Schedule
 from unclip_jax.models.upsampler import Upsampler
 from unclip_jax.tasks import denoising
@@ -18,10 +19,18 @@ from unclip_jax.tasks import denoising
 
 @dataclasses.dataclass(frozen=True)
 class UpsamplerTask:
-    """Trains `model` to predict the noise. Batch fields: `image`, `low_res`, `row`."""
+    """Trains `model`, with a mean squared error. Batch fields: `image`, `low_res`, `row`.
+
+    Args:
+      predicts: what the network answers, one of `prediction.PREDICTS`.
+    """
 
     model: Upsampler
     schedule: Schedule
+    predicts: str = "eps"
+
+    def __post_init__(self):
+        check_predicts(self.predicts)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         x = images.to_unit(batch["image"])
@@ -31,10 +40,11 @@ class UpsamplerTask:
         x0 = images.to_unit(batch["image"])
         x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows)
         rngs = {"dropout": keys.layers}
-        eps = self.model.apply(
+        output = self.model.apply(
             {"params": params}, x_t, t, self._enlarged(batch), deterministic=not train, rngs=rngs
         )
-        return jnp.mean(losses.simple(eps, noise)), {}
+        wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
+        return jnp.mean(losses.simple(output, wanted)), {}
 
     def preview(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree) -> UInt8["2B H W 3"]:
         """For each row the enlarged input and, after it, what the network makes of it."""
@@ -44,6 +54,7 @@ class UpsamplerTask:
             lambda x_t, t: self.model.apply({"params": params}, x_t, t, low_res),
             keys.rows,
             low_res.shape[1:],
+            predicts=self.predicts,
         )
         return jnp.stack([images.to_uint8(low_res), made], axis=1).reshape(-1, *made.shape[1:])
 

@@ -1,0 +1,37 @@
+"""What the denoising tasks share: targets that a sampler's denoiser turns back, and steps drawn evenly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tasks.tiny_tasks import COSINE, upsampler_task
+from unclip_jax import rng
+from unclip_jax.diffusion.denoiser import denoiser_from_network
+from unclip_jax.diffusion.prediction import PREDICTS, target
+from unclip_jax.tasks import denoising
+
+
+@pytest.mark.parametrize("predicts", PREDICTS)
+def test_a_network_that_answers_the_target_knows_picture_and_noise(predicts):
+    x0 = jax.random.uniform(jax.random.key(0), (5, 4, 4, 3), minval=-1.0)
+    keys = rng.rows(jax.random.key(1), jnp.arange(5))
+    x_t, t, noise = denoising.noised(COSINE, x0, keys)
+    answer = target(COSINE, predicts, x0=x0, noise=noise, t=t)
+    prediction = denoiser_from_network(lambda x, t: answer, schedule=COSINE, predicts=predicts)(x_t, t)
+    # rounding of eps is magnified by 1 / sqrt(alpha_bar) in x0, that of x0 by 1 / sqrt(1 - alpha_bar) in eps
+    rounding = 2e-6 / np.minimum(COSINE.signal_scale(t), COSINE.noise_scale(t))[:, None, None, None]
+    assert np.all(np.abs(prediction.x0 - x0) < rounding) and np.all(np.abs(prediction.eps - noise) < rounding)
+
+
+def test_steps_are_drawn_evenly_from_the_whole_schedule():
+    keys = rng.rows(jax.random.key(2), jnp.arange(20_000))
+    _, t, _ = denoising.noised(COSINE, jnp.zeros((20_000, 1)), keys)
+    assert (np.min(t), np.max(t)) == (0, 999)
+    counts, _ = np.histogram(t, bins=10, range=(0, 1000))
+    assert np.max(np.abs(counts - 2000)) < 5 * np.sqrt(2000 * 0.9)  # five deviations
+
+
+def test_an_unknown_prediction_is_refused():
+    with pytest.raises(ValueError, match="predicts is 'x1': the known ones are eps, x0, v"):
+        upsampler_task(predicts="x1")
