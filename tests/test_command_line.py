@@ -107,6 +107,7 @@ def test_version_is_the_package_s(capsys):
         (ValueError("steps is 0: it must be\n from 1 to 1000"), "steps is 0: it must be from 1 to 1000"),
         (FileNotFoundError(2, "No such file or directory", "a.png"), "No such file or directory: 'a.png'"),
         (OSError("disk on fire"), "disk on fire"),
+        (FloatingPointError("loss was not finite"), "loss was not finite"),
         (ValueError(), "ValueError"),
     ],
 )

@@ -84,8 +84,8 @@ def _one_line(error: Exception) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit code: 0 done, 2 wrong input (one line on stderr), 130 interrupted.
 
-    ValueError and OSError are how the package says that what it was given is wrong. Any other exception is a fault of
-    the program and comes with its traceback.
+    ValueError and OSError are how the package says that what it was given is wrong, FloatingPointError that a training
+    cannot go on with its settings. Any other exception is a fault of the program and comes with its traceback.
     """
     # transformers, of which only tokenizers are used, would advise every user to install torch.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nunclip {args.command}: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("UNCLIP_TRACEBACK"):
             raise
         print(f"unclip {args.command}: {_one_line(error)}", file=sys.stderr)

@@ -87,8 +87,8 @@ def train(
       progress: shows a bar.
 
     Raises ValueError for settings that cannot work, a workdir of another config or with other frozen parameters, or a
-    damaged checkpoint; RuntimeError after `max_bad_steps` steps in a row without a finite loss; KeyboardInterrupt when
-    it was asked to stop (Ctrl-C, SIGTERM), after a checkpoint.
+    damaged checkpoint; FloatingPointError after `max_bad_steps` steps in a row without a finite loss; KeyboardInterrupt
+    when it was asked to stop (Ctrl-C, SIGTERM), after a checkpoint.
     """
     mesh = mesh or make_mesh(**config.mesh)
     check_config(config, mesh)
@@ -176,7 +176,7 @@ class _Run:
         self.clock.step(values["loss"])
         self.bar.update(1)
         if in_a_row >= training.max_bad_steps:
-            raise RuntimeError(
+            raise FloatingPointError(
                 f"loss or gradient was not finite in {in_a_row} steps in a row, up to step {step} (config.training."
                 f"max_bad_steps {training.max_bad_steps}). None of them changed the parameters; try a lower "
                 f"config.optimizer.learning_rate, from the newest checkpoint in {str(self.workdir)!r}."
