@@ -27,6 +27,7 @@ from unclip_jax.cascades.embedding import Clip, load_clip
 from unclip_jax.data import pipeline
 from unclip_jax.data.sources import open_source
 from unclip_jax.diffusion import schedule
+from unclip_jax.diffusion.losses import VB_WEIGHT
 from unclip_jax.models.registry import defaults, network
 from unclip_jax.tasks.contrastive import Contrastive
 from unclip_jax.tasks.decoder import DecoderTask
@@ -138,6 +139,7 @@ def build_task(config: ConfigDict, *, clip: Clip | None, tokenizer: Tokenizer | 
         drop_image=config.task.drop_image,
         drop_text=config.task.drop_text,
         predicts=config.diffusion.predicts,
+        vb_weight=config.task.get("vb_weight", VB_WEIGHT),
     )
 
 

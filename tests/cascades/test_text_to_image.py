@@ -54,8 +54,14 @@ def test_count_repeats_each_prompt_with_numbers_of_its_own(cascade):
 
 @pytest.mark.parametrize(
     "setting", [{"prior_scale": 1.0}, {"decoder_scale": 5.0}, {"decoder_scale": 1.0}, {"steps": {"decoder": 20}},
-                {"sampler": {"decoder": "ddim"}}, {"candidates": 16}, {"empty_caption": True}],
-    ids=lambda setting: next(iter(setting)),
+                {"sampler": {"decoder": "ddim"}}, {"sampler": {"decoder": "dpm"}}, {"steps": {"decoder": "3,3"}},
+                {"candidates": 16}, {"empty_caption": True}, {"sampling": {"decoder": {"guidance_interval": (0, 500)}}},
+                {"sampling": {"decoder": {"guidance_rescale": 1.0}}},
+                {"sampling": {"decoder": {"variance": "fixed_large"}}},
+                {"sampling": {"decoder": {"threshold": 50.0}}},
+                {"sampling": {"decoder": {"threshold": 50.0, "threshold_cap": 1.1}}},
+                {"sampling": {"upsampler_8_to_16": {"eta": 1.0}}}],
+    ids=str,
 )  # fmt: skip
 def test_every_setting_changes_the_pictures(cascade, pictures, setting):
     changed = text_to_image(cascade, PROMPTS, seed=3, **setting)
@@ -138,8 +144,20 @@ def test_long_prompt_is_cut_with_a_warning_that_says_where(cascade):
         ({"first_image": 2**31}, "first_image is 2147483648; it must be from 0 to 2147483647"),
         ({"steps": {"decoder": 0}}, "steps of decoder is 0; it must be from 1 to 1000"),
         ({"steps": {"prior": 1001}}, "steps of diffusion_prior is 1001; it must be from 1 to 1000"),
+        ({"steps": {"prior": "fast28"}}, "steps of diffusion_prior: steps is 'fast28': it must be a number, sections"),
+        ({"sampling": {"decodr": {}}}, "sampling names decodr.*known: diffusion_prior, decoder, upsampler_8_to_16"),
+        ({"sampling": {"decoder": {"temperature": 1}}}, "sampling of decoder names temperature; known: sampler, steps"),
+        ({"sampling": {"decoder": {"eta": "x"}}}, "eta of decoder is 'x'; it must be a number"),
+        ({"sampling": {"decoder": {"eta": 2.0}}}, "eta of decoder is 2.0; it must be from 0 to 1"),
+        ({"sampling": {"decoder": {"guidance_rescale": -0.1}}}, "guidance_rescale of decoder is -0.1"),
+        ({"sampling": {"decoder": {"guidance_interval": (5, 1)}}}, r"guidance_interval of decoder is \(5, 1\)"),
+        ({"sampling": {"decoder": {"guidance_interval": 5}}}, "guidance_interval of decoder is 5; it must be two"),
+        ({"sampling": {"decoder": {"variance": "huge"}}}, "variance of decoder is 'huge'; known: fixed_small"),
+        ({"sampling": {"decoder": {"threshold": 0.0}}}, "threshold of decoder is 0.0; it must be a percentile"),
+        ({"sampling": {"decoder": {"threshold_cap": 0.5}}}, "threshold_cap of decoder is 0.5; it must be"),
+        ({"sampling": {"prior": {"candidates": 1.5}}}, "candidates of diffusion_prior is 1.5; it must"),
         ({"steps": {"decodr": 5}}, "steps names decodr.*known: diffusion_prior, decoder, upsampler_8_to_16"),
-        ({"sampler": {"decoder": "euler"}}, "sampler of decoder is 'euler'; known: ddpm, ddim"),
+        ({"sampler": {"decoder": "euler"}}, "sampler of decoder is 'euler'; known: ddpm, ddim, dpm"),
         ({"candidates": 0}, "candidates of diffusion_prior is 0"),
         ({"decoder_scale": float("nan")}, "scale of decoder is nan"),
         ({"image_embeddings": np.zeros((1, 3))}, r"image_embeddings are \[1, 3\]; \[1, 16\] is wanted"),

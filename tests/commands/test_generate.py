@@ -32,8 +32,23 @@ def test_one_picture_with_prompt_seed_and_settings(generate, tmp_path):
     metadata = images.read_png_metadata(tmp_path / "a-red-circle.png")
     assert (metadata["prompt"], metadata["seed"]) == ("a red circle", "5")
     settings = json.loads(metadata["settings"])
-    assert settings["decoder"] == {"sampler": "ddpm", "steps": 4, "scale": 2.0, "eta": 0.0, "candidates": 1}
+    decoder = settings["decoder"]
+    assert (decoder["sampler"], decoder["steps"], decoder["scale"], decoder["eta"]) == ("ddpm", 4, 2.0, 0.0)
     assert settings["diffusion_prior"]["steps"] == 3 and settings["upsampler_8_to_16"]["steps"] == 3
+
+
+def test_paths_and_every_other_setting_by_name(generate, tmp_path):
+    flags = ["--steps", "prior=2,decoder=2,1,upsampler_8_to_16=ddim2", "--sampler", "prior=dpm"]
+    flags += ["--sampling", "decoder.guidance_interval=100,900", "--sampling", "decoder.variance=fixed_large"]
+    code, out, err = generate("a red circle", *flags)
+    assert (code, err) == (0, "")
+    settings = json.loads(images.read_png_metadata(tmp_path / "a-red-circle.png")["settings"])
+    assert {name: stage["steps"] for name, stage in settings.items()} == {
+        "diffusion_prior": 2, "decoder": "2,1", "upsampler_8_to_16": "ddim2"
+    }  # fmt: skip
+    assert settings["diffusion_prior"]["sampler"] == "dpm"
+    assert settings["decoder"]["guidance_interval"] == [100, 900]
+    assert settings["decoder"]["variance"] == "fixed_large"
 
 
 def test_folder_holds_the_pictures_of_the_grid_each_with_its_own_number(generate, tmp_path):
@@ -72,8 +87,11 @@ def test_unknown_words_give_one_line_on_stderr(generate):
         (["a ring", "--out", "file/p.png"], "--out 'file/p.png' is to lie in 'file', which is a file"),
         (["a ring", "--out", "file/folder"], "--out 'file/folder' cannot be written (Not a directory)"),
         (["a ring", "--out", "folder.png"], "--out 'folder.png' is a folder"),
-        (["a ring", "--steps", "decoder"], "--steps 'decoder': 'decoder' is no pair STAGE=a whole number"),
-        (["a ring", "--steps", "decoder=x"], "--steps 'decoder=x': 'decoder=x' is no pair"),
+        (["a ring", "--steps", "decoder"], "--steps 'decoder': 'decoder' is no pair STAGE=VALUE, such as decoder=50"),
+        (["a ring", "--steps", "decoder=x"], "steps of decoder: steps is 'x': it must be a number, sections as in"),
+        (["a ring", "--steps", "decoder=3,,4"], "--steps 'decoder=3,,4': '' is no pair STAGE=VALUE"),
+        (["a ring", "--sampling", "decoder=1"], "--sampling 'decoder=1' is not STAGE.FIELD=VALUE, such as"),
+        (["a ring", "--sampling", "decoder.eta=x"], "eta of decoder is 'x'; it must be a number"),
         (["a ring", "--steps", "decoder=0"], "steps of decoder is 0; it must be from 1 to 1000"),
         (["a ring", "--steps", "upsampler=5"], "steps names upsampler, which the cascade has not; known:"),
         (["a ring", "--sampler", "decoder=euler"], "sampler of decoder is 'euler'; known: ddpm, ddim"),

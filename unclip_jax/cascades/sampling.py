@@ -1,8 +1,9 @@
 """The pmapped sampler: any stage, any number of pictures, one compiled program.
 
 A stage is sampled by two programs: `begin` draws x_T, `segment` takes SEGMENT steps of the path. What is static is the
-network, the kind of sampler, whether there is guidance, and the padded number of rows; the schedule, scale, eta, seed,
-path and conditions are arguments, so another of these compiles nothing. Progress, and Ctrl-C, happen between segments.
+network, the kinds of sampler and variance, whether there is guidance, rescaling and dynamic thresholding, and the
+padded number of rows; the schedule, all numbers, seed, path and conditions are arguments, so another of these compiles
+nothing. Progress, and Ctrl-C, happen between segments.
 
 Each row has a key of its own, made inside the programs. Rows are spread over the devices and padded to a power of two
 on each, so a picture does not depend, but for rounding, on how many are made with it or on how many devices.
@@ -11,7 +12,7 @@ on each, so a picture does not depend, but for rounding, on how many are made wi
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -22,16 +23,18 @@ from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.cascades.cascade import Stage, replicated, split_rows
 from unclip_jax.cascades.embedding import padded_size
 from unclip_jax.diffusion import schedule as schedules
-from unclip_jax.diffusion.denoiser import Network, denoiser_from_network
-from unclip_jax.diffusion.guidance import classifier_free
+from unclip_jax.diffusion.denoiser import Denoiser, Network, denoiser_from_network
+from unclip_jax.diffusion.guidance import ALWAYS, classifier_free
 from unclip_jax.diffusion.samplers.ddim import DDIM
 from unclip_jax.diffusion.samplers.ddpm import Ancestral
+from unclip_jax.diffusion.samplers.dpm_solver import DPMSolver
 from unclip_jax.diffusion.samplers.sampler import Sampler, initial, row_noise, sample
-from unclip_jax.diffusion.thresholding import clipped
-from unclip_jax.diffusion.timesteps import even_path, segments
+from unclip_jax.diffusion.thresholding import clipped, dynamically_thresholded
+from unclip_jax.diffusion.timesteps import named_path, segments
+from unclip_jax.diffusion.variance import KINDS
 
 SEGMENT = 8  # steps of one call
-SAMPLERS = ("ddpm", "ddim")
+SAMPLERS = ("ddpm", "ddim", "dpm")
 
 # (stage, steps done, steps in all) -> None
 Progress = Callable[[str, int, int], None]
@@ -45,32 +48,73 @@ class Settings:
     """How a stage is sampled.
 
     Args:
-      sampler: "ddpm" (ancestral, with the stage's variance) or "ddim".
-      steps: 1 to the steps of the schedule.
+      sampler: "ddpm" (ancestral), "ddim", or "dpm" (DPM-Solver++(2M)).
+      steps: how many, 1 to the steps of the schedule, or a path's name (see `timesteps.named_path`).
       scale: of classifier-free guidance; 1 is unguided, and then no unconditional half is computed.
+      guidance_interval: first and last step of the schedule with guidance; None: all have it.
+      guidance_rescale: in [0, 1], how far x0 is brought back to its unguided deviation; 0 is not at all.
       eta: of DDIM, in [0, 1].
+      variance: of ancestral sampling, one of `variance.KINDS`; None: the one that the stage was trained with.
+      threshold: percentile of dynamic thresholding, in (0, 100]; None: x0 is clipped as the stage says.
+      threshold_cap: of dynamic thresholding, at least 1.
       candidates: how many embeddings the prior draws for each picture.
     """
 
     sampler: str
-    steps: int
+    steps: int | str
     scale: float = 1.0
+    guidance_interval: tuple[int, int] | None = None
+    guidance_rescale: float = 0.0
     eta: float = 0.0
+    variance: str | None = None
+    threshold: float | None = None
+    threshold_cap: float = 1e6
     candidates: int = 1
 
     def check(self, stage: str, most: int) -> "Settings":
-        """Raises ValueError, with the stage's name, for a setting that cannot be."""
+        """Raises ValueError, with the stage's name, for a setting that cannot be. `most`: steps of the schedule."""
+
+        def refuse(name: str, wanted: str) -> NoReturn:
+            raise ValueError(f"{name} of {stage} is {getattr(self, name)!r}; {wanted}")
+
+        numbers = ("scale", "guidance_rescale", "eta", "threshold_cap", "candidates")
+        for name in (*numbers, *(("threshold",) if self.threshold is not None else ())):
+            wanted = int if name == "candidates" else int | float
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), wanted):
+                refuse(name, "it must be a whole number" if wanted is int else "it must be a number")
         if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler of {stage} is {self.sampler!r}; known: {', '.join(SAMPLERS)}")
-        if not 1 <= self.steps <= most:
-            raise ValueError(f"steps of {stage} is {self.steps}; it must be from 1 to {most}, the schedule's")
+            refuse("sampler", f"known: {', '.join(SAMPLERS)}")
+        if isinstance(self.steps, int) and not 1 <= self.steps <= most:
+            refuse("steps", f"it must be from 1 to {most}, the schedule's")
+        try:
+            named_path(self.steps, most)
+        except ValueError as error:
+            raise ValueError(f"steps of {stage}: {error}") from error
         if not np.isfinite(self.scale):
-            raise ValueError(f"scale of {stage} is {self.scale}; it must be a finite number")
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"eta of {stage} is {self.eta}; it must be from 0 to 1")
+            refuse("scale", "it must be a finite number")
+        if self.guidance_interval is not None and not _is_interval(self.guidance_interval, most):
+            refuse("guidance_interval", f"it must be two steps, the smaller first, from 0 to {most - 1}")
+        for name in ("eta", "guidance_rescale"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                refuse(name, "it must be from 0 to 1")
+        if self.variance not in (None, *KINDS):
+            refuse("variance", f"known: {', '.join(KINDS)}")
+        if self.threshold is not None and not 0.0 < self.threshold <= 100.0:
+            refuse("threshold", "it must be a percentile above 0 and up to 100")
+        if not 1.0 <= self.threshold_cap < np.inf:
+            refuse("threshold_cap", "it must be a number from 1 upwards")
         if self.candidates < 1:
-            raise ValueError(f"candidates of {stage} is {self.candidates}; it must be 1 or more")
+            refuse("candidates", "it must be 1 or more")
         return self
+
+
+def _is_interval(value: Any, most: int) -> bool:
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and all(isinstance(step, int) for step in value)
+        and 0 <= value[0] <= value[1] < most
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +127,9 @@ class _Program:
     variance: str
     predicts: str
     limit: float | None
+    thresholded: bool
     guided: bool
+    rescaled: bool
     shape: tuple[int, ...]
     devices: tuple[jax.Device, ...]
 
@@ -119,14 +165,15 @@ def run_stage(
     stage_key = jax.random.key_data(rng.named(jax.random.key(seed), stage.name))
     total, count = len(numbers), len(devices)
     each = padded_size(-(-total // count), rows)
-    path = segments(even_path(settings.steps, schedule.num_steps), SEGMENT)
+    whole_path = named_path(settings.steps, schedule.num_steps)
+    path = segments(whole_path, SEGMENT)
     # Everything is put on its devices here, once: what is not is copied anew for every segment.
     on_all, by_row = replicated(devices), split_rows(devices)
-    common = (stage_key, schedule, shared, np.float32(settings.scale), np.float32(settings.eta))
-    stage_key, schedule, shared, *scales = jax.device_put(common, on_all)
+    common = (stage_key, schedule, shared, _numbers(settings))
+    stage_key, schedule, shared, numbers_of = jax.device_put(common, on_all)
     pieces = [jax.device_put(piece, on_all) for piece in path]
     steps_of = np.sum(path[:, :-1] != path[:, 1:], axis=1)
-    steps_done, steps_all = 0, settings.steps * -(-total // (each * count))
+    steps_done, steps_all = 0, (len(whole_path) - 1) * -(-total // (each * count))
     made = []
     for start in range(0, total, each * count):
         size = min(each * count, total - start)
@@ -137,7 +184,7 @@ def run_stage(
         names, lot = jax.device_put((names, lot), by_row)
         state = begin(schedule, stage_key, names, pieces[0])
         for piece, steps in zip(pieces, steps_of, strict=True):
-            state = segment(stage.params, state, piece, schedule, stage_key, names, lot, shared, scales)
+            state = segment(stage.params, state, piece, schedule, stage_key, names, lot, shared, numbers_of)
             steps_done += int(steps)
             if progress:
                 jax.block_until_ready(state.x)
@@ -152,10 +199,12 @@ def _program(stage: Stage, bind: Bind, settings: Settings, shape, devices) -> _P
         module=stage.module,
         bind=bind,
         sampler=settings.sampler,
-        variance=diffusion["variance"],
+        variance=settings.variance or diffusion["variance"],
         predicts=diffusion["predicts"],
         limit=diffusion["clip_x0"],
+        thresholded=settings.threshold is not None,
         guided=settings.scale != 1.0,
+        rescaled=settings.guidance_rescale != 0.0,
         shape=shape,
         devices=devices,
     )
@@ -172,14 +221,10 @@ def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]
     def begin(schedule, stage_key, names, path):
         return initial(_sampler(program, schedule, 0.0), noise(stage_key, names), path[0])
 
-    def segment(params, state, path, schedule, stage_key, names, conditions, shared, scales):
-        scale, eta = scales
+    def segment(params, state, path, schedule, stage_key, names, conditions, shared, numbers):
         network = program.bind(program.module, params, conditions, shared, program.guided)
-        denoiser = denoiser_from_network(network, schedule=schedule, predicts=program.predicts)
-        if program.guided:
-            denoiser = classifier_free(denoiser, scale=scale)
-        denoiser = clipped(denoiser, schedule=schedule, limit=program.limit)
-        return sample(_sampler(program, schedule, eta), denoiser, state, path, noise(stage_key, names))
+        denoiser = _denoiser(program, network, schedule, numbers)
+        return sample(_sampler(program, schedule, numbers["eta"]), denoiser, state, path, noise(stage_key, names))
 
     devices = list(program.devices)
     return (
@@ -188,9 +233,40 @@ def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]
     )
 
 
+def _numbers(settings: Settings) -> dict[str, np.ndarray]:
+    """What of the settings a program takes as arguments."""
+    return {
+        "scale": np.float32(settings.scale),
+        "interval": np.asarray(settings.guidance_interval or ALWAYS, np.int32),
+        "rescale": np.float32(settings.guidance_rescale),
+        "eta": np.float32(settings.eta),
+        "percentile": np.float32(settings.threshold or 100.0),
+        "cap": np.float32(settings.threshold_cap),
+    }
+
+
+def _denoiser(program: _Program, network: Network, schedule: schedules.Schedule, numbers: PyTree) -> Denoiser:
+    denoiser = denoiser_from_network(network, schedule=schedule, predicts=program.predicts)
+    if program.guided:
+        denoiser = classifier_free(
+            denoiser,
+            scale=numbers["scale"],
+            interval=numbers["interval"],
+            rescale=numbers["rescale"] if program.rescaled else None,
+            schedule=schedule,
+        )
+    if program.thresholded:
+        return dynamically_thresholded(
+            denoiser, schedule=schedule, percentile=numbers["percentile"], cap=numbers["cap"]
+        )
+    return clipped(denoiser, schedule=schedule, limit=program.limit)
+
+
 def _sampler(program: _Program, schedule: schedules.Schedule, eta: Float[""] | float) -> Sampler:
     if program.sampler == "ddim":
         return DDIM(schedule, eta)
+    if program.sampler == "dpm":
+        return DPMSolver(schedule)
     return Ancestral(schedule, program.variance)
 
 

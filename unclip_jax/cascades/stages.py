@@ -7,6 +7,7 @@ number of the picture), a candidate of the prior's from its own number too.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -114,13 +115,16 @@ def run_upsampler(
     )
 
 
-def stage_settings(stage: Stage, **overrides: float | str | None) -> Settings:
+def stage_settings(stage: Stage, **overrides: Any) -> Settings:
     """The stage's own sampling settings, with those overrides that are not None; checked."""
     given = {name: value for name, value in overrides.items() if value is not None}
     known = [field.name for field in dataclasses.fields(Settings)]
     own = stage.config["sampling"]
     if not {"sampler", "steps"} <= set(own) <= set(known):
         raise ValueError(f"sampling of {stage.name} has {', '.join(own)}; it needs sampler and steps, of {known}")
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"sampling of {stage.name} names {', '.join(unknown)}; known: {', '.join(known)}")
     settings = Settings(**{**own, **given})
     return settings.check(stage.name, stage.config["diffusion"]["steps"])
 

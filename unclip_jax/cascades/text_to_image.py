@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,9 +30,10 @@ def text_to_image(
     empty_caption: bool = False,
     prior_scale: float | None = None,
     decoder_scale: float | None = None,
-    steps: Mapping[str, int] | None = None,
+    steps: Mapping[str, int | str] | None = None,
     sampler: Mapping[str, str] | None = None,
     candidates: int | None = None,
+    sampling: Mapping[str, Mapping[str, Any]] | None = None,
     stop_after: str | None = None,
     progress: Progress | None = None,
 ) -> UInt8["N H W 3"]:
@@ -44,8 +46,9 @@ def text_to_image(
       image_embeddings: raw CLIP image embeddings that stand in for the prior; None: the prior makes them.
       empty_caption: gives the decoder the empty caption, so that the picture comes from the embedding alone.
       prior_scale, decoder_scale: of guidance, 1 is unguided. None, here and below: the cascade's own.
-      steps, sampler: {stage: number of steps}, {stage: "ddpm" | "ddim"}.
+      steps, sampler: {stage: number of steps, or name of a path}, {stage: "ddpm" | "ddim" | "dpm"}.
       candidates: embeddings that the prior draws for each picture, of which the best is taken.
+      sampling: {stage: {field: value}}, any field of `sampling.Settings`; the arguments above go before it.
       stop_after: name of the stage whose pictures are wanted; None: the last.
       progress: is called with (stage, steps done, steps in all).
 
@@ -55,7 +58,7 @@ def text_to_image(
     plan = check(
         cascade, prompts, count=count, seed=seed, first_image=first_image, image_embeddings=image_embeddings,
         prior_scale=prior_scale, decoder_scale=decoder_scale, steps=steps, sampler=sampler, candidates=candidates,
-        stop_after=stop_after,
+        sampling=sampling, stop_after=stop_after,
     )  # fmt: skip
     _warn_of_unknown_words(cascade, prompts)
     numbers = first_image + np.arange(len(prompts) * count)
@@ -83,9 +86,10 @@ def check(
     image_embeddings: Float["N E"] | None = None,
     prior_scale: float | None = None,
     decoder_scale: float | None = None,
-    steps: Mapping[str, int] | None = None,
+    steps: Mapping[str, int | str] | None = None,
     sampler: Mapping[str, str] | None = None,
     candidates: int | None = None,
+    sampling: Mapping[str, Mapping[str, Any]] | None = None,
     stop_after: str | None = None,
 ) -> dict[str, Settings]:
     """Checks the arguments of `text_to_image`, and returns the settings of every stage that is sampled."""
@@ -103,9 +107,10 @@ def check(
     wanted = (len(prompts) * count, clip_of(cascade).module.embed_dim)
     if image_embeddings is not None and np.shape(image_embeddings) != wanted:
         raise ValueError(f"image_embeddings are {list(np.shape(image_embeddings))}; {list(wanted)} is wanted")
-    steps, sampler = _by_full_name(steps), _by_full_name(sampler)
+    steps, sampler, sampling = _by_full_name(steps), _by_full_name(sampler), _by_full_name(sampling)
     stages.check_names(cascade, steps, "steps")
     stages.check_names(cascade, sampler, "sampler")
+    stages.check_names(cascade, sampling, "sampling")
     makers = [stage.name for stage in cascade.stages.values() if stage.kind in ("decoder", "upsampler")]
     if stop_after is not None and stop_after not in makers:
         raise ValueError(f"stop_after names {stop_after}, which makes no picture here; known: {', '.join(makers)}")
@@ -113,10 +118,15 @@ def check(
     return {
         stage.name: stages.stage_settings(
             stage,
-            steps=steps.get(stage.name),
-            sampler=sampler.get(stage.name),
-            scale=scales.get(stage.kind),
-            candidates=candidates if stage.kind == "diffusion_prior" else None,
+            **{
+                **sampling.get(stage.name, {}),
+                **_given(
+                    steps=steps.get(stage.name),
+                    sampler=sampler.get(stage.name),
+                    scale=scales.get(stage.kind),
+                    candidates=candidates if stage.kind == "diffusion_prior" else None,
+                ),
+            },
         )
         for stage in cascade.stages.values()
         if stage.kind != "clip"
@@ -163,7 +173,11 @@ def _upsamplers(cascade: Cascade, stop_after: str | None):
     return [stage for stage in cascade.of_kind("upsampler") if names.index(stage.name) <= last]
 
 
-def _by_full_name(values: Mapping[str, int | str] | None) -> dict[str, int | str]:
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _by_full_name(values: Mapping[str, Any] | None) -> dict[str, Any]:
     return {SHORT.get(name, name): value for name, value in (values or {}).items()}
 
 

@@ -1,12 +1,14 @@
 """`unclip generate`: pictures from prompts."""
 
 import argparse
+import ast
 import json
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 EXAMPLE = """examples:
   unclip generate "a small red circle on a blue background" --out circle.png
@@ -37,16 +39,28 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--prior-scale", type=float, metavar="X", help="the prior's guidance; 1: none")
     parser.add_argument("--decoder-scale", type=float, metavar="X", help="the decoder's guidance; 1: none")
-    parser.add_argument("--steps", metavar="STAGE=N,...", help="sampling steps, such as prior=64,decoder=250")
-    parser.add_argument("--sampler", metavar="STAGE=NAME,...", help="ddpm or ddim, such as decoder=ddim")
+    parser.add_argument(
+        "--steps",
+        metavar="STAGE=N,...",
+        help="sampling steps, such as prior=64,decoder=250; or a path: decoder=fast27, =10,10,3,2,2 or =ddim50",
+    )
+    parser.add_argument("--sampler", metavar="STAGE=NAME,...", help="ddpm, ddim or dpm, such as decoder=ddim")
     parser.add_argument("--candidates", type=int, metavar="N", help="embeddings the prior draws for each picture")
+    parser.add_argument(
+        "--sampling",
+        action="append",
+        default=[],
+        metavar="STAGE.FIELD=VALUE",
+        help="any other setting, such as decoder.guidance_rescale=0.7, decoder.guidance_interval=100,900, "
+        "decoder.threshold=99.5, decoder.variance=fixed_large, decoder.eta=0.5; may be repeated",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     out = check_out(args.out if args.out is not None else default_name(args.prompts[0]))
-    steps = _pairs("--steps", args.steps, int)
-    sampler = _pairs("--sampler", args.sampler, str)
+    steps = _pairs("--steps", args.steps, "decoder=50")
+    sampler = _pairs("--sampler", args.sampler, "decoder=ddim")
     enable_compilation_cache()
 
     import unclip_jax
@@ -62,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         "steps": steps,
         "sampler": sampler,
         "candidates": args.candidates,
+        "sampling": _settings(args.sampling),
     }
     plan = module.check(cascade, args.prompts, **settings)
     with warnings.catch_warnings(), _StageBars() as bars:
@@ -113,24 +128,41 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def _pairs(flag: str, text: str | None, kind: Callable[[str], int | str]) -> dict[str, int | str] | None:
-    """"a=1,b=2" as a dict."""
+def _pairs(flag: str, text: str | None, example: str) -> dict[str, int | str] | None:
+    """"a=1,b=x,y" as {"a": 1, "b": "x,y"}: a part without a stage belongs to the value before it."""
     if text is None:
         return None
-    pairs = {}
+    pairs: dict[str, str] = {}
     for part in text.split(","):
         name, separator, value = part.partition("=")
-        try:
-            pairs[name.strip()] = kind(value.strip()) if separator and value.strip() else None
-        except ValueError:
-            pairs[name.strip()] = None
-        if pairs[name.strip()] is None:
-            wanted = "a whole number" if kind is int else "a name"
-            raise ValueError(f"{flag} {text!r}: {part!r} is no pair STAGE={wanted}, such as decoder={_SAMPLE[flag]}")
-    return pairs
+        if separator and name.strip() and value.strip():
+            pairs[name.strip()] = value.strip()
+        elif pairs and not separator and part.strip():
+            last = next(reversed(pairs))
+            pairs[last] += f",{part.strip()}"
+        else:
+            raise ValueError(f"{flag} {text!r}: {part!r} is no pair STAGE=VALUE, such as {example}")
+    return {name: int(value) if value.lstrip("-").isdecimal() else value for name, value in pairs.items()}
 
 
-_SAMPLE = {"--steps": "50", "--sampler": "ddim"}
+def _settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """["a.b=1"] as {"a": {"b": 1}}."""
+    settings: dict[str, dict[str, Any]] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        stage, dot, field = name.strip().partition(".")
+        if not (separator and dot and stage and field and value.strip()):
+            raise ValueError(f"--sampling {text!r} is not STAGE.FIELD=VALUE, such as decoder.guidance_rescale=0.7")
+        settings.setdefault(stage, {})[field] = _value(value.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    """A number, two numbers, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _write(out, pictures, prompts: Sequence[str], args: argparse.Namespace, stages: dict) -> list[str]:

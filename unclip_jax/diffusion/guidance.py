@@ -58,7 +58,7 @@ def classifier_free(
         x0 = extrapolated(conditional.x0, unconditional.x0)
         eps = extrapolated(conditional.eps, unconditional.eps)
         if rescale is not None:
-            more = rescale * (_deviation(conditional.x0) / _deviation(x0) - 1.0) * x0
+            more = rescale * (_deviation(conditional.x0) / jnp.maximum(_deviation(x0), 1e-8) - 1.0) * x0
             ratio = schedule.signal_scale(t) / schedule.noise_scale(t)
             x0, eps = x0 + more, eps - per_row(ratio, eps) * more  # x_t stays what they make together
         return conditional.replace(x0=x0, eps=eps)

@@ -53,6 +53,7 @@ def hybrid(
     t: Int["B"],
     noise: Float["B ... C"],
     predicts: str = "eps",
+    vb_weight: float = VB_WEIGHT,
 ) -> Float["B"]:
     """L_hybrid of a network that, in the second half of its channels, predicts Improved DDPM's v for the variance.
 
@@ -61,6 +62,8 @@ def hybrid(
       x0: pixels in [-1, 1], levels of 8 bits.
       noise: the noise in x_t.
       predicts: what the first half of the channels is, one of `prediction.PREDICTS`; L_simple is its squared error.
+      vb_weight: in place of 0.001. A network that predicts x0 wants less: until its errors are as small as the steps'
+        deviations at t near 0, its L_vb there is thousands of bits, and drowns L_simple.
     """
     answer, fraction = split_output(output, x0.shape[-1])
     if fraction is None:
@@ -70,7 +73,7 @@ def hybrid(
     log_variance = variance.learned_range(schedule, fraction, t, t - 1)
     bound = variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t - 1)
     wanted = target(schedule, predicts, x0=x0, noise=noise, t=t)
-    return simple(answer, wanted) + VB_WEIGHT * schedule.num_steps * bound
+    return simple(answer, wanted) + vb_weight * schedule.num_steps * bound
 
 
 def variational_bound(

@@ -21,20 +21,16 @@ def clipped(denoiser: Denoiser, *, schedule: Schedule, limit: float | None) -> D
     return clipping
 
 
-def dynamically_thresholded(denoiser: Denoiser, *, schedule: Schedule, percentile: float, cap: float) -> Denoiser:
+def dynamically_thresholded(
+    denoiser: Denoiser, *, schedule: Schedule, percentile: Float[""] | float, cap: Float[""] | float
+) -> Denoiser:
     """x0 clipped to [-s, s] and divided by s, where s is a percentile of |x0| in each row, at least 1 (Imagen, arXiv
     2205.11487, section 2.3); eps is derived anew.
 
     Args:
       percentile: in (0, 100]; Imagen's figure has 99.5.
-      cap: s is never larger, at least 1. At 1 this is clipping to [-1, 1].
-
-    Raises ValueError for a percentile or a cap outside these ranges.
+      cap: s is never larger, at least 1. At 1 this is clipping to [-1, 1]. Both may be traced.
     """
-    if not 0.0 < percentile <= 100.0:
-        raise ValueError(f"percentile is {percentile}: it must lie in (0, 100].")
-    if not cap >= 1.0:
-        raise ValueError(f"cap is {cap}: it must be at least 1.")
 
     def thresholding(x_t: Float["B ..."], t: Int["B"]) -> Prediction:
         prediction = denoiser(x_t, t)

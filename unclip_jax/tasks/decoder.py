@@ -32,6 +32,7 @@ class DecoderTask:
       drop_image: share of rows whose embedding is dropped.
       drop_text: share of rows whose caption is dropped.
       predicts: what the network answers beside the variance, one of `prediction.PREDICTS`.
+      vb_weight: of the variational bound that trains the variance.
     """
 
     model: Decoder
@@ -41,6 +42,7 @@ class DecoderTask:
     drop_image: float = 0.1
     drop_text: float = 0.5
     predicts: str = "eps"
+    vb_weight: float = losses.VB_WEIGHT
 
     def __post_init__(self):
         check_predicts(self.predicts)
@@ -65,7 +67,10 @@ class DecoderTask:
             {"params": params}, x_t, t, z, text,
             drop_image=drop_image, deterministic=not train, rngs={"dropout": keys.layers},
         )
-        loss = losses.hybrid(self.schedule, output, x0=x0, x_t=x_t, t=t, noise=noise, predicts=self.predicts)
+        loss = losses.hybrid(
+            self.schedule, output,
+            x0=x0, x_t=x_t, t=t, noise=noise, predicts=self.predicts, vb_weight=self.vb_weight,
+        )
         wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
         simple = losses.simple(output[..., :3], wanted)
         metrics = {"simple": jnp.mean(simple), "drop_image": jnp.mean(drop_image), "drop_text": jnp.mean(drop_text)}
