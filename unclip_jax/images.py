@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from unclip_jax.arrays import Float, UInt8
 
@@ -75,12 +75,35 @@ def write_png(path: epath.PathLike, image: UInt8["H W 3"], metadata: dict[str, s
 
 
 def read_image(path: epath.PathLike) -> UInt8["H W 3"]:
-    """Any picture file that Pillow knows, as RGB uint8. Raises ValueError for what is not a picture."""
+    """Any picture file that Pillow knows; see `decode`. Raises ValueError for what is not a picture."""
+    return decode(epath.Path(path).read_bytes(), name=str(path))
+
+
+def decode(content: bytes, *, name: str) -> UInt8["H W 3"]:
+    """The picture in a file's bytes, as people see it: turned as its EXIF says, transparency over white, 16 bits scaled
+    to 8, and the first frame of several.
+
+    Raises ValueError, with `name`, for what is not a picture, is cut off, is far too large, or has pixels of another
+    kind (floating point).
+    """
     try:
-        with Image.open(io.BytesIO(epath.Path(path).read_bytes())) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"image {str(path)!r} cannot be read as a picture ({error})") from error
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"image {name!r} cannot be read as a picture ({error})") from error
+
+
+def _rgb(image: Image.Image) -> UInt8["H W 3"]:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; 8 or 16 bits are wanted")
+    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion clips to white
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=-1)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
 
 
 def read_png_metadata(path: epath.PathLike) -> dict[str, str]:
