@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from unclip_jax.data import pipeline
 from unclip_jax.data.corruption import gaussian_blur
 from unclip_jax.data.pipeline import Pipeline
-from unclip_jax.data.sources import CachedSource, Record, open_source
+from unclip_jax.data.records import Record
+from unclip_jax.data.sources import CachedSource, open_source
 from unclip_jax.tokenizer import Tokenizer, train_tokenizer
 
 COUNT = 10
@@ -207,7 +208,7 @@ def test_a_source_without_a_readable_record_is_an_error():
         def __getitem__(self, index):
             raise OSError("no such disk")
 
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="cannot be read; the last said: OSError: no such"):
+    with pytest.raises(ValueError, match="cannot be read; the last said: OSError: no such"):
         make(source=Broken(RECORDS))
 
 
@@ -240,7 +241,7 @@ def test_a_cached_source_reads_a_record_once():
         ({"image_size": 16, "captions": True, "flip": True}, "captions, which say left and right"),
         ({"image_size": 16, "captions": True}, "captions is True and tokenizer None"),
         ({"image_size": 16, "threads": -1}, "config.data.threads is -1"),
-        ({"image_size": 32}, "size is 32, and the picture 16 x 16 px"),
+        ({"image_size": 32}, "the picture has 16 px and is not enlarged to 32"),
     ],
 )
 def test_a_config_that_cannot_be_is_named(config, message):

@@ -16,7 +16,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unclip_jax.data.corruption import gaussian_blur
-from unclip_jax.data.sources import Record, Source, open_source
+from unclip_jax.data.records import Record, Source
+from unclip_jax.data.sources import open_source
 from unclip_jax.data.transforms import flipped, low_resolution, random_crop, row_rng, shrink
 from unclip_jax.tokenizer import Tokenizer
 
@@ -27,7 +28,7 @@ def default_config() -> ConfigDict:
     """The fields of `config.data`; `check` says which values go together."""
     return ConfigDict(
         {
-            "source": "captioned_shapes",
+            "source": "captioned_shapes",  # or "folder", of pictures with captions
             "dir": None,  # where the source lies; None: $UNCLIP_CACHE, or ~/.cache/unclip_jax
             "split": "train",
             "eval_split": "test",
@@ -160,17 +161,31 @@ class RowMaker:
 
     def _read(self, index: int) -> tuple[int, Record]:
         """The record, or where it cannot be decoded the next that can, with its number."""
-        for attempt in range(READ_ATTEMPTS):
+        failed = {}
+        for attempt in range(min(READ_ATTEMPTS, len(self._source))):
             candidate = (index + attempt) % len(self._source)
             try:
-                return candidate, self._source[candidate]
+                record = self._checked(self._source[candidate])
             except (OSError, SyntaxError, ValueError, RuntimeError) as error:  # Pillow's, array_record's
-                reason = f"{type(error).__name__}: {error}"
+                failed[candidate] = f"{type(error).__name__}: {error}"
+                continue
+            self._warn_of(failed)
+            return candidate, record
+        said = list(failed.values())[-1]
+        raise ValueError(f"{len(failed)} records from {index} on cannot be read; the last said: {said}")
+
+    def _warn_of(self, failed: dict[int, str]) -> None:
+        for candidate, reason in failed.items():
             if candidate not in self._unreadable:
                 self._unreadable.add(candidate)
                 count = len(self._unreadable)
                 warnings.warn(f"record {candidate} cannot be read, the next replaces it ({count} so far): {reason}")
-        raise ValueError(f"{READ_ATTEMPTS} records from {index} on cannot be read; the last said: {reason}")
+
+    def _checked(self, record: Record) -> Record:
+        side, wanted = min(record.picture.shape[:2]), max(self._image_size, self._clip_size or 0)
+        if side < wanted:
+            raise ValueError(f"the picture has {side} px and is not enlarged to {wanted}")
+        return record
 
     def _encode(self, caption: str) -> np.ndarray:
         """Each distinct caption is encoded once."""

@@ -1,39 +1,29 @@
-"""Where records come from: a name in the config becomes a random-access sequence of records.
+"""Where records come from: a name in the config becomes a random-access sequence of records."""
 
-A source has `len(source)`, and `source[index]` gives a `Record`; reading the same index twice gives the same record.
-"""
-
-from typing import NamedTuple, Protocol
-
-import numpy as np
 from ml_collections import ConfigDict
 
-KNOWN = ("captioned_shapes", "captioned_shapes/tiny")
+from unclip_jax.data.image_folder import ImageFolder
+from unclip_jax.data.records import Record, Source
 
-
-class Record(NamedTuple):
-    """A picture, uint8 "S S 3", and the texts that describe it."""
-
-    picture: np.ndarray
-    captions: tuple[str, ...] = ()
-
-
-class Source(Protocol):
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Record: ...
+KNOWN = ("captioned_shapes", "captioned_shapes/tiny", "folder")
 
 
 def open_source(config: ConfigDict, split: str) -> Source:
     """The records of one split of `config.source`, which prepares itself where it is not there yet.
 
-    Reads of `config`: `source`, `dir`, `image_field`, and `cache`, which keeps decoded records in memory. Raises
-    ValueError for an unknown source, split or image field.
+    Reads of `config`: `source`, `dir`, `image_field` (of captioned_shapes alone), and `cache`, which keeps decoded
+    records in memory. Raises ValueError for an unknown source, split or image field, and for a folder that is not what
+    `image_folder` says.
     """
     if config.source not in KNOWN:
         raise ValueError(f"config.data.source {config.source!r} is unknown; known: {', '.join(KNOWN)}")
-    size = "tiny" if config.source.endswith("/tiny") else "full"
-    source = CaptionedShapesSource(split, config.dir, size=size, image_field=config.image_field)
+    if config.source == "folder":
+        if not config.dir:
+            raise ValueError("config.data.dir is None; source folder needs the folder of pictures")
+        source = ImageFolder(config.dir, split)
+    else:
+        size = "tiny" if config.source.endswith("/tiny") else "full"
+        source = CaptionedShapesSource(split, config.dir, size=size, image_field=config.image_field)
     return CachedSource(source) if config.get("cache") else source
 
 

@@ -1,0 +1,136 @@
+"""Folders of pictures with captions: what is found in them, and what is said of wrong ones."""
+
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from unclip_jax.data.image_folder import ImageFolder
+from unclip_jax.data.pipeline import Pipeline
+from unclip_jax.data.sources import open_source
+
+
+def write(folder, name, *, size=(8, 8), colour=(10, 20, 30), caption=None):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    if caption is not None:
+        path.with_suffix(".txt").write_text(caption)
+
+
+def read(folder, split="train"):
+    source = ImageFolder(folder, split)
+    return [source[index] for index in range(len(source))]
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Two hundred pictures in two folders, their number in the red channel and in the caption."""
+    for number in range(200):
+        write(tmp_path, f"{'ab'[number % 2]}/{number:03d}.png", colour=(number, 0, 0), caption=f"number {number}")
+    return tmp_path
+
+
+def test_every_picture_has_its_own_captions(many):
+    records = [*read(many), *read(many, "test")]
+    assert len(records) == 200
+    for record in records:
+        assert record.captions == (f"number {record.picture[0, 0, 0]}",)
+
+
+def test_one_in_twenty_is_for_tests_and_adding_pictures_moves_none(many):
+    before = {split: {r.captions for r in read(many, split)} for split in ("train", "test")}
+    assert 4 <= len(before["test"]) <= 18  # ten, and two and a half deviations
+    for number in range(200, 220):
+        write(many, f"{number}.png", caption="more")
+    for split in before:
+        assert before[split] <= {r.captions for r in read(many, split)}
+
+
+def test_folders_of_splits_are_the_splits(tmp_path):
+    write(tmp_path, "train/x.png", caption="one")
+    write(tmp_path, "test/x.png", caption="two")
+    assert [r.captions for r in read(tmp_path)] == [("one",)]
+    assert [r.captions for r in read(tmp_path, "test")] == [("two",)]
+
+
+def test_a_line_is_a_caption_and_blank_lines_are_none(tmp_path):
+    write(tmp_path, "train/x.png", caption=" a cat \n\nthe same cat\n")
+    (tmp_path / "test").mkdir()
+    assert read(tmp_path)[0].captions == ("a cat", "the same cat")
+
+
+def test_captions_in_one_file(tmp_path):
+    (tmp_path / "test").mkdir()
+    for name in ("a.png", "deep/b.png", "unnamed.png"):
+        write(tmp_path, f"train/{name}")
+    lines = [
+        {"image": "a.png", "caption": "first"},
+        {"image": "./deep/b.png", "captions": ["x", " y "]},
+        {"image": "a.png", "caption": "second", "width": 8},
+    ]
+    (tmp_path / "train" / "captions.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
+    assert [r.captions for r in read(tmp_path)] == [("first", "second"), ("x", "y")]
+
+
+def test_the_middle_square_is_taken(tmp_path):
+    picture = np.zeros((4, 10, 3), np.uint8)
+    picture[:, 3:7] = 255
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    for name, turned in (("wide", picture), ("high", picture.transpose(1, 0, 2))):
+        Image.fromarray(turned).save(tmp_path / "train" / f"{name}.png")
+        (tmp_path / "train" / f"{name}.txt").write_text(name)
+    for record in read(tmp_path):
+        np.testing.assert_array_equal(record.picture, np.full((4, 4, 3), 255))
+
+
+def test_batches_leave_out_what_is_cut_off_or_too_small_and_name_it(many):
+    names = sorted(path for path in many.glob("**/*.png"))
+    names[3].write_bytes(names[3].read_bytes()[:-30])
+    write(many, names[5].relative_to(many), size=(6, 20), caption="small")
+    config = ConfigDict({"source": "folder", "dir": str(many), "image_size": 8, "threads": 0})
+    with pytest.warns(UserWarning, match="cannot be read, the next replaces it") as caught:
+        data = Pipeline(config, "train", global_batch=64, seed=0, shuffle=False)
+        batch = next(data.batches())
+    assert batch["image"].shape == (64, 8, 8, 3)
+    told = " ".join(str(warning.message) for warning in caught)
+    assert str(names[3]) in told and "the picture has 6 px and is not enlarged to 8" in told
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "split 'train' of .* has no picture"),
+        ({"a.png": None}, r"1 of 1 pictures in .* have no .txt of their name, .* captions.jsonl: a.png"),
+        ({"a.png": None, "a.txt": " \n"}, "1 caption files in .* are empty: a.txt"),
+        ({"captions.jsonl": "{"}, "captions.jsonl' line 1 is not JSON"),
+        ({"captions.jsonl": "[1]"}, 'line 1 must have "image", a file name, and "caption"'),
+        ({"captions.jsonl": '{"image": "a.png"}'}, 'line 1 must have "image"'),
+        ({"captions.jsonl": '{"image": "a.png", "captions": []}'}, 'line 1 must have "image"'),
+        ({"captions.jsonl": '{"image": "a.png", "captions": ["x", " "]}'}, 'line 1 must have "image"'),
+        ({"captions.jsonl": '\n{"caption": "x"}'}, 'line 2 must have "image"'),
+        ({"captions.jsonl": '{"image": "../a.png", "caption": "x"}'}, "names '../a.png', which is no picture in"),
+    ],
+    ids=lambda value: None,
+)
+def test_a_folder_that_is_not_as_it_should_be_is_refused_in_one_line(tmp_path, files, message):
+    for name, content in files.items():
+        if content is None:
+            write(tmp_path, name)
+        else:
+            (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message) as error:
+        ImageFolder(tmp_path, "train")
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_folder_or_split_is_named(tmp_path):
+    with pytest.raises(ValueError, match="config.data.dir '.*none' is no folder"):
+        ImageFolder(tmp_path / "none", "train")
+    with pytest.raises(ValueError, match="split 'val' is unknown; a folder has train, test"):
+        ImageFolder(tmp_path, "val")
+    with pytest.raises(ValueError, match="config.data.dir is None; source folder needs the folder of pictures"):
+        open_source(ConfigDict({"source": "folder", "dir": None}), "train")
