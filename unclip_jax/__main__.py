@@ -21,6 +21,7 @@ COMMANDS = {
     "package": ("package", "trained stages become a cascade folder"),
     "evaluate": ("evaluate", "measure how good a cascade is"),
     "prepare-data": ("prepare_data", "make or fetch the data that stages are trained on"),
+    "doctor": ("doctor", "what this machine has, and whether it can be used"),
 }
 
 EXAMPLE = """example:
