@@ -151,9 +151,8 @@ def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Pat
         return None
     directory = workdir / "tokenizer"
     if not (directory / "vocab.json").exists():
-        captions = (caption for record in range(len(source)) for caption in source[record].captions)
         train_tokenizer(
-            captions,
+            source.captions(),
             vocab_size=config.model.vocab_size,
             context_length=config.model.context_length,
             directory=directory,

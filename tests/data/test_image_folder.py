@@ -40,6 +40,14 @@ def test_every_picture_has_its_own_captions(many):
         assert record.captions == (f"number {record.picture[0, 0, 0]}",)
 
 
+def test_captions_are_listed_without_reading_a_picture(many):
+    for path in many.glob("**/*.png"):
+        path.write_bytes(b"")
+    source = ImageFolder(many, "train")
+    listed = list(source.captions())
+    assert len(listed) == len(source) and listed[0] == "number 0" and len(set(listed)) == len(listed)
+
+
 def test_one_in_twenty_is_for_tests_and_adding_pictures_moves_none(many):
     before = {split: {r.captions for r in read(many, split)} for split in ("train", "test")}
     assert 4 <= len(before["test"]) <= 18  # ten, and two and a half deviations

@@ -56,6 +56,10 @@ class ImageFolder:
         path = self._folder / name
         return Record(_middle_square(images.decode(path.read_bytes(), name=str(path))), captions)
 
+    def captions(self) -> Iterator[str]:
+        for _, captions in self._records:
+            yield from captions
+
 
 def _captions(folder: epath.Path) -> dict[str, tuple[str, ...]]:
     """{picture's path within the folder: its captions}."""

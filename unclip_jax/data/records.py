@@ -1,5 +1,6 @@
 """A record, and what every source of records can do."""
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,3 +19,6 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
+
+    def captions(self) -> Iterator[str]:
+        """Every caption of every record, in order; no picture is decoded."""

@@ -1,5 +1,8 @@
 """Where records come from: a name in the config becomes a random-access sequence of records."""
 
+import functools
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 
 from unclip_jax.data.image_folder import ImageFolder
@@ -38,7 +41,8 @@ class CaptionedShapesSource:
             raise ValueError(f"config.data.image_field {image_field!r} is unknown; captioned_shapes has {known}")
         from unclip_jax.data.captioned_shapes import builder  # brings TFDS, which takes a second
 
-        self._records = builder.data_source(split, directory, size=size, fields=(image_field, "captions"))
+        self._open = functools.partial(builder.data_source, split, directory, size=size)
+        self._records = self._open(fields=(image_field, "captions"))
         self._image_field = image_field
 
     def __len__(self) -> int:
@@ -47,6 +51,11 @@ class CaptionedShapesSource:
     def __getitem__(self, index: int) -> Record:
         record = self._records[index]
         return Record(record[self._image_field], tuple(record["captions"]))
+
+    def captions(self) -> Iterator[str]:
+        records = self._open(fields=("captions",))
+        for index in range(len(records)):
+            yield from records[index]["captions"]
 
 
 class CachedSource:
@@ -64,6 +73,9 @@ class CachedSource:
         if record is None:
             record = self._seen[index] = self._source[index]
         return record
+
+    def captions(self) -> Iterator[str]:
+        return self._source.captions()
 
     def __getstate__(self) -> dict:
         return {"_source": self._source, "_seen": {}}  # a worker process fills its own
