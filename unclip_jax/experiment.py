@@ -140,6 +140,7 @@ def build_task(config: ConfigDict, *, clip: Clip | None, tokenizer: Tokenizer | 
         drop_text=config.task.drop_text,
         predicts=config.diffusion.predicts,
         vb_weight=config.task.get("vb_weight", VB_WEIGHT),
+        min_snr=config.task.get("min_snr"),
     )
 
 

@@ -104,6 +104,21 @@ def test_hybrid_is_simple_and_a_thousandth_of_t_times_the_bound(num_steps, predi
         np.testing.assert_allclose(answer[row], expected, rtol=1e-3)
 
 
+def test_min_snr_weighs_the_squared_error_and_not_the_bound():
+    schedule, t = linear(1000), np.array([0, 100, 300, 700])
+    output, given = example(schedule, t)
+    plain = hybrid(schedule, output, **given, predicts="x0")
+    weighted = jax.jit(losses.hybrid, static_argnames=("predicts", "min_snr"))(
+        schedule, output, **given, predicts="x0", min_snr=5.0
+    )
+    squared = losses.simple(output[..., :3], given["x0"])
+    a = alpha_bars64(1000)[t]
+    expected = (np.minimum(a / (1 - a), 5.0) - 1.0) * squared
+    # the bound is thousands of bits at t = 0, and float32 keeps seven digits of it
+    np.testing.assert_allclose(weighted - plain, expected, rtol=1e-3, atol=2e-6 * np.max(plain))
+    assert np.max(np.abs(expected)) > 0.5
+
+
 def test_a_perfect_prediction_of_the_lower_bound_costs_nothing():
     schedule = cosine(1000)
     t = np.array([1, 30, 500])

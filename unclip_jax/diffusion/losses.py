@@ -54,6 +54,7 @@ def hybrid(
     noise: Float["B ... C"],
     predicts: str = "eps",
     vb_weight: float = VB_WEIGHT,
+    min_snr: float | None = None,
 ) -> Float["B"]:
     """L_hybrid of a network that, in the second half of its channels, predicts Improved DDPM's v for the variance.
 
@@ -64,6 +65,7 @@ def hybrid(
       predicts: what the first half of the channels is, one of `prediction.PREDICTS`; L_simple is its squared error.
       vb_weight: in place of 0.001. A network that predicts x0 wants less: until its errors are as small as the steps'
         deviations at t near 0, its L_vb there is thousands of bits, and drowns L_simple.
+      min_snr: gamma of the weights of L_simple, see `min_snr_weight`; None: all steps weigh 1.
     """
     answer, fraction = split_output(output, x0.shape[-1])
     if fraction is None:
@@ -73,7 +75,8 @@ def hybrid(
     log_variance = variance.learned_range(schedule, fraction, t, t - 1)
     bound = variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t - 1)
     wanted = target(schedule, predicts, x0=x0, noise=noise, t=t)
-    return simple(answer, wanted) + vb_weight * schedule.num_steps * bound
+    weight = 1.0 if min_snr is None else min_snr_weight(schedule, t, predicts=predicts, gamma=min_snr)
+    return weight * simple(answer, wanted) + vb_weight * schedule.num_steps * bound
 
 
 def variational_bound(

@@ -33,6 +33,7 @@ class DecoderTask:
       drop_text: share of rows whose caption is dropped.
       predicts: what the network answers beside the variance, one of `prediction.PREDICTS`.
       vb_weight: of the variational bound that trains the variance.
+      min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
     """
 
     model: Decoder
@@ -43,6 +44,7 @@ class DecoderTask:
     drop_text: float = 0.5
     predicts: str = "eps"
     vb_weight: float = losses.VB_WEIGHT
+    min_snr: float | None = None
 
     def __post_init__(self):
         check_predicts(self.predicts)
@@ -69,7 +71,8 @@ class DecoderTask:
         )
         loss = losses.hybrid(
             self.schedule, output,
-            x0=x0, x_t=x_t, t=t, noise=noise, predicts=self.predicts, vb_weight=self.vb_weight,
+            x0=x0, x_t=x_t, t=t, noise=noise,
+            predicts=self.predicts, vb_weight=self.vb_weight, min_snr=self.min_snr,
         )
         wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
         simple = losses.simple(output[..., :3], wanted)
