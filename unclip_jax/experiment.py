@@ -12,6 +12,7 @@ A config has these sections; a config file starts from `default_config()` and se
 """
 
 import ast
+import json
 import runpy
 from collections.abc import Sequence
 
@@ -237,7 +238,8 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
 def package(workdirs: Sequence[epath.PathLike], cascade: epath.PathLike, *, draws: str | None = None) -> list[str]:
     """Writes the newest averaged parameters of each workdir into a cascade folder. Returns the stages' names.
 
-    CLIP brings the tokenizer, the prior the statistics of the embeddings. Raises ValueError for a workdir without a
+    CLIP brings the tokenizer, the prior the statistics of the embeddings. How a stage is sampled is what `unclip train`
+    was last given for the workdir, be it after the training had ended. Raises ValueError for a workdir without a
     checkpoint, or a stage that was trained beside another CLIP than the cascade's; then nothing is written.
     """
     stages, frozen, tokenizer, statistics = {}, {}, None, None
@@ -247,7 +249,8 @@ def package(workdirs: Sequence[epath.PathLike], cascade: epath.PathLike, *, draw
         name = config["task"]["stage"]
         record = {"kind": kind, "model": config["model"], "steps_trained": trained.step}
         if kind != "clip":
-            record |= {"diffusion": config["diffusion"], "sampling": config["sampling"], "frozen": trained.frozen}
+            sampling = json.loads((epath.Path(workdir) / "config.json").read_text())["sampling"]
+            record |= {"diffusion": config["diffusion"], "sampling": sampling, "frozen": trained.frozen}
         stages[name], frozen[name] = (record, trained.params), trained.frozen
         tokenizer = epath.Path(workdir) / "tokenizer" if kind == "clip" else tokenizer
         statistics = trained.extras.get("statistics", statistics)

@@ -12,13 +12,15 @@ from unclip_jax.experiment import default_config
 
 def get_config() -> ConfigDict:
     config = default_config()
-    config.task = ConfigDict({"kind": "decoder", "stage": "decoder", "drop_image": 0.1, "drop_text": 0.5})
+    config.task = ConfigDict(
+        {"kind": "decoder", "stage": "decoder", "drop_image": 0.1, "drop_text": 0.5, "vb_weight": 1e-4, "min_snr": 5.0}
+    )
     config.model = ConfigDict(
         {
             "image_size": 16,
             "channels": 64,
-            "channel_mult": (1, 2, 2),
-            "res_blocks": 2,
+            "channel_mult": (1, 2, 3),
+            "res_blocks": 1,
             "attention_resolutions": (8, 4),
             "head_channels": 32,
             "embed_dim": 128,
@@ -27,6 +29,8 @@ def get_config() -> ConfigDict:
         }
     )
     config.frozen.clip = "shapes"
+    # At this size eps would be learned too slowly: an error of it, divided by sqrt(alpha_bar_t), shifts whole colours.
+    config.diffusion.predicts = "x0"
     config.diffusion.variance = "learned_range"
     config.diffusion.clip_x0 = 1.0
 
@@ -40,7 +44,7 @@ def get_config() -> ConfigDict:
     config.optimizer.warmup_steps = 200
     config.optimizer.weight_decay = 0.0
     config.training.global_batch = 48
-    config.training.steps = 3000
+    config.training.steps = 4000
     config.training.ema_decay = 0.999
     config.sampling = ConfigDict({"sampler": "ddpm", "steps": 40, "scale": 3.0})
     return config

@@ -75,6 +75,15 @@ def test_training_begins_with_the_weights_of_another_stage(runs, tmp_path, sourc
     assert min(trained) > 1e-6  # zeros where a network is fresh
 
 
+def test_sampling_can_be_changed_when_the_training_is_over(runs, tmp_path):
+    stage, out = "upsampler_16_to_64", tmp_path / "cascade"
+    assert main(["package", str(runs / "clip"), "--out", str(out)]) == 0
+    for steps in (5, 9):
+        assert train(stage, runs / stage, f"sampling.steps={steps}") == 0
+        assert main(["package", str(runs / stage), "--out", str(out)]) == 0
+        assert load_cascade(out, stages=[stage]).stages[stage].config["sampling"]["steps"] == steps
+
+
 def test_weights_that_do_not_fit_are_named(runs, tmp_path, capsys):
     assert train("upsampler_16_to_64", tmp_path / "run", f"training.init_from={runs / 'decoder'}") == 2
     err = capsys.readouterr().err
