@@ -80,7 +80,7 @@ def test_every_row_is_printed_and_written(asked, tmp_path, capsys):
     lines = out.splitlines()
     assert lines[0].startswith("- run: suite shapes, cascade somewhere, seed 100, prompts 4, date 20")
     assert ", jax " in lines[0] and ", unclip_jax " in lines[0] and ", devices " in lines[0]
-    assert lines[1] == "- diffusion_prior: sampler ddpm, steps 5, scale 2.0, eta 0.0, candidates 2"
+    assert lines[1] == "- diffusion_prior: sampler ddpm, steps 5, scale 2.0, candidates 2"
     assert [line.split(":")[0] for line in lines[2:5]] == ["- decoder", "- upsampler_16_to_64", "- upsampler_64_to_256"]
     printed = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     assert [name for name in printed if name in suites.SHAPES_ROWS] == list(suites.SHAPES_ROWS)

@@ -71,6 +71,12 @@ class Settings:
     threshold_cap: float = 1e6
     candidates: int = 1
 
+    def chosen(self) -> dict[str, Any]:
+        """The fields that say something: sampler and steps, and the others where they are not at their default."""
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        values = {name: getattr(self, name) for name in fields}
+        return {name: value for name, value in values.items() if value != fields[name]}
+
     def check(self, stage: str, most: int) -> "Settings":
         """Raises ValueError, with the stage's name, for a setting that cannot be. `most`: steps of the schedule."""
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import dataclasses
 import datetime
 import functools
 import json
@@ -122,7 +121,7 @@ def describe(args: argparse.Namespace, cascade: "Cascade") -> dict[str, Any]:
         "jax": jax.__version__,
         "devices": f"{len(cascade.devices)} x {cascade.devices[0].device_kind}",
         "sampling": {
-            stage.name: dataclasses.asdict(stage_settings(stage))
+            stage.name: stage_settings(stage).chosen()
             for stage in cascade.stages.values()
             if stage.kind != "clip"
         },
