@@ -171,14 +171,17 @@ def shapes(kind: str, module: nn.Module) -> PyTree:
 
 def replicated(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
     """Every device holds the whole: placed so once, parameters are not copied again when a sampler is called."""
-    mesh = jax.sharding.Mesh(np.asarray(devices), ("device",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return _sharded(devices)
 
 
 def split_rows(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
     """The first axis, of one entry a device, lies on its device each."""
+    return _sharded(devices, "device")
+
+
+def _sharded(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSharding:
     mesh = jax.sharding.Mesh(np.asarray(devices), ("device",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("device"))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
 
 def write_stages(

@@ -6,7 +6,7 @@ number of the picture), a candidate of the prior's from its own number too.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -115,9 +115,10 @@ def run_upsampler(
     )
 
 
-def stage_settings(stage: Stage, **overrides: Any) -> Settings:
-    """The stage's own sampling settings, with those overrides that are not None; checked."""
-    given = {name: value for name, value in overrides.items() if value is not None}
+def stage_settings(stage: Stage, given: Mapping[str, Any] | None = None, **overrides: Any) -> Settings:
+    """The stage's own sampling settings, over them those `given`, over them the overrides; None anywhere says nothing.
+    Checked."""
+    given = _not_none(given or {}) | _not_none(overrides)
     known = [field.name for field in dataclasses.fields(Settings)]
     own = stage.config["sampling"]
     if not {"sampler", "steps"} <= set(own) <= set(known):
@@ -127,6 +128,10 @@ def stage_settings(stage: Stage, **overrides: Any) -> Settings:
         raise ValueError(f"sampling of {stage.name} names {', '.join(unknown)}; known: {', '.join(known)}")
     settings = Settings(**{**own, **given})
     return settings.check(stage.name, stage.config["diffusion"]["steps"])
+
+
+def _not_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def empty_like(cascade: Cascade, count: int) -> TextFeatures:

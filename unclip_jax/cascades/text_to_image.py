@@ -118,15 +118,11 @@ def check(
     return {
         stage.name: stages.stage_settings(
             stage,
-            **{
-                **sampling.get(stage.name, {}),
-                **_given(
-                    steps=steps.get(stage.name),
-                    sampler=sampler.get(stage.name),
-                    scale=scales.get(stage.kind),
-                    candidates=candidates if stage.kind == "diffusion_prior" else None,
-                ),
-            },
+            sampling.get(stage.name),
+            steps=steps.get(stage.name),
+            sampler=sampler.get(stage.name),
+            scale=scales.get(stage.kind),
+            candidates=candidates if stage.kind == "diffusion_prior" else None,
         )
         for stage in cascade.stages.values()
         if stage.kind != "clip"
@@ -171,10 +167,6 @@ def _upsamplers(cascade: Cascade, stop_after: str | None):
     names = list(cascade.stages)
     last = names.index(stop_after) if stop_after else len(names) - 1
     return [stage for stage in cascade.of_kind("upsampler") if names.index(stage.name) <= last]
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _by_full_name(values: Mapping[str, Any] | None) -> dict[str, Any]:

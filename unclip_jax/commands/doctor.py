@@ -30,7 +30,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="what this machine has, and whether it can be used",
         description="Prints versions, devices and folders, and multiplies two matrices on every device.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--expect", choices=KINDS, help="the devices that there must be (default: what is seen here)")
     parser.set_defaults(run=run)
@@ -41,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     from unclip_jax import __version__
     from unclip_jax.cascades.cascade import bundled_names
+    from unclip_jax.data.user_cache import default_directory
 
     expected, reason = (args.expect, "--expect") if args.expect else sign_of_accelerator(os.environ)
     print(f"unclip_jax {__version__}, Python {platform.python_version()}, {platform.platform()}")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     for device in jax.local_devices():
         print(f"  {device.device_kind} {device.id}: {_memory(device)}{_product(device)}")
     print(f"bundled cascades: {', '.join(bundled_names())}")
-    print(f"data and compiled programs: {os.environ.get('UNCLIP_CACHE') or pathlib.Path.home() / '.cache/unclip_jax'}")
+    print(f"data and compiled programs: {default_directory()}")
     complaint = complaint_about(found, expected, reason, os.environ.get("JAX_PLATFORMS", ""))
     if complaint:
         print(f"unclip doctor: {complaint}", file=sys.stderr)

@@ -33,7 +33,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="measure how good a cascade is",
         description="Measures a cascade with a suite and prints the result as tables.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--cascade", default="shapes", metavar="C", help="a bundled name or a folder (default: shapes)")
     parser.add_argument("--suite", default="shapes", metavar="NAME", help="which measures: shapes (default: shapes)")

@@ -23,7 +23,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="pictures from prompts",
         description="Makes pictures from prompts. Each PNG holds its prompt, seed and settings as metadata.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what the pictures show")
     parser.add_argument("--cascade", default="shapes", metavar="C", help="a bundled name or a folder (default: shapes)")
@@ -122,9 +121,10 @@ def enable_compilation_cache() -> None:
     ~/.cache/unclip_jax/compiled."""
     import jax
 
+    from unclip_jax.data.user_cache import default_directory
+
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("UNCLIP_CACHE") or os.path.expanduser("~/.cache/unclip_jax")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(default_directory() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 

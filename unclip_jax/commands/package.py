@@ -15,7 +15,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="trained stages become a cascade folder",
         description="Writes trained stages into a cascade folder, a new one or one that is there.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="where a stage was trained")
     parser.add_argument("--out", required=True, metavar="CASCADE", help="the cascade folder")

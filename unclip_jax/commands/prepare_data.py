@@ -14,7 +14,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="make a data set",
         description="Makes a data set on this machine.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("data", choices=["shapes"], help="shapes: captioned shapes, 130 MB, drawn in about two minutes")
     parser.add_argument("--dir", metavar="DIR", help="where it goes ($UNCLIP_CACHE, or ~/.cache/unclip_jax)")

@@ -15,7 +15,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="train a stage",
         description="Trains one stage of a cascade.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="a Python file with get_config()")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints, metrics and previews go here")

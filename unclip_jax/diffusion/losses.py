@@ -37,7 +37,7 @@ def min_snr_weight(schedule: Schedule, t: Int["B"], *, predicts: str, gamma: flo
 
     All three weigh the error of x0 alike.
     """
-    log_snr = schedule.log_signal(t) - jnp.log(schedule.one_minus_alpha_bar(t))
+    log_snr = schedule.log_snr(t)
     divisor = {"x0": 0.0, "eps": log_snr, "v": jnp.logaddexp(log_snr, 0.0)}
     if predicts not in divisor:
         raise ValueError(f"predicts is {predicts!r}: the known ones are {', '.join(divisor)}.")

@@ -56,6 +56,10 @@ class Schedule:
         """sqrt(1 - alpha_bar_t)."""
         return jnp.sqrt(self.one_minus_alpha_bar(t))
 
+    def log_snr(self, t: Int["B"]) -> Float["B"]:
+        """log (alpha_bar_t / (1 - alpha_bar_t)), the signal-to-noise ratio; infinite at t = -1."""
+        return self.log_signal(t) - jnp.log(self.one_minus_alpha_bar(t))
+
     def log_alpha(self, t: Int["B"], t_next: Int["B"]) -> Float["B"]:
         """log (alpha_bar_t / alpha_bar_next); negative where t_next is the cleaner step."""
         return self.log_signal(t) - self.log_signal(t_next)

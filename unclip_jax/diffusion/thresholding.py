@@ -1,5 +1,7 @@
 """Keeping the predicted picture within the range that pictures have. Comes after guidance, which leaves it."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Float, Int
@@ -13,12 +15,7 @@ def clipped(denoiser: Denoiser, *, schedule: Schedule, limit: float | None) -> D
     if limit is None:
         return denoiser
 
-    def clipping(x_t: Float["B ..."], t: Int["B"]) -> Prediction:
-        prediction = denoiser(x_t, t)
-        x0 = jnp.clip(prediction.x0, -limit, limit)
-        return prediction.replace(x0=x0, eps=x0_to_eps(schedule, x0, x_t, t))
-
-    return clipping
+    return _bounded(denoiser, schedule, lambda x0: jnp.clip(x0, -limit, limit))
 
 
 def dynamically_thresholded(
@@ -32,11 +29,22 @@ def dynamically_thresholded(
       cap: s is never larger, at least 1. At 1 this is clipping to [-1, 1]. Both may be traced.
     """
 
-    def thresholding(x_t: Float["B ..."], t: Int["B"]) -> Prediction:
+    def bound(x0: Float["B ..."]) -> Float["B ..."]:
+        rows = jnp.abs(x0).reshape(x0.shape[0], -1)
+        s = per_row(jnp.clip(jnp.percentile(rows, percentile, axis=1), 1.0, cap), x0)
+        return jnp.clip(x0, -s, s) / s
+
+    return _bounded(denoiser, schedule, bound)
+
+
+def _bounded(
+    denoiser: Denoiser, schedule: Schedule, bound: Callable[[Float["B ..."]], Float["B ..."]]
+) -> Denoiser:
+    """The denoiser with `bound` applied to its x0, and eps derived from that anew."""
+
+    def bounded(x_t: Float["B ..."], t: Int["B"]) -> Prediction:
         prediction = denoiser(x_t, t)
-        rows = jnp.abs(prediction.x0).reshape(x_t.shape[0], -1)
-        s = per_row(jnp.clip(jnp.percentile(rows, percentile, axis=1), 1.0, cap), x_t)
-        x0 = jnp.clip(prediction.x0, -s, s) / s
+        x0 = bound(prediction.x0)
         return prediction.replace(x0=x0, eps=x0_to_eps(schedule, x0, x_t, t))
 
-    return thresholding
+    return bounded

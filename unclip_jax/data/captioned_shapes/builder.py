@@ -23,6 +23,7 @@ from PIL import Image
 from unclip_jax.data.captioned_shapes.captions import Caption, captions
 from unclip_jax.data.captioned_shapes.drawing import THUMBNAIL_SIZE, draw, thumbnail
 from unclip_jax.data.captioned_shapes.scene import IMAGE_SIZE, Scene, sample_scene
+from unclip_jax.data.user_cache import default_directory
 
 CAPTIONS_PER_RECORD = 5
 SPLITS = ("train", "test", "compositional")
@@ -83,11 +84,6 @@ def make_record(split: str, index: int) -> dict[str, Any]:
         "captions": [caption.text for caption in said],
         "scene": scene.to_json(),
     }
-
-
-def default_directory() -> epath.Path:
-    """Where prepared data lies unless told otherwise: $UNCLIP_CACHE, or ~/.cache/unclip_jax."""
-    return epath.Path(os.environ.get("UNCLIP_CACHE") or "~/.cache/unclip_jax").expanduser()
 
 
 def prepare(directory: epath.PathLike | None = None, *, size: str = "full") -> epath.Path:

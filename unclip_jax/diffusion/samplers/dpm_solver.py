@@ -39,7 +39,7 @@ class DPMSolver:
         schedule = self.schedule
         prediction = absorb_gradient(predict(denoiser, state.x, t), schedule=schedule, t=t)
         last_x0, last_lambda = state.history
-        now, following = log_ratio(schedule, t), log_ratio(schedule, t_next)
+        now, following = 0.5 * schedule.log_snr(t), 0.5 * schedule.log_snr(t_next)  # lambda
         h, h_last = following - now, now - last_lambda
         first_order = (last_lambda < LEAST_LAMBDA) | (t_next < 0)
         weight = jnp.where(first_order, 0.0, h / (2.0 * jnp.where(first_order, 1.0, h_last)))
@@ -47,8 +47,3 @@ class DPMSolver:
         of_x = schedule.noise_scale(t_next) / schedule.noise_scale(t)
         of_d = -schedule.signal_scale(t_next) * jnp.expm1(-h)
         return state.replace(x=of_x * state.x + of_d * d, draws=state.draws + 1, history=(prediction.x0, now))
-
-
-def log_ratio(schedule: Schedule, t: Int[""]) -> Float[""]:
-    """lambda_t; infinite at t = -1."""
-    return 0.5 * (schedule.log_signal(t) - jnp.log(schedule.one_minus_alpha_bar(t)))
