@@ -10,12 +10,26 @@
 | `record` | int32 "B" | the record in the data set that the row was made from |
 """
 
+import jax
 import jax.numpy as jnp
 
-from unclip_jax.arrays import Bool, Int
+from unclip_jax.arrays import Bool, Int, PyTree
 
 
 def empty_captions(tokens: Int["B L"], drop: Bool["B"], empty: Int["L"]) -> Int["B L"]:
     """Drops captions for classifier-free guidance: where `drop` is True, the empty caption's tokens stand instead, put
     in place before the text encoder runs."""
     return jnp.where(drop[:, None], empty[None, :], tokens)
+
+
+def split_rows(batch: PyTree, parts: int) -> PyTree:
+    """Arrays [B, ...] as [parts, B / parts, ...]; part j has the rows j, j + parts, j + 2 parts, ...
+
+    So a device that holds neighbouring rows gives of its own to every part, and none has to travel. `parts` divides B.
+    """
+    return jax.tree.map(lambda rows: rows.reshape(-1, parts, *rows.shape[1:]).swapaxes(0, 1), batch)
+
+
+def join_rows(parts: PyTree) -> PyTree:
+    """The inverse of `split_rows`."""
+    return jax.tree.map(lambda rows: rows.swapaxes(0, 1).reshape(-1, *rows.shape[2:]), parts)

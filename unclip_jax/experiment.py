@@ -12,9 +12,11 @@ A config has these sections; a config file starts from `default_config()` and se
 """
 
 import ast
+import dataclasses
 import json
 import runpy
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,8 +30,8 @@ from unclip_jax.cascades.embedding import Clip, load_clip
 from unclip_jax.data import pipeline
 from unclip_jax.data.sources import open_source
 from unclip_jax.diffusion import schedule
-from unclip_jax.diffusion.losses import VB_WEIGHT
-from unclip_jax.models.registry import defaults, network
+from unclip_jax.models import registry
+from unclip_jax.models.precision import compute_dtype
 from unclip_jax.tasks.contrastive import Contrastive
 from unclip_jax.tasks.decoder import DecoderTask
 from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
@@ -42,6 +44,13 @@ from unclip_jax.training.task import Task
 # The order in which stages run; one of another name comes behind.
 ORDER = ("clip", "diffusion_prior", "decoder", "upsampler_16_to_64", "upsampler_64_to_256")
 STATISTICS_ROWS = 4096
+ELSEWHERE = ("predicts", "micro_batches")  # fields of tasks that stand in `diffusion` and `training`
+TASKS = {
+    "clip": Contrastive,
+    "diffusion_prior": DiffusionPriorTask,
+    "decoder": DecoderTask,
+    "upsampler": UpsamplerTask,
+}
 
 
 def default_config() -> ConfigDict:
@@ -53,6 +62,14 @@ def default_config() -> ConfigDict:
     config.diffusion = ConfigDict({"schedule": "cosine", "steps": 1000, "predicts": "eps"})
     config.data = pipeline.default_config()
     config.sampling = ConfigDict()
+    return config
+
+
+def _defaults(kind: str) -> ConfigDict:
+    """`default_config` with the fields that a kind's network and task have by default."""
+    config = default_config()
+    config.task = ConfigDict(_task_defaults(kind))
+    config.model = ConfigDict(registry.defaults(kind))
     return config
 
 
@@ -68,7 +85,13 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> ConfigDi
         raise ValueError(f"--config {str(path)!r} has no function get_config()")
     config = get_config()
     # Whole, so that every field can be set, and is written down with the run.
-    config.model = ConfigDict({**defaults(config.task.kind), **config.model})
+    defaults = _defaults(config.task.kind)
+    config.model = ConfigDict({**defaults.model, **config.model})
+    known = ("kind", "stage", *defaults.task)
+    unknown = sorted(set(config.task) - set(known))
+    if unknown:
+        raise ValueError(f"config.task has no field {', '.join(unknown)}; known: {', '.join(known)}")
+    config.task = ConfigDict({**defaults.task, **config.task})
     config.lock()
     for override in overrides:
         name, separator, text = override.partition("=")
@@ -86,8 +109,9 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     """
     workdir = epath.Path(workdir)
     loop.check_config(config)
-    loop.check_workdir(config, workdir)
-    clip = load_clip(config.frozen.clip) if config.frozen.clip else None
+    defaults = _defaults(config.task.kind)
+    loop.check_workdir(config, workdir, defaults)
+    clip = load_clip(config.frozen.clip, dtype=config.training.dtype) if config.frozen.clip else None
     source = open_source(config.data, config.data.split)
     tokenizer = _tokenizer(config, clip, source, workdir)
     streams = [
@@ -114,6 +138,7 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
         eval_data=streams[1],
         workdir=workdir,
         initial_params=_initial_params(config),
+        defaults=defaults,
         progress=progress,
     )
 
@@ -121,28 +146,35 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
 def build_task(config: ConfigDict, *, clip: Clip | None, tokenizer: Tokenizer | None) -> Task:
     """The task of `config.task.kind` over the network of `config.model`. Raises ValueError for an unknown kind."""
     kind = config.task.kind
-    model = network(kind, config.model.to_dict())
+    model = registry.network(
+        kind, config.model.to_dict(), dtype=compute_dtype(config.training.dtype, jax.default_backend())
+    )
+    settings = {name: config.task[name] for name in _task_defaults(kind)}
     if kind == "clip":
-        return Contrastive(model)
-    noise = schedule.by_name(config.diffusion.schedule, config.diffusion.steps)
+        return Contrastive(model, config.training.micro_batches)
+    noise, predicts = schedule.by_name(config.diffusion.schedule, config.diffusion.steps), config.diffusion.predicts
     if kind == "upsampler":
-        return UpsamplerTask(model, noise, config.diffusion.predicts)
+        return UpsamplerTask(model, noise, predicts, **settings)
     if clip is None:
         raise ValueError(f"config.frozen.clip is None, and the task {kind!r} needs a CLIP: a cascade's name or folder")
     empty = tokenizer.encode([""])[0]
     if kind == "diffusion_prior":
-        return DiffusionPriorTask(model, clip.module, noise, empty, drop_text=config.task.drop_text)
-    return DecoderTask(
-        model,
-        clip.module,
-        noise,
-        empty,
-        drop_image=config.task.drop_image,
-        drop_text=config.task.drop_text,
-        predicts=config.diffusion.predicts,
-        vb_weight=config.task.get("vb_weight", VB_WEIGHT),
-        min_snr=config.task.get("min_snr"),
-    )
+        if predicts != "x0":
+            raise ValueError(f"config.diffusion.predicts is {predicts!r}; the prior predicts x0, the embedding itself")
+        return DiffusionPriorTask(model, clip.module, noise, empty, **settings)
+    return DecoderTask(model, clip.module, noise, empty, predicts=predicts, **settings)
+
+
+def _task_defaults(kind: str) -> dict[str, Any]:
+    """The fields of a kind's task that `config.task` may set, with their defaults."""
+    if kind not in TASKS:
+        raise ValueError(f"config.task.kind {kind!r} is unknown; known: {', '.join(TASKS)}")
+    fields = dataclasses.fields(TASKS[kind])
+    return {
+        field.name: field.default
+        for field in fields
+        if field.default is not dataclasses.MISSING and field.name not in ELSEWHERE
+    }
 
 
 def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Path) -> Tokenizer | None:
@@ -168,7 +200,7 @@ def _initial_params(config: ConfigDict) -> PyTree | None:
     if not source:
         return None
     folder, kind = epath.Path(source), config.task.kind
-    expected = shapes(kind, network(kind, config.model.to_dict()))
+    expected = shapes(kind, registry.network(kind, config.model.to_dict()))
     if (folder / "checkpoints").exists():
         params = restore_ema(folder).params
     elif (folder / "params.safetensors").exists():

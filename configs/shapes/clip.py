@@ -12,7 +12,7 @@ from unclip_jax.experiment import default_config
 
 def get_config() -> ConfigDict:
     config = default_config()
-    config.task = ConfigDict({"kind": "clip", "stage": "clip", "vocab_size": 1024})
+    config.task = ConfigDict({"kind": "clip", "stage": "clip"})
     config.model = ConfigDict(
         {
             "embed_dim": 128,

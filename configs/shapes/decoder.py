@@ -13,7 +13,7 @@ from unclip_jax.experiment import default_config
 def get_config() -> ConfigDict:
     config = default_config()
     config.task = ConfigDict(
-        {"kind": "decoder", "stage": "decoder", "drop_image": 0.1, "drop_text": 0.5, "vb_weight": 1e-4, "min_snr": 5.0}
+        {"kind": "decoder", "stage": "decoder", "drop_image": 0.1, "drop_text": 0.5, "vb_weight": 1e-5, "min_snr": 1.0}
     )
     config.model = ConfigDict(
         {
@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
             "res_blocks": 1,
             "attention_resolutions": (8, 4),
             "head_channels": 32,
+            "groups": 8,  # 32 would leave two channels to a norm, which takes their mean, and with it colours, away
             "embed_dim": 128,
             "text_width": 128,
             "context_width": 128,
@@ -39,7 +40,7 @@ def get_config() -> ConfigDict:
     config.data.clip_size = 64
     config.data.captions = True
 
-    config.optimizer.learning_rate = 6e-4
+    config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 200
     config.optimizer.weight_decay = 0.0

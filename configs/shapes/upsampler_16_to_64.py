@@ -13,7 +13,10 @@ from unclip_jax.experiment import default_config
 def get_config() -> ConfigDict:
     config = default_config()
     config.task = ConfigDict({"kind": "upsampler", "stage": "upsampler_16_to_64"})
-    config.model = ConfigDict({"image_size": 64, "channels": 32, "channel_mult": (1, 2, 2), "res_blocks": 1})
+    # A norm of one channel alone would take away its mean, and with it the colours: four and more to a group.
+    config.model = ConfigDict(
+        {"image_size": 64, "channels": 32, "channel_mult": (1, 2, 2), "res_blocks": 1, "groups": 8}
+    )
     # At this size eps would be learned too slowly: an error of it, divided by sqrt(alpha_bar_t), shifts whole colours.
     config.diffusion.predicts = "x0"
     config.diffusion.variance = "fixed_small"
@@ -24,7 +27,7 @@ def get_config() -> ConfigDict:
     # Crops are cheaper, but at this size mostly border: what is farther from one than half a crop is never learned.
     config.data.crop_fraction = 1.0
     config.data.low_res_size = 16
-    config.data.blur = ConfigDict({"kernel": 3, "sigma": 0.6})
+    config.data.blur = ConfigDict({"kernel": 3, "sigma": 0.6, "share": 0.5})
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"

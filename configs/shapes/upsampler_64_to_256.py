@@ -13,8 +13,9 @@ from unclip_jax.experiment import default_config
 def get_config() -> ConfigDict:
     config = default_config()
     config.task = ConfigDict({"kind": "upsampler", "stage": "upsampler_64_to_256"})
+    # A norm of one channel alone would take away its mean, and with it the colours: four and more to a group.
     config.model = ConfigDict(
-        {"image_size": 256, "channels": 16, "channel_mult": (1, 1, 2, 4), "res_blocks": 1, "groups": 16}
+        {"image_size": 256, "channels": 16, "channel_mult": (1, 1, 2, 4), "res_blocks": 1, "groups": 4}
     )
     config.diffusion.schedule = "linear"
     # At this size eps would be learned too slowly: an error of it, divided by sqrt(alpha_bar_t), shifts whole colours.
@@ -26,7 +27,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = 256
     config.data.crop_fraction = 0.5
     config.data.low_res_size = 64
-    config.data.blur = ConfigDict({"kernel": 3, "sigma": 0.6})
+    config.data.blur = ConfigDict({"kernel": 3, "sigma": 0.6, "share": 0.5})
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"

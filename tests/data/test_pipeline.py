@@ -130,6 +130,24 @@ def test_a_stream_that_is_dropped_takes_its_threads_along():
     assert threading.active_count() <= before
 
 
+def test_a_share_of_the_rows_is_blurred_and_the_same_ones_at_any_batch_size():
+    half = CROPS | {"crop_fraction": 1.0, "blur": {"kernel": 3, "sigma": 0.6, "share": 0.5}}
+
+    def blurred(batches):
+        found = {}
+        for batch in batches:
+            for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"]):
+                means = image.astype(np.float64).reshape(4, 4, 4, 4, 3).mean((1, 3)) / 127.5 - 1
+                found[int(row)] = not np.allclose(low_res, means, atol=1e-6)
+                wanted = gaussian_blur(means, kernel=3, sigma=0.6) if found[int(row)] else means
+                np.testing.assert_allclose(low_res, wanted, atol=1e-6)
+        return found
+
+    found = blurred(take(make(half), 50))
+    assert 70 <= sum(found.values()) <= 130  # of 200: 100 give or take four deviations
+    assert blurred(take(make(half, global_batch=8), 25)) == found
+
+
 def test_low_res_is_the_blurred_mean_of_the_same_crop():
     for batch in take(make(), 3):
         for image, low_res in zip(batch["image"], batch["low_res"]):
@@ -194,13 +212,22 @@ class Torn(list):
 
 def test_a_record_that_cannot_be_read_is_replaced_by_the_next_and_named():
     with pytest.warns(UserWarning) as warned:
-        batches = take(make(source=Torn(RECORDS), shuffle=False), 5)
+        batches = take(make(CROPS | {"max_unreadable": 0.2}, source=Torn(RECORDS), shuffle=False), 5)
     records = np.concatenate([batch["record"] for batch in batches])
     np.testing.assert_array_equal(records, [0, 1, 2, 5, 5, 5, 6, 7, 8, 9] * 2)
     assert [str(warning.message) for warning in warned] == [
         f"record {index} cannot be read, the next replaces it ({count} so far): OSError: image file is truncated"
         for count, index in ((1, 3), (2, 4))
     ]
+
+
+def test_too_many_unreadable_records_end_the_run_with_the_list():
+    message = (
+        "2 of 10 records cannot be read, more than config.data.max_unreadable 0.19 of them allows: "
+        "3: OSError: image file is truncated; 4: OSError: image file is truncated"
+    )
+    with pytest.warns(UserWarning, match="record 3"), pytest.raises(ValueError, match=message):
+        take(make(CROPS | {"max_unreadable": 0.19}, source=Torn(RECORDS), shuffle=False), 5)
 
 
 def test_a_source_without_a_readable_record_is_an_error():
@@ -237,6 +264,7 @@ def test_a_cached_source_reads_a_record_once():
         ({"image_size": 16, "low_res_size": 4, "crop_fraction": 0.125}, "and their ratio the crop of 2 px"),
         ({"image_size": 16, "blur": {"kernel": 3, "sigma": 0.6}}, "blur is set and low_res_size None"),
         ({"image_size": 16, "low_res_size": 4, "blur": {"kernel": 3}}, "kernel and sigma are wanted"),
+        (CROPS | {"blur": {"kernel": 3, "sigma": 0.6, "share": 1.5}}, "blur.share is 1.5; it must be from 0 to 1"),
         (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "kernel is 4; an image of shape"),
         ({"image_size": 16, "captions": True, "flip": True}, "captions, which say left and right"),
         ({"image_size": 16, "captions": True}, "captions is True and tokenizer None"),

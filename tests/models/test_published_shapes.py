@@ -14,11 +14,9 @@ import numpy as np
 import pytest
 
 from unclip_jax import parameters
-from unclip_jax.models.clip import CLIP, TextFeatures
-from unclip_jax.models.decoder import Decoder
-from unclip_jax.models.diffusion_prior import DiffusionPrior
-from unclip_jax.models.unet import UNet
-from unclip_jax.models.upsampler import Upsampler
+from unclip_jax.models.clip import TextFeatures
+from unclip_jax.models.presets import PRESETS, preset
+from unclip_jax.models.registry import network
 
 KEYS = pathlib.Path(__file__).parents[1] / "golden" / "keys"
 
@@ -28,58 +26,76 @@ def floats(*shape):
 
 
 STEPS = jax.ShapeDtypeStruct((1,), jnp.int32)
-TEXT = TextFeatures(floats(1, 768), floats(1, 77, 768), jax.ShapeDtypeStruct((1, 77), jnp.bool_))
-GUIDED_DIFFUSION = {"channels": 192, "out_channels": 6, "num_classes": 1000, "attention_resolutions": (32, 16, 8)}
+# Preset, its inputs, and the number of parameters of the published file.
 NETWORKS = {
-    "openai-clip-vit-l-14": (
-        CLIP(
-            embed_dim=768, image_size=224, patch_size=14, image_width=1024, image_layers=24, image_heads=16,
-            vocab_size=49408, context_length=77, text_width=768, text_layers=12, text_heads=12,
-        ),
-        (floats(1, 224, 224, 3), jax.ShapeDtypeStruct((1, 77), jnp.int32)),
-        427_616_513,
-    ),
-    "karlo-prior": (
-        DiffusionPrior(embed_dim=768, text_width=768, context_length=77, width=2048, layers=20, heads=32),
-        (floats(1, 768), STEPS, TEXT),
-        1_022_028_544,
-    ),
-    "karlo-decoder": (
-        Decoder(
-            image_size=64, channels=320, channel_mult=(1, 2, 3, 4), res_blocks=3, attention_resolutions=(32, 16, 8),
-            head_channels=64, embed_dim=768, text_width=768, context_width=1536,
-        ),
-        (floats(1, 64, 64, 3), STEPS, floats(1, 768), TEXT),
-        893_318_086,
-    ),
-    "karlo-upsampler": (
-        Upsampler(image_size=256, channels=320, channel_mult=(1, 2, 3, 4), res_blocks=3),
-        (floats(1, 256, 256, 3), STEPS, floats(1, 256, 256, 3)),
-        691_579_523,
-    ),
-    "guided-diffusion-64": (
-        UNet(image_size=64, channel_mult=(1, 2, 3, 4), res_blocks=3, **GUIDED_DIFFUSION),
-        (floats(1, 64, 64, 3), STEPS),
-        295_904_454,
-    ),
-    "guided-diffusion-64-256-upsampler": (
-        UNet(
-            image_size=256, in_channels=6, channel_mult=(1, 1, 2, 2, 4, 4), res_blocks=2, num_heads=4,
-            **GUIDED_DIFFUSION,
-        ),
-        (floats(1, 256, 256, 6), STEPS),
-        311_795_910,
-    ),
-}  # fmt: skip
+    "openai-clip-vit-l-14": ("clip_vit_l_14", 427_616_513),
+    "open-clip-vit-h-14": ("clip_vit_h_14", 986_109_441),
+    "open-clip-vit-bigg-14": ("clip_vit_bigg_14", 2_539_567_105),
+    "karlo-prior": ("karlo_prior", 1_022_028_544),
+    "karlo-decoder": ("karlo_decoder", 893_318_086),
+    "karlo-upsampler": ("karlo_upsampler", 691_579_523),
+    "glide-base": ("glide_base", 385_030_726),
+    "glide-upsample": ("glide_upsample", 398_361_286),
+    "glide-base-inpaint": ("glide_base_inpaint", 385_037_638),
+    "glide-upsample-inpaint": ("glide_upsample_inpaint", 398_368_198),
+    "guided-diffusion-64": ("guided_diffusion_64", 295_904_454),
+    "guided-diffusion-256-uncond": ("guided_diffusion_256_uncond", 552_814_086),
+    "guided-diffusion-64-256-upsampler": ("guided_diffusion_64_256_upsampler", 311_795_910),
+    "guided-diffusion-128-512-upsampler": ("guided_diffusion_128_512_upsampler", 308_835_270),
+}
+# Of what there is no list of: OpenAI's files hold so many, and a table of labels is 1000 x 4 channels.
+COUNTS = {
+    "clip_vit_b_32": 151_277_313,
+    "clip_vit_b_16": 149_620_737,
+    "guided_diffusion_256": 552_814_086 + 1000 * 1024,
+    "lsun_256": 552_814_086,
+}
+# As the papers round them: arXiv 2105.05233, appendix; 2204.06125, Table 3.
+MILLIONS = {
+    "guided_diffusion_128": (422, 0.002),
+    "guided_diffusion_512": (559, 0.002),
+    "unclip_decoder": (3500, 0.05),
+    "unclip_prior": (1000, 0.25),
+    "unclip_upsampler_64_to_256": (700, 0.05),
+    "unclip_upsampler_256_to_1024": (300, 0.12),
+}
+
+
+def inputs(kind, module):
+    if kind == "clip":
+        return floats(1, 224, 224, 3), jax.ShapeDtypeStruct((1, 77), jnp.int32)
+    if kind in ("unet", "upsampler"):
+        picture = floats(1, module.image_size, module.image_size, module.in_channels if kind == "unet" else 3)
+        return (picture, STEPS) if kind == "unet" else (picture, STEPS, picture)
+    if kind == "glide":
+        picture = floats(1, module.image_size, module.image_size, module.in_channels)
+        tokens = jax.ShapeDtypeStruct((1, module.context_length), jnp.int32)
+        return picture, STEPS, tokens, jax.ShapeDtypeStruct((1, module.context_length), jnp.bool_)
+    width = module.embed_dim
+    text = TextFeatures(floats(1, width), floats(1, 77, width), jax.ShapeDtypeStruct((1, 77), jnp.bool_))
+    if kind == "diffusion_prior":
+        return floats(1, width), STEPS, text
+    return floats(1, module.image_size, module.image_size, 3), STEPS, floats(1, width), text
 
 
 @functools.cache
-def shapes(name):
-    """Ours: name -> shape."""
-    module, args, _ = NETWORKS[name]
+def shapes_of(name):
+    """A preset's parameters: name -> shape."""
+    kind, fields = preset(name)
+    module = network(kind, fields)
     labels = {"labels": jnp.zeros(1, jnp.int32)} if getattr(module, "num_classes", None) else {}
-    tree = jax.eval_shape(lambda *a: module.init(jax.random.key(0), *a, **labels)["params"], *args)
+    extra = {"image_embedding": jnp.zeros((1, module.embed_dim))} if name == "unclip_decoder" else labels
+    tree = jax.eval_shape(lambda *a: module.init(jax.random.key(0), *a, **extra)["params"], *inputs(kind, module))
     return {key: leaf.shape for key, leaf in parameters.flatten(tree).items()}
+
+
+def count(name):
+    return sum(int(np.prod(shape)) for shape in shapes_of(name).values())
+
+
+def shapes(name):
+    """Ours, for a published file."""
+    return shapes_of(NETWORKS[name][0])
 
 
 def published(name):
@@ -95,7 +111,7 @@ def in_their_layout(name, key, shape):
         return shape[0] * [_unstacked(key, shape[1:])]
     if name == "karlo-prior" and key in ("positional_embedding", "query"):
         return [(1, shape[0], shape[1]) if key == "positional_embedding" else (1, 1, *shape)]
-    if name == "openai-clip-vit-l-14" and key.endswith("projection/kernel"):
+    if "clip" in name and key.endswith("projection/kernel"):
         return [shape]
     return [_unstacked(key, shape)]
 
@@ -120,9 +136,23 @@ def _unstacked(key, shape):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameter_count_is_the_published_one(name):
-    wanted = NETWORKS[name][2]
-    assert sum(int(np.prod(shape)) for shape in shapes(name).values()) == wanted
+    preset_name, wanted = NETWORKS[name]
+    assert count(preset_name) == wanted
     assert sum(int(np.prod(shape)) for shape in published(name).values()) == wanted
+
+
+def test_every_preset_has_a_count():
+    assert {*COUNTS, *MILLIONS, *(name for name, _ in NETWORKS.values())} == set(PRESETS)
+    assert {name: count(name) for name in COUNTS} == COUNTS
+    for name, (millions, tolerance) in MILLIONS.items():
+        assert abs(count(name) / 1e6 / millions - 1) < tolerance, (name, count(name))
+
+
+def test_an_unknown_preset_names_the_known_ones_and_the_fields_are_ones_own():
+    with pytest.raises(ValueError, match="preset 'vit' is unknown; known: clip_vit_b_32, clip_vit_b_16"):
+        preset("vit")
+    preset("lsun_256")[1]["channels"] = 1
+    assert preset("lsun_256")[1]["channels"] == 256
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -165,8 +195,11 @@ PARTS = {
     [
         ("karlo-decoder", "model.", 4, 3, (1, 2, 3)),
         ("karlo-upsampler", "model_first_steps.", 4, 3, ()),
+        ("glide-base", "", 4, 3, (1, 2, 3)),
         ("guided-diffusion-64", "", 4, 3, (1, 2, 3)),
+        ("guided-diffusion-256-uncond", "", 6, 2, (3, 4, 5)),
         ("guided-diffusion-64-256-upsampler", "", 6, 2, (3, 4, 5)),
+        ("guided-diffusion-128-512-upsampler", "", 6, 2, (4, 5)),
     ],
 )
 def test_every_block_stands_where_the_published_numbering_has_it(name, prefix, levels, res_blocks, attentive):

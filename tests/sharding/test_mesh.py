@@ -48,7 +48,12 @@ def test_sizes_that_do_not_multiply_to_the_devices_are_named(sizes, message):
 def test_a_batch_must_divide_among_the_devices():
     mesh = make_mesh(fsdp=2)
     check_batch(48, mesh)
+    check_batch(48, mesh, micro_batches=3)
     with pytest.raises(ValueError, match=r"global_batch 100 does not divide among 8 devices .*use a multiple of 8"):
         check_batch(100, mesh)
     with pytest.raises(ValueError, match="global_batch 0 does not divide"):
         check_batch(0, mesh)
+    with pytest.raises(
+        ValueError, match="48 does not divide among 8 devices .* and 4 micro-batches; use a multiple of 32"
+    ):
+        check_batch(48, mesh, micro_batches=4)

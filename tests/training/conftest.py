@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +22,16 @@ class Denoise:
 
     Args:
       pictures: whether previews show the batch's pictures.
+      dropout: rate after the first layer.
       breaks: whether a batch with a first pixel of 255 gives a gradient that is not finite.
+      jumps: whether such a batch adds 1000 to the loss.
     """
 
+    rows_are_independent: ClassVar[bool] = True
     pictures: bool = True
     breaks: bool = False
+    dropout: float = 0.1
+    jumps: bool = False
 
     def init(self, key, batch):
         first, second = jax.random.split(key)
@@ -41,12 +47,15 @@ class Denoise:
         noisy = x + 0.5 * rng.normal_rows(rng.named_rows(keys.rows, "noise"), x.shape[1:])
         hidden = jax.nn.gelu(noisy @ params["hidden"]["kernel"] + params["hidden"]["bias"])
         if train:
-            hidden = hidden * jax.random.bernoulli(keys.layers, 0.9, hidden.shape) / 0.9
+            kept = 1.0 - self.dropout
+            hidden = hidden * jax.random.bernoulli(keys.layers, kept, hidden.shape) / kept
         answer = hidden @ params["out"]["kernel"] + params["out"]["bias"]
         error = jnp.mean((answer - x) ** 2)
         if self.breaks:  # the square root of nothing: a loss that is finite, with a gradient that is not
             factor = jnp.where(batch["image"][0, 0, 0, 0] == 255, 0.0, 1e-4)
             error += jnp.sqrt(factor * jnp.sum(params["out"]["kernel"] ** 2))
+        if self.jumps:
+            error += jnp.where(batch["image"][0, 0, 0, 0] == 255, 1000.0, 0.0)
         return error, {"answer": jnp.mean(jnp.abs(answer))}
 
     def preview(self, params, frozen, batch, keys):
@@ -74,7 +83,7 @@ class Squares:
             colours = np.stack([np.random.default_rng((self.seed, row)).integers(0, 255, (2, 3)) for row in rows])
             image = np.repeat(np.repeat(colours[:, :, None], 4, 2), 2, 1).astype(np.uint8)
             image[0, 0, 0, 0] = 255 if step in self.bad_steps else 0
-            yield {"image": image, "row": rows.astype(np.int32)}
+            yield {"image": image, "row": rows.astype(np.int32), "record": (100 + rows).astype(np.int32)}
             step += 1
 
 

@@ -84,6 +84,16 @@ def test_the_average_alone_comes_back_as_numpy_with_config_and_extras(saved, tin
     assert checkpointing.restore_ema(workdir, 3).step == 3
 
 
+def test_checkpoints_of_every_so_many_steps_stay_beside_the_newest(steps, tiny, tmp_path):
+    checkpoints, state = Checkpoints(tmp_path, keep=1, keep_every=2), steps.init()
+    batches = tiny["train_data"].batches(0)
+    for _ in range(5):
+        state, _ = steps.train(state, tiny["frozen"], next(batches))
+        checkpoints.save(state, {}, config={}, frozen={})
+    checkpoints.close()
+    assert checkpointing.steps_saved(tmp_path) == [2, 4, 5]
+
+
 def test_a_workdir_without_the_checkpoint_says_so(saved, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(ValueError, match=f"workdir '{empty}' has no checkpoint: train it first"):
@@ -107,7 +117,7 @@ def test_one_flipped_bit_is_found_and_its_array_named(saved, steps, part):
     file.write_bytes(content)
     checkpoints = Checkpoints(workdir, keep=2)
     why = r"\(not the bytes that were saved: state/(params|opt_state)/.*/(kernel|bias)\)" if part > 0.1 else ""
-    with pytest.raises(ValueError, match=f"checkpoints/4' is damaged {why}.*Remove it to go on from step 3"):
+    with pytest.raises(ValueError, match=f"checkpoints/4' is damaged {why}.*The one before it is of step 3"):
         checkpoints.restore(4, steps.shapes)
     checkpoints.close()
     assert checkpointing.restore_ema(workdir).step == 4  # the average is whole
@@ -128,7 +138,7 @@ def test_a_truncated_checkpoint_is_named(saved, steps, keep):
     data = largest_file(workdir, 4, "state")
     data.write_bytes(data.read_bytes()[: int(data.stat().st_size * keep)])
     checkpoints = Checkpoints(workdir, keep=2)
-    with pytest.raises(ValueError, match="checkpoints/4' is damaged .*Remove it to go on from step 3"):
+    with pytest.raises(ValueError, match="checkpoints/4' is damaged .*The one before it is of step 3"):
         checkpoints.restore(4, steps.shapes)
     checkpoints.close()
 

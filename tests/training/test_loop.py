@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -111,14 +112,36 @@ def test_another_seed_or_other_data_end_elsewhere(tiny, tmp_path, trained, make_
     assert final(tmp_path)[1]["state"]["params/out/kernel"] != final(trained)[1]["state"]["params/out/kernel"]
 
 
-def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path, make_task, make_data):
+def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path, make_task, make_data, capsys):
     tiny["task"] = make_task(breaks=True)
-    with pytest.raises(FloatingPointError, match="not finite in 3 steps in a row, up to step 11 .*max_bad_steps 3"):
+    with pytest.raises(FloatingPointError, match="not finite, .* in 3 steps in a row, up to step 11 .*max_bad_steps 3"):
         train(tiny, tmp_path, train_data=make_data(bad_steps=(2, 3, 6, 8, 9, 10)))
     assert [(line["step"], line["skipped"]) for line in read_metrics(tmp_path)] == [
         (1, 0), (2, 0), (4, 2), (6, 2), (8, 3), (10, 5)
     ]  # fmt: skip
     assert checkpointing.latest(tmp_path) == 8
+    bad = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["skipped"]) for line in bad] == [(step, True) for step in (3, 4, 7, 9, 10, 11)]
+    assert bad[0]["grad_norm"] is None and bad[0]["records"] == list(range(100 + 2 * 16, 100 + 3 * 16))
+    assert "step 3 was skipped: loss 0." in capsys.readouterr().err
+
+
+def test_gradients_that_are_too_long_are_skipped(tiny, tmp_path):
+    tiny["config"].optimizer.skip_norm = 1e-9
+    with pytest.raises(FloatingPointError, match="longer than skip_norm, in 3 steps in a row, up to step 3"):
+        train(tiny, tmp_path)
+
+
+def test_a_jump_of_the_loss_is_written_down_and_trained_on(tiny, tmp_path, make_task, make_data, capsys):
+    tiny["config"].training.steps = 16
+    tiny["task"] = make_task(jumps=True)
+    train(tiny, tmp_path, train_data=make_data(bad_steps=(13,)))
+    (line,) = (tmp_path / "bad_steps.jsonl").read_text().splitlines()
+    line = json.loads(line)
+    assert (line["step"], line["skipped"]) == (14, False) and line["loss"] > 10
+    assert line["records"] == list(range(100 + 13 * 16, 100 + 14 * 16))
+    assert "step 14 has a loss that jumped" in capsys.readouterr().err
+    assert read_metrics(tmp_path)[-1]["skipped"] == 0
 
 
 def test_another_config_is_refused_before_anything_is_written(tiny, tmp_path, whole):
@@ -186,3 +209,49 @@ def test_a_batch_that_does_not_divide_and_a_workdir_that_is_a_file_are_refused(t
     with pytest.raises(ValueError, match="file' is a file; a folder is wanted"):
         loop.check_workdir(tiny["config"], tmp_path / "file")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def damage(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [damage, truncate, empty])
+@pytest.mark.parametrize("what", ["arrays", "record"])
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_line(tiny, whole, trained, make_data, capsys, what, spoil):
+    newest = whole / "checkpoints" / "12"
+    if what == "record":
+        file = newest / "_CHECKPOINT_METADATA"
+    else:
+        file = max((newest / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    spoil(file)
+    asked = []
+    assert train(tiny, whole, train_data=make_data(at=asked.append)) == 12
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "checkpoints/12' is damaged" in said[0]
+    assert said[0].endswith("The one before it is of step 8. Going on from there.")
+    assert 8 in asked
+    assert final(whole) == final(trained)  # the damaged one was written anew
+    assert [line["step"] for line in read_metrics(whole)] == [line["step"] for line in read_metrics(trained)]
+
+
+def test_with_all_checkpoints_damaged_nothing_is_begun_anew(tiny, whole):
+    for step in ("8", "12"):
+        empty(max((whole / "checkpoints" / step / "state").rglob("*"), key=lambda path: path.stat().st_size))
+    with pytest.raises(ValueError, match="checkpoints/8' is damaged .*There is none before it"):
+        train(tiny, whole)
+
+
+def test_waiting_for_data_is_said_where_it_is_long(tiny, tmp_path, make_data, capsys):
+    tiny["progress"] = True
+    train(tiny, tmp_path / "slow", train_data=make_data(at=lambda step: time.sleep(0.05)))
+    assert "of the time waiting for data" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from unclip_jax.training.loop import default_config
-from unclip_jax.training.optimizer import decays, learning_rate, make_optimizer
+from unclip_jax.training.optimizer import decays, frozen, learning_rate, make_optimizer
 
 
 def settings(**changes):
@@ -90,3 +90,30 @@ def test_clipping_scales_all_gradients_to_the_global_norm():
         updates, _ = optimizer.update(gradient, optimizer.init(params), params)
         assert float(optax.tree.norm(updates)) == pytest.approx(13.0 * scale / 1e6, rel=1e-4)
         np.testing.assert_allclose(updates["bias"], [-12.0 * scale / 1e6, 0.0], rtol=1e-4)
+
+
+def test_frozen_parameters_stay_have_no_state_and_do_not_count_in_the_norm():
+    optimizer = make_optimizer(settings(learning_rate=1.0, eps=1e6, clip_norm=1.3, freeze=("tower/*", "*/bias")), 10)
+    params = {"tower": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.zeros((2, 2)), "bias": jnp.ones(2)}}
+    gradient = {
+        "tower": {"kernel": jnp.full((2, 2), 100.0)},
+        "head": {"kernel": jnp.array([[5.0, 0.0], [0.0, 12.0]]), "bias": jnp.full(2, 100.0)},
+    }
+    state = optimizer.init(params)
+    updates, _ = optimizer.update(gradient, state, params)
+    np.testing.assert_array_equal(updates["tower"]["kernel"], 0.0)
+    np.testing.assert_array_equal(updates["head"]["bias"], 0.0)
+    np.testing.assert_allclose(updates["head"]["kernel"], -0.1 * gradient["head"]["kernel"] / 1e6, rtol=1e-4)
+    assert sorted(leaf.size for leaf in jax.tree.leaves(state)) == [1, 1, 4, 4]  # counts, and two moments of one kernel
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (("unet/up_*",), r"freeze 'unet/up_\*' matches no parameter, such as 'head/kernel'; .*begin with: head, tower"),
+        (("*",), "leaves no parameter to be trained"),
+    ],
+)
+def test_patterns_that_match_nothing_or_all_are_refused(patterns, message):
+    with pytest.raises(ValueError, match=message):
+        frozen({"tower": {"kernel": 0}, "head": {"kernel": 0}}, patterns)

@@ -22,6 +22,19 @@ def test_the_same_config_passes_and_tuples_are_lists():
     settings.check_same(settings.as_json(config_of()), config_of(), "w")
 
 
+def test_a_workdir_older_than_a_field_had_its_default():
+    old = settings.as_json(config_of())
+    del old["training"]["seed"], old["optimizer"]["freeze"]
+    settings.check_same(old, config_of(), "w")
+    with pytest.raises(ValueError, match="config: training.seed is 3 and was 0"):
+        settings.check_same(old, config_of(training__seed=3), "w")
+    newer = config_of()
+    newer.data.flip = False
+    with pytest.raises(ValueError, match="data.flip is False and was '.absent.'"):
+        settings.check_same(old, newer, "w")
+    settings.check_same(old, newer, "w", ConfigDict({"data": {"flip": False}}))
+
+
 @pytest.mark.parametrize(
     "change",
     [

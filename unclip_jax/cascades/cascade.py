@@ -25,6 +25,7 @@ from flax import linen as nn
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.models.clip import TextFeatures
+from unclip_jax.models.precision import AUTO, compute_dtype
 from unclip_jax.models.registry import network
 from unclip_jax.tokenizer import Tokenizer
 
@@ -104,15 +105,20 @@ def resolve(source: epath.PathLike) -> epath.Path:
 
 
 def load_cascade(
-    source: epath.PathLike, *, stages: Sequence[str] | None = None, devices: Sequence[jax.Device] | None = None
+    source: epath.PathLike,
+    *,
+    stages: Sequence[str] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    dtype: str = AUTO,
 ) -> Cascade:
     """Opens a bundled cascade by name, or a cascade folder.
 
     Args:
       stages: names of those to load; None: all.
       devices: the local devices that sample; None: all of this process.
+      dtype: in which the networks compute: "float32", "bfloat16", or "auto", by the devices (see `precision`).
 
-    Raises ValueError for an unknown source or stage, and for a folder that is not what it says.
+    Raises ValueError for an unknown source, stage or dtype, and for a folder that is not what it says.
     """
     folder = resolve(source)
     index = read_index(folder)
@@ -121,7 +127,7 @@ def load_cascade(
     if unknown:
         raise ValueError(f"stage {', '.join(unknown)} is not in {str(source)!r}; known: {', '.join(index['stages'])}")
     devices = tuple(devices or jax.local_devices())
-    loaded = {name: load_stage(folder / name, devices=devices) for name in names}
+    loaded = {name: load_stage(folder / name, devices=devices, dtype=dtype) for name in names}
     _check_clip(loaded, str(source))
     return Cascade(
         stages=loaded,
@@ -219,17 +225,17 @@ def write_stages(
     partial.replace(folder / "cascade.json")
 
 
-def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None = None) -> Stage:
+def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO) -> Stage:
     """Opens one stage's folder. `devices` None: all local ones. Raises ValueError where it is not what it says."""
-    folder = epath.Path(folder)
+    folder, devices = epath.Path(folder), devices or jax.local_devices()
     config = _read_json(folder / CONFIG)
     sections = SECTIONS[:2] if config.get("kind") == "clip" else SECTIONS
     missing = [section for section in sections if section not in config]
     missing += [f"diffusion.{name}" for name in DIFFUSION if "diffusion" in config and name not in config["diffusion"]]
     if missing:
         raise ValueError(f"{str(folder / CONFIG)!r} lacks {', '.join(missing)}")
-    module = network(config["kind"], config["model"])
-    sharding = replicated(devices or jax.local_devices())
+    module = network(config["kind"], config["model"], dtype=compute_dtype(dtype, devices[0].platform))
+    sharding = replicated(devices)
     params = parameters.load(
         folder / PARAMS,
         shapes(config["kind"], module),

@@ -13,6 +13,7 @@ from unclip_jax import images
 from unclip_jax.arrays import Float, PyTree, UInt8
 from unclip_jax.cascades.cascade import Cascade, load_cascade
 from unclip_jax.models.clip import CLIP, TextFeatures
+from unclip_jax.models.precision import AUTO
 from unclip_jax.tokenizer import Tokenizer
 
 ROWS = 64  # of one call of a tower
@@ -27,14 +28,14 @@ class Clip:
     tokenizer: Tokenizer
 
 
-def load_clip(source: epath.PathLike) -> Clip:
+def load_clip(source: epath.PathLike, *, dtype: str = AUTO) -> Clip:
     """Opens the CLIP of a cascade: a bundled name, a cascade folder, or the stage's own folder in it.
 
-    Raises ValueError for a source without one.
+    `dtype` as in `load_cascade`. Raises ValueError for a source without a CLIP.
     """
     folder = epath.Path(source)
     inside = (folder.parent / "cascade.json").exists() and (folder / "config.json").exists()
-    cascade = load_cascade(folder.parent if inside else source, stages=[folder.name if inside else "clip"])
+    cascade = load_cascade(folder.parent if inside else source, stages=[folder.name if inside else "clip"], dtype=dtype)
     return clip_of(cascade)
 
 

@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-import numpy as np
 from etils import epath
 
 from unclip_jax import images
 from unclip_jax.data.records import Record
+from unclip_jax.data.transforms import middle_square
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 CAPTIONS = "captions.jsonl"
@@ -54,7 +54,7 @@ class ImageFolder:
     def __getitem__(self, index: int) -> Record:
         name, captions = self._records[index]
         path = self._folder / name
-        return Record(_middle_square(images.decode(path.read_bytes(), name=str(path))), captions)
+        return Record(middle_square(images.decode(path.read_bytes(), name=str(path))), captions)
 
     def captions(self) -> Iterator[str]:
         for _, captions in self._records:
@@ -123,13 +123,6 @@ def _lines(text: str) -> tuple[str, ...]:
 
 def _is_test(name: str) -> bool:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % TEST_SHARE == 0
-
-
-def _middle_square(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return picture[top : top + side, left : left + side]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -28,22 +28,24 @@ def default_config() -> ConfigDict:
     """The fields of `config.data`; `check` says which values go together."""
     return ConfigDict(
         {
-            "source": "captioned_shapes",  # or "folder", of pictures with captions
+            "source": "captioned_shapes",  # or "folder", of pictures with captions, or "tfds:NAME"
             "dir": None,  # where the source lies; None: $UNCLIP_CACHE, or ~/.cache/unclip_jax
             "split": "train",
             "eval_split": "test",
             "image_field": "thumbnail",  # which picture of a record; shrunk to image_size where it is larger
+            "caption_field": "captions",  # of a TFDS record
             "image_size": 64,
             "clip_size": None,  # side of `clip_image`; None: the batch has none
             "crop_fraction": 1.0,  # side of the crop over side of the picture
             "low_res_size": None,  # side of the whole low-resolution picture, of which `low_res` is the crop's part
-            "blur": None,  # {"kernel": odd pixels, "sigma": pixels} for `low_res`
+            "blur": None,  # for `low_res`: {"kernel": odd pixels, "sigma": pixels, "share": of rows blurred (1.0)}
             "captions": False,  # whether the batch has `tokens`
             "flip": False,  # mirror every other picture
             "cache": False,  # keep decoded records in memory
             "threads": 2,  # threads that make batches; 0: made when asked for
             "workers": 0,  # processes that make batches, each with its threads; 0: this one
             "prefetch": 4,  # batches held ready
+            "max_unreadable": 0.05,  # share of the records that may be unreadable, and are replaced; more end the run
         }
     )
 
@@ -88,7 +90,10 @@ class Pipeline:
         self._process_index = process_index
         self._process_count = process_count
         self._source = source if source is not None else open_source(self._config, split)
-        self._make_row = RowMaker(self._config, self._source, seed=seed, tokenizer=tokenizer)
+        # Each process sees its part of an epoch, and so does each of its workers.
+        readers = process_count * max(self._config.workers, 1)
+        most = int(self._config.max_unreadable * len(self._source)) // readers
+        self._make_row = RowMaker(self._config, self._source, seed=seed, tokenizer=tokenizer, max_unreadable=most)
         self._make_row(0, 0)  # a picture of the wrong size is found here rather than in a thread
 
     def __len__(self) -> int:
@@ -122,13 +127,19 @@ class Pipeline:
 
 
 class RowMaker:
-    """Makes a row of (global row number, record number), by the config alone. Pickles, for worker processes."""
+    """Makes a row of (global row number, record number), by the config alone. Pickles, for worker processes.
 
-    def __init__(self, config: ConfigDict, source: Source, *, seed: int, tokenizer: Tokenizer | None):
+    More unreadable records than `max_unreadable` are an error that lists them.
+    """
+
+    def __init__(
+        self, config: ConfigDict, source: Source, *, seed: int, tokenizer: Tokenizer | None, max_unreadable: int
+    ):
         self._source = source
         self._seed = seed
         self._tokenizer = tokenizer
         self._captions = config.captions
+        self._share = config.max_unreadable
         self._flip = config.flip
         self._image_size = config.image_size
         self._crop_size = _crop_size(config)
@@ -136,7 +147,8 @@ class RowMaker:
         self._factor = config.image_size // config.low_res_size if config.low_res_size else None
         self._blur = config.blur.to_dict() if config.blur else None
         self._tokens: dict[str, np.ndarray] = {}
-        self._unreadable: set[int] = set()
+        self._unreadable: dict[int, str] = {}
+        self._max_unreadable = max_unreadable
 
     def __call__(self, row: int, index: int) -> dict[str, Any]:
         index, record = self._read(index)
@@ -153,11 +165,17 @@ class RowMaker:
             made["clip_image"] = shrink(picture, self._clip_size)
         if self._factor:
             low_res = low_resolution(image, self._factor)
-            made["low_res"] = gaussian_blur(low_res, **self._blur) if self._blur else low_res
+            made["low_res"] = self._corrupted(low_res, row)
         if self._captions:
             caption = record.captions[row_rng(self._seed, row, "caption").integers(len(record.captions))]
             made["tokens"] = self._encode(caption)
         return made
+
+    def _corrupted(self, low_res: np.ndarray, row: int) -> np.ndarray:
+        """Blurs its share of the rows. Those that stay sharp are what the stage before it makes when it samples."""
+        if not self._blur or row_rng(self._seed, row, "blur").random() >= self._blur.get("share", 1.0):
+            return low_res
+        return gaussian_blur(low_res, kernel=self._blur["kernel"], sigma=self._blur["sigma"])
 
     def _read(self, index: int) -> tuple[int, Record]:
         """The record, or where it cannot be decoded the next that can, with its number."""
@@ -176,10 +194,17 @@ class RowMaker:
 
     def _warn_of(self, failed: dict[int, str]) -> None:
         for candidate, reason in failed.items():
-            if candidate not in self._unreadable:
-                self._unreadable.add(candidate)
-                count = len(self._unreadable)
-                warnings.warn(f"record {candidate} cannot be read, the next replaces it ({count} so far): {reason}")
+            if candidate in self._unreadable:
+                continue
+            self._unreadable[candidate] = reason
+            count = len(self._unreadable)
+            if count > self._max_unreadable:
+                listed = "; ".join(f"{number}: {why}" for number, why in sorted(self._unreadable.items()))
+                raise ValueError(
+                    f"{count} of {len(self._source)} records cannot be read, more than config.data.max_unreadable "
+                    f"{self._share:g} of them allows: {listed}"
+                )
+            warnings.warn(f"record {candidate} cannot be read, the next replaces it ({count} so far): {reason}")
 
     def _checked(self, record: Record) -> Record:
         side, wanted = min(record.picture.shape[:2]), max(self._image_size, self._clip_size or 0)
@@ -223,6 +248,8 @@ def check(config: ConfigDict) -> ConfigDict:
         _check_blur(config)
     if config.flip and config.captions:
         raise ValueError("config.data.flip is True with captions, which say left and right; one of them must be False")
+    if not 0.0 <= config.max_unreadable <= 1.0:
+        raise ValueError(f"config.data.max_unreadable is {config.max_unreadable}; a share from 0 to 1 is wanted")
     for name in ("threads", "workers", "prefetch"):
         if config[name] < 0:
             raise ValueError(f"config.data.{name} is {config[name]}; 0 or more is wanted")
@@ -232,10 +259,15 @@ def check(config: ConfigDict) -> ConfigDict:
 def _check_blur(config: ConfigDict) -> None:
     if not config.low_res_size:
         raise ValueError("config.data.blur is set and low_res_size None; blur is of the low-resolution picture")
-    if set(config.blur) != {"kernel", "sigma"}:
-        raise ValueError(f"config.data.blur has the fields {', '.join(config.blur)}; kernel and sigma are wanted")
+    if set(config.blur) - {"share"} != {"kernel", "sigma"}:
+        raise ValueError(
+            f"config.data.blur has the fields {', '.join(config.blur)}; kernel and sigma are wanted, and share may be"
+        )
+    if not 0.0 <= config.blur.get("share", 1.0) <= 1.0:
+        raise ValueError(f"config.data.blur.share is {config.blur.share}; it must be from 0 to 1")
     size = _crop_size(config) * config.low_res_size // config.image_size
-    gaussian_blur(np.zeros((size, size, 1)), **config.blur)  # it knows what it takes
+    # It knows what it takes.
+    gaussian_blur(np.zeros((size, size, 1)), kernel=config.blur.kernel, sigma=config.blur.sigma)
 
 
 def _crop_size(config: ConfigDict) -> int:

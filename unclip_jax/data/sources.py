@@ -7,20 +7,24 @@ from ml_collections import ConfigDict
 
 from unclip_jax.data.image_folder import ImageFolder
 from unclip_jax.data.records import Record, Source
+from unclip_jax.data.tfds_source import PREFIX, TfdsSource
 
-KNOWN = ("captioned_shapes", "captioned_shapes/tiny", "folder")
+KNOWN = ("captioned_shapes", "captioned_shapes/tiny", "folder", "tfds:NAME")
 
 
 def open_source(config: ConfigDict, split: str) -> Source:
     """The records of one split of `config.source`, which prepares itself where it is not there yet.
 
-    Reads of `config`: `source`, `dir`, `image_field` (of captioned_shapes alone), and `cache`, which keeps decoded
-    records in memory. Raises ValueError for an unknown source, split or image field, and for a folder that is not what
-    `image_folder` says.
+    Reads of `config`: `source`, `dir`, `image_field` (of captioned_shapes and TFDS), `caption_field` (of TFDS), and
+    `cache`, which keeps decoded records in memory. Raises ValueError for an unknown source, split or field, and for a
+    folder that is not what `image_folder` says.
     """
-    if config.source not in KNOWN:
+    if config.source.startswith(PREFIX):
+        fields = {"image_field": config.image_field, "caption_field": config.caption_field}
+        source = TfdsSource(config.source.removeprefix(PREFIX), split, config.dir, **fields)
+    elif config.source not in KNOWN:
         raise ValueError(f"config.data.source {config.source!r} is unknown; known: {', '.join(KNOWN)}")
-    if config.source == "folder":
+    elif config.source == "folder":
         if not config.dir:
             raise ValueError("config.data.dir is None; source folder needs the folder of pictures")
         source = ImageFolder(config.dir, split)

@@ -12,6 +12,14 @@ def row_rng(seed: int, row: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, row, zlib.crc32(purpose.encode())])
 
 
+def middle_square(picture: np.ndarray) -> np.ndarray:
+    """The largest square around the middle of a picture of any shape."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return picture[top : top + side, left : left + side]
+
+
 def shrink(picture: np.ndarray, size: int) -> np.ndarray:
     """A square picture at `size` px: the mean over boxes where `size` divides its side, Lanczos otherwise.
 

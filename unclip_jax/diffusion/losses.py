@@ -30,6 +30,24 @@ def simple(prediction: Float["B ..."], target: Float["B ..."]) -> Float["B"]:
     return _row_mean(jnp.square(prediction.astype(jnp.float32) - target.astype(jnp.float32)))
 
 
+def weighted_simple(
+    schedule: Schedule,
+    answer: Float["B ..."],
+    *,
+    x0: Float["B ..."],
+    t: Int["B"],
+    noise: Float["B ..."],
+    predicts: str,
+    min_snr: float | None,
+) -> Float["B"]:
+    """L_simple of a network's answer at step t, against the x0, eps or v that it `predicts`.
+
+    Args: min_snr: gamma of its weights, see `min_snr_weight`; None: all steps weigh 1.
+    """
+    error = simple(answer, target(schedule, predicts, x0=x0, noise=noise, t=t))
+    return error if min_snr is None else error * min_snr_weight(schedule, t, predicts=predicts, gamma=min_snr)
+
+
 def min_snr_weight(schedule: Schedule, t: Int["B"], *, predicts: str, gamma: float = 5.0) -> Float["B"]:
     """Weight of each row's L_simple by Min-SNR (arXiv 2303.09556), with SNR = alpha_bar_t / (1 - alpha_bar_t):
 
@@ -65,7 +83,7 @@ def hybrid(
       predicts: what the first half of the channels is, one of `prediction.PREDICTS`; L_simple is its squared error.
       vb_weight: in place of 0.001. A network that predicts x0 wants less: until its errors are as small as the steps'
         deviations at t near 0, its L_vb there is thousands of bits, and drowns L_simple.
-      min_snr: gamma of the weights of L_simple, see `min_snr_weight`; None: all steps weigh 1.
+      min_snr: as in `weighted_simple`.
     """
     answer, fraction = split_output(output, x0.shape[-1])
     if fraction is None:
@@ -74,9 +92,8 @@ def hybrid(
     mean, _ = posterior(schedule, fixed.x0, x_t, t, t - 1)
     log_variance = variance.learned_range(schedule, fraction, t, t - 1)
     bound = variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t - 1)
-    wanted = target(schedule, predicts, x0=x0, noise=noise, t=t)
-    weight = 1.0 if min_snr is None else min_snr_weight(schedule, t, predicts=predicts, gamma=min_snr)
-    return weight * simple(answer, wanted) + vb_weight * schedule.num_steps * bound
+    error = weighted_simple(schedule, answer, x0=x0, t=t, noise=noise, predicts=predicts, min_snr=min_snr)
+    return error + vb_weight * schedule.num_steps * bound
 
 
 def variational_bound(

@@ -31,7 +31,6 @@ from unclip_jax.arrays import Float, UInt8
 from unclip_jax.data.captioned_shapes.captions import Caption
 from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
 from unclip_jax.data.captioned_shapes.scene import COLOURS, Scene, sample_scene
-from unclip_jax.data.corruption import gaussian_blur
 from unclip_jax.data.transforms import low_resolution
 from unclip_jax.evaluation import diversity, embedding_quality, shapes_accuracy
 from unclip_jax.evaluation.shapes_accuracy import judge, read_all, summarise
@@ -59,7 +58,6 @@ READER_SCENES = 2000
 DIVERSITY_PROMPTS, DIVERSITY_PICTURES = 16, 8
 DATA_GROUPS = 32  # groups of DIVERSITY_PICTURES scenes for each prompt's share of the data's spread
 FACTOR = 4  # of an upsampler's sides
-BLUR = {"kernel": 3, "sigma": 0.6}  # of an upsampler's input in training, as unCLIP's first
 
 
 def shapes(
@@ -251,8 +249,8 @@ class _Shapes:
 
 
 def upsampler_input(picture: UInt8["H W 3"]) -> Float["h w 3"]:
-    """A picture shrunk to a quarter of its side and blurred, in [-1, 1], as training does both."""
-    return gaussian_blur(low_resolution(picture, FACTOR), **BLUR)
+    """A picture shrunk to a quarter of its side, in [-1, 1]: what the stage before it would have made."""
+    return low_resolution(picture, FACTOR)
 
 
 def _true_picture(scene: Scene, size: int) -> UInt8["H W 3"]:

@@ -55,9 +55,7 @@ class ImageTower(nn.Module):
         # The patch convolution as a product: the gradient of a strided convolution is slow on many backends.
         patch = self.patch_size
         x = pixels.reshape(-1, side, patch, side, patch, 3).swapaxes(2, 3).reshape(-1, side * side, patch, patch, 3)
-        x = nn.DenseGeneral(
-            self.width, axis=(-3, -2, -1), use_bias=False, dtype=self.dtype, name="patch_embedding"
-        )(x)
+        x = nn.DenseGeneral(self.width, axis=(-3, -2, -1), use_bias=False, dtype=self.dtype, name="patch_embedding")(x)
         class_token = self.param("class_embedding", init, (self.width,)).astype(self.dtype)
         x = jnp.concatenate([jnp.broadcast_to(class_token, (x.shape[0], 1, self.width)), x], axis=1)
         x = x + self.param("positional_embedding", init, (side * side + 1, self.width)).astype(self.dtype)
@@ -111,9 +109,7 @@ class TextTower(nn.Module):
             embedding_init=nn.initializers.normal(0.02),
             name="token_embedding",
         )(tokens)
-        positions = self.param(
-            "positional_embedding", nn.initializers.normal(0.01), (self.context_length, self.width)
-        )
+        positions = self.param("positional_embedding", nn.initializers.normal(0.01), (self.context_length, self.width))
         x = Transformer(
             self.layers,
             self.heads,
@@ -192,9 +188,8 @@ class CLIP(nn.Module):
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ())
 
     def __call__(self, pixels: Float["B S S 3"], tokens: Int["B L"]) -> tuple[Float["B E"], TextFeatures, jax.Array]:
-        """(image embeddings, text features, scale of their cosines: exp of the parameter, at most 100)."""
-        scale = jnp.minimum(jnp.exp(self.logit_scale.astype(jnp.float32)), MAX_LOGIT_SCALE)
-        return self.image(pixels), self.text(tokens), scale
+        """(image embeddings, text features, cosine_scale())."""
+        return self.image(pixels), self.text(tokens), self.cosine_scale()
 
     def encode_image(self, pixels: Float["B S S 3"]) -> Float["B E"]:
         """Image embeddings, not normalised."""
@@ -203,3 +198,7 @@ class CLIP(nn.Module):
     def encode_text(self, tokens: Int["B L"]) -> TextFeatures:
         """Text features, `pooled` not normalised."""
         return self.text(tokens)
+
+    def cosine_scale(self) -> Float[""]:
+        """The factor of cosines: exp of the parameter, at most 100."""
+        return jnp.minimum(jnp.exp(self.logit_scale.astype(jnp.float32)), MAX_LOGIT_SCALE)

@@ -39,7 +39,8 @@ class UNet(nn.Module):
         one, the middle has attention too; empty: no attention at all.
       head_channels, num_heads: width of a head; or their number, where that is not None.
       dropout: rate in the residual blocks.
-      groups: of the norms; must divide the channels of every level.
+      groups: of the norms; must divide the channels of every level. A group of one channel loses that channel's mean,
+        and with it flat colours: leave four and more to each.
       scale_shift: whether time scales and shifts (ADM) or is added (DDPM, Karlo's upsampler).
       resblock_updown: whether down- and upsampling are residual blocks (ADM) or a strided, a plain convolution (DDPM).
       num_classes: number of class labels, whose embedding is added to that of time; None: there are none.

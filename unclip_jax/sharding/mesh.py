@@ -1,8 +1,8 @@
 """The mesh of devices that training runs on.
 
-    data    every device along it holds the same parameters and other rows of the batch
-    fsdp    splits the rows too, and with them the parameters and the optimizer's state
-    tensor  kept free for splitting layers; nothing is spread over it yet
+data    every device along it holds the same parameters and other rows of the batch
+fsdp    splits the rows too, and with them the parameters and the optimizer's state
+tensor  kept free for splitting layers; nothing is spread over it yet
 """
 
 from collections.abc import Sequence
@@ -46,11 +46,13 @@ def batch_shards(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def check_batch(global_batch: int, mesh: Mesh) -> None:
-    """Raises ValueError for a global batch whose rows do not divide evenly among the devices."""
+def check_batch(global_batch: int, mesh: Mesh, micro_batches: int = 1) -> None:
+    """Raises ValueError for a global batch whose rows do not divide evenly among devices and micro-batches."""
     shards = batch_shards(mesh)
-    if global_batch < 1 or global_batch % shards:
+    if global_batch < 1 or global_batch % (shards * micro_batches):
+        parts = f" and {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise ValueError(
             f"config.training.global_batch {global_batch} does not divide among {shards} devices "
-            f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}); use a multiple of {shards}"
+            f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}){parts}; "
+            f"use a multiple of {shards * micro_batches}"
         )

@@ -8,6 +8,7 @@ where j runs over the whole global batch, so the loss is the same however the ba
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import optax
 
 from unclip_jax import images
 from unclip_jax.arrays import Float, Key, PyTree
+from unclip_jax.batches import join_rows, split_rows
 from unclip_jax.models.clip import CLIP
 
 
@@ -30,16 +32,32 @@ def info_nce(image: Float["B E"], text: Float["B E"], logit_scale: Float[""]) ->
 
 @dataclasses.dataclass(frozen=True)
 class Contrastive:
-    """Trains both towers of `model`. Batch fields: `image`, `tokens`."""
+    """Trains both towers of `model`. Batch fields: `image`, `tokens`.
+
+    Args:
+      micro_batches: into how many parts the towers take a batch, one after another. The loss needs the embeddings of
+        all rows; the backward pass computes each part's activations anew and keeps those of one part at a time.
+    """
 
     model: CLIP
+    micro_batches: int = 1
+    rows_are_independent: ClassVar[bool] = False
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         return self.model.init(key, self._pixels(batch), batch["tokens"])["params"]
 
     def loss(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree, *, train: bool = True):
-        image, text, logit_scale = self.model.apply({"params": params}, self._pixels(batch), batch["tokens"])
-        loss, accuracy = info_nce(image, text.pooled, logit_scale)
+        def embed(part: PyTree) -> tuple[Float["B E"], Float["B E"]]:
+            image, text, _ = self.model.apply({"params": params}, self._pixels(part), part["tokens"])
+            return image, text.pooled
+
+        if self.micro_batches == 1:
+            image, text = embed(batch)
+        else:
+            answers = jax.lax.map(jax.checkpoint(embed), split_rows(batch, self.micro_batches))
+            image, text = join_rows(answers)
+        logit_scale = self.model.apply({"params": params}, method="cosine_scale")
+        loss, accuracy = info_nce(image, text, logit_scale)
         return loss, {"accuracy": accuracy, "logit_scale": logit_scale}
 
     def preview(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree) -> None:

@@ -7,6 +7,7 @@ the empty caption.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -45,6 +46,7 @@ class DecoderTask:
     predicts: str = "eps"
     vb_weight: float = losses.VB_WEIGHT
     min_snr: float | None = None
+    rows_are_independent: ClassVar[bool] = True
 
     def __post_init__(self):
         check_predicts(self.predicts)
@@ -66,13 +68,25 @@ class DecoderTask:
         z, text = self._conditions(frozen, batch, drop_text)
         x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows)
         output = self.model.apply(
-            {"params": params}, x_t, t, z, text,
-            drop_image=drop_image, deterministic=not train, rngs={"dropout": keys.layers},
+            {"params": params},
+            x_t,
+            t,
+            z,
+            text,
+            drop_image=drop_image,
+            deterministic=not train,
+            rngs={"dropout": keys.layers},
         )
         loss = losses.hybrid(
-            self.schedule, output,
-            x0=x0, x_t=x_t, t=t, noise=noise,
-            predicts=self.predicts, vb_weight=self.vb_weight, min_snr=self.min_snr,
+            self.schedule,
+            output,
+            x0=x0,
+            x_t=x_t,
+            t=t,
+            noise=noise,
+            predicts=self.predicts,
+            vb_weight=self.vb_weight,
+            min_snr=self.min_snr,
         )
         wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
         simple = losses.simple(output[..., :3], wanted)

@@ -9,6 +9,7 @@ rows: the empty caption's tokens go through the text tower instead.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -31,6 +32,7 @@ class DiffusionPriorTask:
     Args:
       empty: tokens of the empty caption, "L".
       drop_text: share of rows whose caption is dropped.
+      min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
     """
 
     model: DiffusionPrior
@@ -38,6 +40,8 @@ class DiffusionPriorTask:
     schedule: Schedule
     empty: Int["L"]
     drop_text: float = 0.1
+    min_snr: float | None = None
+    rows_are_independent: ClassVar[bool] = True
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         rows, length = batch["tokens"].shape
@@ -54,9 +58,12 @@ class DiffusionPriorTask:
         drop = self.drops(keys.rows)
         tokens = empty_captions(batch["tokens"], drop, self.empty)
         text = self.clip.apply({"params": frozen["clip"]}, tokens, method="encode_text")
-        z_t, t, _ = denoising.noised(self.schedule, z, keys.rows)
+        z_t, t, noise = denoising.noised(self.schedule, z, keys.rows)
         predicted = self.model.apply({"params": params}, z_t, t, text)
-        return jnp.mean(losses.simple(predicted, z)), {"drop_text": jnp.mean(drop)}
+        loss = losses.weighted_simple(
+            self.schedule, predicted, x0=z, t=t, noise=noise, predicts="x0", min_snr=self.min_snr
+        )
+        return jnp.mean(loss), {"drop_text": jnp.mean(drop)}
 
     def drops(self, keys: Key["B"]) -> Bool["B"]:
         """Which rows lose their caption."""

@@ -5,13 +5,14 @@ guided.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
 from unclip_jax import images
 from unclip_jax.arrays import Float, Key, PyTree, UInt8
 from unclip_jax.diffusion import losses
-from unclip_jax.diffusion.prediction import check_predicts, target
+from unclip_jax.diffusion.prediction import check_predicts
 from unclip_jax.diffusion.schedule import Schedule
 from unclip_jax.models.upsampler import Upsampler
 from unclip_jax.tasks import denoising
@@ -23,11 +24,14 @@ class UpsamplerTask:
 
     Args:
       predicts: what the network answers, one of `prediction.PREDICTS`.
+      min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
     """
 
     model: Upsampler
     schedule: Schedule
     predicts: str = "eps"
+    min_snr: float | None = None
+    rows_are_independent: ClassVar[bool] = True
 
     def __post_init__(self):
         check_predicts(self.predicts)
@@ -40,11 +44,11 @@ class UpsamplerTask:
         x0 = images.to_unit(batch["image"])
         x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows)
         rngs = {"dropout": keys.layers}
-        output = self.model.apply(
-            {"params": params}, x_t, t, self._enlarged(batch), deterministic=not train, rngs=rngs
+        output = self.model.apply({"params": params}, x_t, t, self._enlarged(batch), deterministic=not train, rngs=rngs)
+        loss = losses.weighted_simple(
+            self.schedule, output, x0=x0, t=t, noise=noise, predicts=self.predicts, min_snr=self.min_snr
         )
-        wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
-        return jnp.mean(losses.simple(output, wanted)), {}
+        return jnp.mean(loss), {}
 
     def preview(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree) -> UInt8["2B H W 3"]:
         """For each row the enlarged input and, after it, what the network makes of it."""

@@ -6,6 +6,7 @@
 Orbax raises on a truncated file but returns a flipped byte without a word; the checksums find it.
 """
 
+import contextlib
 import dataclasses
 import zlib
 from typing import Any
@@ -22,6 +23,10 @@ from unclip_jax.arrays import PyTree
 from unclip_jax.training.state import TrainState
 
 SCHEMA = 1
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint whose files are not what was written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +51,18 @@ class Restored:
 class Checkpoints:
     """The checkpoints of a workdir that is being trained in. Close it: the last one may still be on its way."""
 
-    def __init__(self, workdir: epath.PathLike, *, keep: int):
-        """`keep`: how many of the newest checkpoints stay."""
+    def __init__(self, workdir: epath.PathLike, *, keep: int, keep_every: int = 0):
+        """
+        Args:
+          keep: how many of the newest checkpoints stay.
+          keep_every: those of multiples of so many steps stay too; 0: none.
+        """
         self.directory = directory(workdir)
         self.directory.mkdir(parents=True, exist_ok=True)
-        policy = ocp.training.preservation_policies.LatestN(keep)
+        policies = ocp.training.preservation_policies
+        kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
         self._orbax = ocp.training.Checkpointer(
-            self.directory, preservation_policy=policy, cleanup_tmp_directories=True
+            self.directory, preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
         )
 
     def save(self, state: TrainState, extras: PyTree, *, config: dict[str, Any], frozen: dict[str, str]) -> None:
@@ -71,12 +81,15 @@ class Checkpoints:
             "arrays": {item: {name: _describe(leaf) for name, leaf in named.items()} for item, named in items.items()},
         }
         nested = {item: parameters.unflatten(named) for item, named in items.items()}
-        self._orbax.save_checkpointables_async(int(state.step), nested, custom_metadata=record, force=True)
+        # A checkpoint of this step can only be one that was found damaged.
+        self._orbax.save_checkpointables_async(
+            int(state.step), nested, custom_metadata=record, force=True, overwrite=True
+        )
 
     def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, PyTree]:
         """The state and the extras of a checkpoint, each array straight onto the sharding that `shapes` names.
 
-        Raises ValueError for a damaged checkpoint, and for one of another network, with the names.
+        Raises DamagedCheckpoint, and ValueError for one of another network, with the names.
         """
         record = read_record(self.directory, step)
         wanted = _items(shapes, {})
@@ -101,8 +114,13 @@ def directory(workdir: epath.PathLike) -> epath.Path:
 
 
 def latest(workdir: epath.PathLike) -> int | None:
-    """The step of a workdir's newest whole checkpoint. None: it has none."""
-    return max(_steps(directory(workdir)), default=None)
+    """The step of a workdir's newest checkpoint. None: it has none."""
+    return max(steps_saved(workdir), default=None)
+
+
+def steps_saved(workdir: epath.PathLike) -> list[int]:
+    """The steps of a workdir's checkpoints, the newest last. One whose writing was broken off is none."""
+    return _steps(directory(workdir))
 
 
 def restore_ema(workdir: epath.PathLike, step: int | None = None) -> Restored:
@@ -116,9 +134,12 @@ def restore_ema(workdir: epath.PathLike, step: int | None = None) -> Restored:
 
 
 def restore_extras(workdir: epath.PathLike) -> PyTree | None:
-    """The extras of a workdir's newest checkpoint, so that a resumed run need not make them again. None: it has no
-    checkpoint yet."""
-    return None if latest(workdir) is None else _read(workdir, None, ("extras",))[2].get("extras", {})
+    """The extras of a workdir's newest whole checkpoint, so that a resumed run need not make them again. None: it has
+    none yet."""
+    for step in reversed(steps_saved(workdir)):
+        with contextlib.suppress(DamagedCheckpoint):  # the loop says so, and takes the one before too
+            return _read(workdir, step, ("extras",))[2].get("extras", {})
+    return None
 
 
 def _read(workdir: epath.PathLike, step: int | None, items: tuple[str, ...]) -> tuple[int, dict, dict[str, PyTree]]:
@@ -213,13 +234,13 @@ def _load(orbax, folder: epath.Path, step: int, wanted: dict[str, dict], record:
     return flat
 
 
-def _damaged(folder: epath.Path, step: int, why: Any) -> ValueError:
+def _damaged(folder: epath.Path, step: int, why: Any) -> DamagedCheckpoint:
     while getattr(why, "__cause__", None):  # Orbax wraps what it stumbled over in several errors of its own
         why = why.__cause__
-    before = [other for other in _steps(folder) if other < step]
-    way_out = f"Remove it to go on from step {max(before)}." if before else "There is none before it."
     why = (str(why).strip().splitlines() or [type(why).__name__])[0]
-    return ValueError(f"checkpoint {str(folder / str(step))!r} is damaged ({why[:400]}). {way_out}")
+    before = [other for other in _steps(folder) if other < step]
+    others = f"The one before it is of step {max(before)}." if before else "There is none before it."
+    return DamagedCheckpoint(f"checkpoint {str(folder / str(step))!r} is damaged ({why[:400]}). {others}")
 
 
 def _steps(folder: epath.Path) -> list[int]:

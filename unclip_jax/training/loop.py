@@ -1,23 +1,25 @@
 """The loop: goes on from the newest checkpoint or begins, steps, measures, writes, and stops so that it can go on.
 
-    WORKDIR/config.json      the config
-    WORKDIR/checkpoints/     see checkpointing
-    WORKDIR/metrics.jsonl    one line a logged step; TensorBoard events beside it
-    WORKDIR/previews/        pictures, for stages that make any
+WORKDIR/config.json      the config
+WORKDIR/checkpoints/     see checkpointing
+WORKDIR/metrics.jsonl    one line a logged step; TensorBoard events beside it
+WORKDIR/previews/        pictures, for stages that make any
+WORKDIR/bad_steps.jsonl  steps that were skipped or whose loss jumped, with the numbers of their records
 """
 
 import contextlib
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import jax
 import numpy as np
 import tqdm
 from etils import epath
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -26,14 +28,18 @@ from unclip_jax.arrays import PyTree
 from unclip_jax.sharding.mesh import check_batch, make_mesh
 from unclip_jax.sharding.placement import place, place_batch
 from unclip_jax.training import checkpointing, settings
+from unclip_jax.training.anomalies import SpikeDetector
 from unclip_jax.training.clock import Clock
 from unclip_jax.training.interruption import StopRequest, stop_requests
-from unclip_jax.training.metric_writer import MetricWriter
+from unclip_jax.training.metric_writer import MetricWriter, append_line
 from unclip_jax.training.optimizer import learning_rate
 from unclip_jax.training.settings import default_config
 from unclip_jax.training.state import TrainState
 from unclip_jax.training.step import Steps, make_steps
 from unclip_jax.training.task import Task
+
+BAD_STEPS = "bad_steps.jsonl"
+SLOW_DATA = 0.1  # share of the time beyond which waiting for data is said
 
 __all__ = ["Batches", "check_config", "check_workdir", "default_config", "train"]
 
@@ -48,16 +54,19 @@ def check_config(config: ConfigDict, mesh: Mesh | None = None) -> None:
     """Raises ValueError for settings that cannot work, before anything expensive begins. `mesh` None: the config's."""
     settings.check(config)
     learning_rate(config.optimizer, config.training.steps)
-    check_batch(config.training.global_batch, mesh or make_mesh(**config.mesh))
+    check_batch(config.training.global_batch, mesh or make_mesh(**config.mesh), config.training.micro_batches)
 
 
-def check_workdir(config: ConfigDict, workdir: epath.PathLike) -> None:
-    """Raises ValueError for a workdir that is no folder or was trained with another config. Writes nothing."""
+def check_workdir(config: ConfigDict, workdir: epath.PathLike, defaults: ConfigDict | None = None) -> None:
+    """Raises ValueError for a workdir that is no folder or was trained with another config. Writes nothing.
+
+    `defaults` as in `train`.
+    """
     workdir = epath.Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"workdir {str(workdir)!r} is a file; a folder is wanted")
     if (workdir / "config.json").exists():
-        settings.check_same(json.loads((workdir / "config.json").read_text()), config, str(workdir))
+        settings.check_same(json.loads((workdir / "config.json").read_text()), config, str(workdir), defaults)
 
 
 def train(
@@ -71,6 +80,7 @@ def train(
     workdir: epath.PathLike,
     mesh: Mesh | None = None,
     initial_params: PyTree | None = None,
+    defaults: ConfigDict | None = None,
     progress: bool = True,
 ) -> int:
     """Trains to `config.training.steps`, going on from the newest checkpoint in `workdir`. Returns the last step.
@@ -84,42 +94,44 @@ def train(
       train_data, eval_data: eval_data None: no validation and no previews.
       mesh: None: `config.mesh` over all devices.
       initial_params: what a new run begins with. None: the task's own initialisation.
+      defaults: of the sections that the caller reads: a workdir that lacks a field of `config` had these.
       progress: shows a bar.
 
     Raises ValueError for settings that cannot work, a workdir of another config or with other frozen parameters, or a
-    damaged checkpoint; FloatingPointError after `max_bad_steps` steps in a row without a finite loss; KeyboardInterrupt
+    damaged checkpoint; FloatingPointError after `max_bad_steps` steps in a row that were skipped; KeyboardInterrupt
     when it was asked to stop (Ctrl-C, SIGTERM), after a checkpoint.
     """
     mesh = mesh or make_mesh(**config.mesh)
     check_config(config, mesh)
-    check_workdir(config, workdir)
-    return _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params).run(progress)
+    check_workdir(config, workdir, defaults)
+    run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, defaults)
+    return run.run(progress)
 
 
 class _Run:
     """One call of `train`."""
 
-    def __init__(self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params):
+    def __init__(self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, defaults):
         """Checks all that can be checked before anything is written."""
-        self.config, self.mesh, self.eval_data = config, mesh, eval_data
+        self.config, self.mesh, self.eval_data, self.defaults = config, mesh, eval_data, defaults
         self.workdir = epath.Path(workdir)
         self.leader = jax.process_index() == 0
-        self.start = checkpointing.latest(workdir) or 0
+        self.start, self.saved = 0, checkpointing.steps_saved(workdir)
         self.digests = {name: parameters.digest(tree) for name, tree in frozen.items() if name not in extras}
-        self._check_record()
+        self._newest_whole(self._check_record)
         self.frozen, self.extras, self.initial_params = frozen, extras, initial_params
-
-        batches = train_data.batches(self.start)
-        first = next(batches)
-        self.batches = itertools.chain([first], batches)
+        self.train_data = train_data
+        self.batches, first = self._opened()
         self.steps: Steps = make_steps(task, config=config, frozen=frozen, batch=first, mesh=mesh)
 
     def run(self, progress: bool) -> int:
         if self.leader:
             self._write_config()
         with contextlib.ExitStack() as stack:
-            keep = self.config.training.keep
-            self.checkpoints = stack.enter_context(closing(checkpointing.Checkpoints(self.workdir, keep=keep)))
+            training = self.config.training
+            self.checkpoints = stack.enter_context(
+                closing(checkpointing.Checkpoints(self.workdir, keep=training.keep, keep_every=training.keep_every))
+            )
             self.state = self._begin()
             own = {name: tree for name, tree in self.extras.items() if name in self.frozen}
             self.frozen = place({**self.frozen, **own}, self.steps.frozen_shardings)
@@ -127,14 +139,39 @@ class _Run:
             if self.leader:
                 self.writer = stack.enter_context(closing(MetricWriter(self.workdir, step=self.start)))
             self.clock = Clock(self.writer.last.get("seconds", 0.0) if self.writer else 0.0)
+            self.spikes = SpikeDetector(self.config.training.spike_factor)
             self.bar = stack.enter_context(self._bar(progress and self.leader))
             return self._loop(stack.enter_context(stop_requests()))
 
     def _begin(self) -> TrainState:
-        if self.start:
-            state, self.extras = self.checkpoints.restore(self.start, self.steps.shapes)
+        if self.saved:
+            opened_at = self.start
+            state, self.extras = self._newest_whole(lambda step: self.checkpoints.restore(step, self.steps.shapes))
+            if self.start != opened_at:
+                self.batches, _ = self._opened()
             return state
         return self.steps.init() if self.initial_params is None else self.steps.init_from(self.initial_params)
+
+    def _opened(self) -> tuple[Iterator[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+        """The batches from `start` on, and the first of them."""
+        batches = self.train_data.batches(self.start)
+        first = next(batches)
+        return itertools.chain([first], batches), first
+
+    def _newest_whole(self, read: Callable[[int], Any]) -> Any:
+        """What `read` makes of the newest checkpoint that is whole, whose step becomes `start`. A damaged one is
+        passed over with a line that says so; where all are, the last error is raised. None: there is no checkpoint."""
+        while self.saved:
+            self.start = self.saved[-1]
+            try:
+                return read(self.start)
+            except checkpointing.DamagedCheckpoint as error:
+                if len(self.saved) == 1:
+                    raise
+                self.saved = self.saved[:-1]
+                if self.leader:
+                    print(f"{error} Going on from there.", file=sys.stderr)
+        return None
 
     def _loop(self, stop: StopRequest) -> int:
         training, pending = self.config.training, None
@@ -145,7 +182,7 @@ class _Run:
             self.state, metrics = self.steps.train(self.state, self.frozen, batch)
             if pending:
                 self._record(*pending)  # reading the metrics of a step waits for it, so it is done one step late
-            pending = (step, metrics)
+            pending = (step, metrics, batch.get("record"))
             stopping = stop.asked
             saving = stopping or self._due(step, training.checkpoint_every)
             if saving or self._validates(step) or self._previews(step):
@@ -167,7 +204,7 @@ class _Run:
             print(said, file=sys.stderr)
         raise KeyboardInterrupt(said)
 
-    def _record(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    def _record(self, step: int, metrics: dict[str, jax.Array], records: jax.Array | None) -> None:
         """Reads a step's metrics, and writes a line where one is due."""
         training = self.config.training
         metrics = jax.device_get(metrics)
@@ -175,11 +212,13 @@ class _Run:
         values = {"loss": float(metrics.pop("loss")), **{name: float(value) for name, value in metrics.items()}}
         self.clock.step(values["loss"])
         self.bar.update(1)
+        if in_a_row or self.spikes.is_spike(values["loss"]):
+            self._write_bad_step(step, values, records, skipped=in_a_row > 0)
         if in_a_row >= training.max_bad_steps:
             raise FloatingPointError(
-                f"loss or gradient was not finite in {in_a_row} steps in a row, up to step {step} (config.training."
-                f"max_bad_steps {training.max_bad_steps}). None of them changed the parameters; try a lower "
-                f"config.optimizer.learning_rate, from the newest checkpoint in {str(self.workdir)!r}."
+                f"loss or gradient was not finite, or longer than skip_norm, in {in_a_row} steps in a row, up to step "
+                f"{step} (config.training.max_bad_steps {training.max_bad_steps}). None changed the parameters; "
+                f"try a lower config.optimizer.learning_rate, from the newest checkpoint in {str(self.workdir)!r}."
             )
         looks = self._validates(step) or self._previews(step)
         if not (looks or step == 1 or self._due(step, training.log_every)):
@@ -187,12 +226,29 @@ class _Run:
         values |= {"skipped": skipped, **self.clock.interval(training.global_batch)}
         speed = values.get("images_per_second")
         shown = f"loss {values.get('loss_mean', values['loss']):.4g}" + (f", {speed:.4g} images/s" if speed else "")
+        if values.get("data_wait", 0.0) > SLOW_DATA:
+            shown += f", {values['data_wait']:.0%} of the time waiting for data"
         self.bar.set_postfix_str(shown, refresh=False)
         if looks:
             with self.clock.pause():
                 values |= self._look(step)
         if self.writer:
             self.writer.write(step, values)
+
+    def _write_bad_step(self, step: int, values: dict[str, float], records: jax.Array | None, skipped: bool) -> None:
+        """What is known of a step that was skipped or whose loss jumped, and a line for who watches."""
+        line = {"step": step, "skipped": skipped, "loss": values["loss"], "grad_norm": values["grad_norm"]}
+        if records is not None:
+            line["records"] = np.asarray(multihost_utils.process_allgather(records, tiled=True)).tolist()
+        if not self.leader:
+            return
+        append_line(self.workdir / BAD_STEPS, line)
+        what = "was skipped" if skipped else "has a loss that jumped"
+        self.bar.write(
+            f"step {step} {what}: loss {line['loss']:.4g}, gradient norm {line['grad_norm']:.4g}; its records are in "
+            f"{str(self.workdir / BAD_STEPS)!r}",
+            file=sys.stderr,
+        )
 
     def _due(self, step: int, every: int) -> bool:
         return bool(every) and (step % every == 0 or step == self.config.training.steps)
@@ -221,12 +277,10 @@ class _Run:
         names = results[0] if results else ()
         return {f"eval_{name}": float(np.mean([result[name] for result in results])) for name in names}
 
-    def _check_record(self) -> None:
+    def _check_record(self, step: int) -> None:
         """A checkpoint must be of this config and of these frozen parameters."""
-        if not self.start:
-            return
-        record = checkpointing.read_record(checkpointing.directory(self.workdir), self.start)
-        settings.check_same(record["config"], self.config, str(self.workdir))
+        record = checkpointing.read_record(checkpointing.directory(self.workdir), step)
+        settings.check_same(record["config"], self.config, str(self.workdir), self.defaults)
         was, now = record["frozen"], self.digests
         changed = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
         if changed:

@@ -40,13 +40,12 @@ class MetricWriter:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line. A number that is not finite is written as null, which JSON can hold."""
-        finite = {name: _number(value) for name, value in values.items()}
+        finite = _finite(values)
         self._lines.append({"step": step, **finite})
         if self._remote:
-            self._rewrite()  # object stores cannot append
+            self._rewrite()
         else:
-            with self._path.open("a") as file:
-                file.write(json.dumps(self._lines[-1]) + "\n")
+            append_line(self._path, self._lines[-1])
         if self._events is not None:
             for name, value in finite.items():
                 if value is not None:
@@ -75,11 +74,23 @@ class MetricWriter:
         partial.replace(self._path)
 
 
-def _number(value: float) -> float | int | None:
+def append_line(path: epath.PathLike, values: Mapping[str, Any]) -> None:
+    """One object more in a file of JSON lines. A number that is not finite is written as null."""
+    path, text = epath.Path(path), json.dumps(_finite(values)) + "\n"
+    if "://" in str(path):  # object stores cannot append
+        path.write_text((path.read_text() if path.exists() else "") + text)
+        return
+    with path.open("a") as file:
+        file.write(text)
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _number(value) if isinstance(value, float | np.floating) else value for name, value in values.items()}
+
+
+def _number(value: float) -> float | None:
     """As JSON holds it. A float32 is written with the few digits that it has."""
-    if not math.isfinite(value):
-        return None
-    return value if isinstance(value, int) else float(str(np.float32(value)))
+    return float(str(np.float32(value))) if math.isfinite(value) else None
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:

@@ -7,11 +7,15 @@ Gradients are first scaled down to a global norm of at most `clip_norm`. Weights
 scales of norms, embeddings and positions, learned tokens, and CLIP's logit scale.
 """
 
+import fnmatch
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
 
 SCHEDULES = {
@@ -22,6 +26,7 @@ SCHEDULES = {
 # By name and not by number of axes alone: the biases of scanned layers are stacked, and so have two axes.
 UNDECAYED = ("bias", "scale", "embedding", "positional_embedding", "class_embedding", "logit_scale", "query")
 UNDECAYED_PREFIX = "null_"
+FROZEN = {True: "frozen", False: "trained"}
 
 
 def learning_rate(config: ConfigDict, steps: int) -> optax.Schedule:
@@ -48,8 +53,30 @@ def decays(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(one, params)
 
 
+def frozen(params: PyTree, patterns: Sequence[str]) -> PyTree:
+    """True for each parameter whose path, such as "unet/conv_in/kernel", one of the shell patterns matches.
+
+    Raises ValueError for a pattern that matches nothing, and where nothing is left to be trained.
+    """
+    flat = parameters.flatten(params)
+    for pattern in patterns:
+        if not fnmatch.filter(flat, pattern):
+            heads = sorted({name.partition("/")[0] for name in flat})
+            raise ValueError(
+                f"config.optimizer.freeze {pattern!r} matches no parameter, such as {min(flat)!r}; "
+                f"their paths begin with: {', '.join(heads)}"
+            )
+    matched = {name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in flat}
+    if all(matched.values()):
+        raise ValueError(f"config.optimizer.freeze {list(patterns)} leaves no parameter to be trained")
+    return parameters.unflatten(matched)
+
+
 def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run of `steps`. `clip_norm` None: gradients are not clipped."""
+    """The optimizer of a run of `steps`. `clip_norm` None: gradients are not clipped.
+
+    Parameters that `freeze` names get no update, have no state, and do not count in the norm that is clipped.
+    """
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
     adamw = optax.adamw(
         learning_rate(config, steps),
@@ -59,4 +86,10 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
         weight_decay=config.weight_decay,
         mask=decays,
     )
-    return optax.chain(clip, adamw)
+    optimizer = optax.chain(clip, adamw)
+    if not config.freeze:
+        return optimizer
+    return optax.partition(
+        {"trained": optimizer, "frozen": optax.set_to_zero()},
+        lambda params: jax.tree.map(lambda is_frozen: FROZEN[is_frozen], frozen(params, config.freeze)),
+    )

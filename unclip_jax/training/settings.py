@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 FREE_FIELDS = {
     *(f"training.{name}" for name in ("steps", "log_every", "eval_every", "eval_batches", "preview_every")),
     *(f"training.{name}" for name in ("preview_count", "checkpoint_every", "keep", "max_bad_steps")),
-    *(f"data.{name}" for name in ("workers", "threads", "dir")),
+    *(f"training.{name}" for name in ("keep_every", "micro_batches", "dtype", "spike_factor")),
+    *(f"data.{name}" for name in ("workers", "threads", "dir", "max_unreadable")),
 }
 FREE_SECTIONS = ("mesh", "frozen", "sampling")
 _ABSENT = "(absent)"
@@ -29,20 +30,26 @@ def default_config() -> ConfigDict:
                 "eps": 1e-8,
                 "weight_decay": 0.0,
                 "clip_norm": 1.0,
+                "skip_norm": None,  # a step whose gradient is longer changes nothing; None: any length will do
+                "freeze": (),  # patterns of parameters that stay as they are, such as "unet/down_*"
             },
             "training": {
                 "steps": 1000,
                 "global_batch": 64,
+                "micro_batches": 1,  # into which a step splits the batch, to need less memory
                 "log_every": 20,
                 "eval_every": 500,  # 0: never
                 "eval_batches": 4,
                 "preview_every": 1000,  # 0: never
                 "preview_count": 8,
                 "checkpoint_every": 500,
-                "keep": 2,
+                "keep": 2,  # of the newest checkpoints
+                "keep_every": 0,  # checkpoints of multiples of so many steps stay for ever; 0: none
                 "seed": 0,
                 "ema_decay": 0.9999,
+                "dtype": "auto",  # of the networks' computation: bfloat16 on TPU and GPU, float32 on CPU
                 "max_bad_steps": 20,
+                "spike_factor": 10.0,  # a loss so many times the median of the last 50 is written down; 0: none
                 "init_from": "",  # nothing: random parameters
             },
             "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
@@ -53,12 +60,18 @@ def default_config() -> ConfigDict:
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a number that no run can have."""
     training = config.training
-    for name in ("steps", "global_batch", "log_every", "checkpoint_every", "keep", "max_bad_steps"):
+    numbers = ("steps", "global_batch", "micro_batches", "log_every", "checkpoint_every", "keep", "max_bad_steps")
+    for name in numbers:
         if training[name] < 1:
             raise ValueError(f"config.training.{name} {training[name]} must be 1 or more")
-    for name in ("eval_every", "preview_every"):
+    for name in ("eval_every", "preview_every", "keep_every"):
         if training[name] < 0:
             raise ValueError(f"config.training.{name} {training[name]} must be 1 or more, or 0 for never")
+    if training.spike_factor < 0 or 0 < training.spike_factor <= 1:
+        raise ValueError(f"config.training.spike_factor {training.spike_factor} must be more than 1, or 0 for never")
+    for name in ("clip_norm", "skip_norm"):
+        if config.optimizer[name] is not None and not config.optimizer[name] > 0:
+            raise ValueError(f"config.optimizer.{name} {config.optimizer[name]} must be more than 0, or None")
     if not 0.0 <= training.ema_decay < 1.0:
         raise ValueError(f"config.training.ema_decay {training.ema_decay} must lie in [0, 1)")
 
@@ -68,9 +81,13 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def check_same(stored: dict[str, Any], wanted: ConfigDict, workdir: str) -> None:
-    """Raises ValueError that names every field in which a workdir's config differs and may not."""
-    was, now = _leaves(stored), _leaves(as_json(wanted))
+def check_same(stored: dict[str, Any], wanted: ConfigDict, workdir: str, defaults: ConfigDict | None = None) -> None:
+    """Raises ValueError that names every field in which a workdir's config differs and may not.
+
+    Args: defaults: what a field had that came into the program later than the workdir, beside those of this file.
+    """
+    was = _leaves(as_json(default_config())) | _leaves(as_json(defaults or ConfigDict())) | _leaves(stored)
+    now = _leaves(as_json(wanted))
     changes = [
         f"{name} is {now.get(name, _ABSENT)!r} and was {was.get(name, _ABSENT)!r}"
         for name in sorted(was.keys() | now.keys())

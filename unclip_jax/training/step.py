@@ -16,9 +16,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from unclip_jax import rng
-from unclip_jax.arrays import Float, PyTree
+from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.sharding import rules
 from unclip_jax.training import ema
+from unclip_jax.training.accumulation import mean_over_parts
 from unclip_jax.training.optimizer import learning_rate, make_optimizer
 from unclip_jax.training.state import TrainState, initial_state
 from unclip_jax.training.task import Task, make_keys
@@ -63,12 +64,16 @@ def make_steps(task: Task, *, config: ConfigDict, frozen: PyTree, batch: dict[st
     inputs = (state_at.ema, frozen_at, rows_at)
 
     def evaluate(params: PyTree, frozen: PyTree, batch: PyTree) -> dict[str, jax.Array]:
-        loss, metrics = task.loss(params, frozen, batch, _keys(training.seed, "evaluate", batch), train=False)
-        return {"loss": loss, **metrics}
+        def loss(part: PyTree, number: Int[""]) -> dict[str, jax.Array]:
+            keys = make_keys(training.seed, "evaluate", 0, part["row"], number)
+            value, metrics = task.loss(params, frozen, part, keys, train=False)
+            return {"loss": value, **metrics}
+
+        return mean_over_parts(loss, batch, parts_of(task, config))
 
     def preview(params: PyTree, frozen: PyTree, batch: PyTree):
         some = jax.tree.map(lambda rows: rows[: training.preview_count], batch)
-        return task.preview(params, frozen, some, _keys(training.seed, "preview", some))
+        return task.preview(params, frozen, some, make_keys(training.seed, "preview", 0, some["row"]))
 
     return Steps(
         shapes=jax.tree.map(
@@ -91,14 +96,20 @@ def make_steps(task: Task, *, config: ConfigDict, frozen: PyTree, batch: dict[st
 
 
 def train_step(task: Task, optimizer: optax.GradientTransformation, config: ConfigDict) -> Callable:
-    """(state, frozen, batch) -> state, metrics: one update, or none where loss or gradient is not finite."""
+    """(state, frozen, batch) -> state, metrics: one update, or none where the loss is not finite, or the gradient is
+    not or is longer than `skip_norm`."""
     rate = learning_rate(config.optimizer, config.training.steps)
+    longest = jnp.finfo(jnp.float32).max if config.optimizer.skip_norm is None else config.optimizer.skip_norm
+    loss_and_gradient = jax.value_and_grad(task.loss, has_aux=True)
 
     def step(state: TrainState, frozen: PyTree, batch: PyTree) -> tuple[TrainState, dict[str, jax.Array]]:
-        keys = make_keys(config.training.seed, "train", state.step, batch["row"])
-        (loss, metrics), gradient = jax.value_and_grad(task.loss, has_aux=True)(state.params, frozen, batch, keys)
+        def of_part(part: PyTree, number: Int[""]):
+            keys = make_keys(config.training.seed, "train", state.step, part["row"], number)
+            return loss_and_gradient(state.params, frozen, part, keys)
+
+        (loss, metrics), gradient = mean_over_parts(of_part, batch, parts_of(task, config))
         norm = optax.tree.norm(gradient)
-        good = jnp.isfinite(loss) & jnp.isfinite(norm)
+        good = jnp.isfinite(loss) & (norm <= longest)
 
         updates_done = state.step - state.skipped
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -128,5 +139,6 @@ def train_step(task: Task, optimizer: optax.GradientTransformation, config: Conf
     return step
 
 
-def _keys(seed: int, purpose: str, batch: PyTree):
-    return make_keys(seed, purpose, 0, batch["row"])
+def parts_of(task: Task, config: ConfigDict) -> int:
+    """Into how many micro-batches the step splits a batch. A task whose rows need each other does so by itself."""
+    return config.training.micro_batches if task.rows_are_independent else 1

@@ -15,7 +15,7 @@ class Keys:
 
     Args:
       rows: "B", one key a row, from the seed and the row's global number: the same on any number of devices.
-      layers: one key for what has no row of its own, such as dropout; from the seed and the step.
+      layers: one key for what has no row of its own, such as dropout; from seed, step and micro-batch.
     """
 
     rows: Key["B"]
@@ -26,7 +26,12 @@ class Task(Protocol):
     """What is learned. Batches are dicts whose first axis is rows; `row` holds each row's global number.
 
     Frozen parameters are arguments, never constants of the compiled step.
+
+    rows_are_independent: whether the loss of a batch is the mean over its rows of what each has alone. Where it is
+    not, the task keeps within `config.training.micro_batches` by itself.
     """
+
+    rows_are_independent: bool
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         """The parameters, a nested dict. Of the batch only shapes and types matter."""
@@ -40,7 +45,8 @@ class Task(Protocol):
         """Pictures made for the rows of a batch. None: this stage makes none."""
 
 
-def make_keys(seed: int, purpose: str, step: Int[""], row: Int["B"]) -> Keys:
-    """The keys of one step: `purpose` keeps training, validation and previews apart."""
+def make_keys(seed: int, purpose: str, step: Int[""], row: Int["B"], part: Int[""] | int = 0) -> Keys:
+    """The keys of micro-batch number `part` of a step; `purpose` keeps training, validation and previews apart."""
     base = rng.named(jax.random.key(seed), purpose)
-    return Keys(rows=rng.rows(rng.named(base, "rows"), row), layers=jax.random.fold_in(rng.named(base, "layers"), step))
+    layers = jax.random.fold_in(jax.random.fold_in(rng.named(base, "layers"), step), part)
+    return Keys(rows=rng.rows(rng.named(base, "rows"), row), layers=layers)

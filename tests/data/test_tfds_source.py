@@ -1,0 +1,105 @@
+"""A data set of TFDS with fields of other names and depths, made here without TensorFlow."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from etils import epath
+from ml_collections import ConfigDict
+from PIL import Image
+
+from unclip_jax.data.pipeline import Pipeline
+from unclip_jax.data.sources import open_source
+
+COUNT = 6
+
+
+class HolidayPhotos(tfds.core.GeneratorBasedBuilder):
+    """Pictures wider than high, with titles and remarks."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    pkg_dir_path = epath.Path(__file__).parent
+    code_path = epath.Path(__file__)
+
+    def _info(self):
+        remarks = tfds.features.Sequence({"text": tfds.features.Text(), "id": np.int64})
+        features = {"photo": tfds.features.Image(shape=(12, 20, 3)), "title": tfds.features.Text(), "remarks": remarks}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features), description=__doc__)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(), "validation": self._generate_examples()}
+
+    def _generate_examples(self):
+        for index in range(COUNT):
+            buffer = io.BytesIO()
+            Image.fromarray(photo(index)).save(buffer, "PNG")
+            remarks = [{"text": f"remark {index}.{n}", "id": n} for n in range(index % 3)]
+            yield index, {"photo": io.BytesIO(buffer.getvalue()), "title": f"title {index}", "remarks": remarks}
+
+
+def photo(index):
+    picture = np.zeros((12, 20, 3), np.uint8)
+    picture[:, 4:16] = 40 * index  # the middle square
+    return picture
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    tfds.disable_progress_bar()
+    builder = HolidayPhotos(data_dir=folder, file_format="array_record")
+    builder.download_and_prepare(download_dir=folder / "none", file_format="array_record")
+    return folder
+
+
+def config(directory, **fields):
+    defaults = {
+        "source": "tfds:holiday_photos",
+        "dir": str(directory),
+        "image_field": "photo",
+        "caption_field": "title",
+    }
+    return ConfigDict(defaults | fields)
+
+
+def test_pictures_and_captions_come_from_the_named_fields(directory):
+    source = open_source(config(directory), "train")
+    assert len(source) == COUNT
+    found = {record.captions[0]: record.picture for record in (source[index] for index in range(COUNT))}
+    assert sorted(found) == [f"title {index}" for index in range(COUNT)]
+    for index in range(COUNT):
+        np.testing.assert_array_equal(found[f"title {index}"], np.full((12, 12, 3), 40 * index))
+    assert sorted(source.captions()) == sorted(found)
+
+
+def test_a_nested_field_holds_several_captions_and_a_record_without_one_is_replaced(directory):
+    nested = config(directory, caption_field="remarks/text")
+    source = pickle.loads(pickle.dumps(open_source(nested, "validation")))
+    wanted = [f"remark {index}.{n}" for index in range(COUNT) for n in range(index % 3)]
+    assert sorted(source.captions()) == wanted
+    nested.update({"image_size": 4, "max_unreadable": 0.5, "threads": 0})
+    with pytest.warns(UserWarning, match="it has no caption"):
+        batch = next(Pipeline(nested, "train", global_batch=COUNT, seed=0, shuffle=False).batches())
+    assert set(np.unique(batch["image"])) <= {40, 80, 160, 200}
+
+
+@pytest.mark.parametrize(
+    ("fields", "split", "message"),
+    [
+        (
+            {"image_field": "image"},
+            "train",
+            "image_field 'image' is no field of 'holiday_photos'; known: photo, remarks",
+        ),
+        ({"caption_field": "remarks"}, "train", "caption_field 'remarks' is no field .*remarks/id, remarks/text"),
+        ({}, "test", "split 'test' of 'holiday_photos' cannot be read .* known splits: train, validation"),
+        ({"source": "tfds:no_such_photos"}, "train", "source 'tfds:no_such_photos' cannot be opened: "),
+    ],
+    ids=lambda value: None,
+)
+def test_what_is_not_there_is_refused_with_what_is(directory, fields, split, message):
+    with pytest.raises(ValueError, match=message) as error:
+        open_source(config(directory, **fields), split)
+    assert "\n" not in str(error.value)

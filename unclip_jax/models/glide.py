@@ -1,0 +1,166 @@
+"""GLIDE (arXiv 2112.10741): a U-Net with a text transformer of its own, trained with it; and unCLIP's own decoder,
+which is GLIDE with a CLIP image embedding beside the caption (unCLIP, arXiv 2204.06125, section 2.1).
+
+With the sequence s that the text transformer makes of a caption, s_L its last position, and an image embedding z,
+
+    embedding = time + text_to_time(s_L) [+ image_to_time(z)]
+    context   = [[image_to_tokens(z) (image_tokens of them),] s]
+
+Padded positions of a caption get a learned vector each, and attention sees them as any other: no mask. What else the
+network is to see (a low-resolution picture; for inpainting the known part and its mask) stands behind the noised
+picture's channels. A row whose z is dropped gets the learned vector `null_image` in its place, everywhere.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from unclip_jax.arrays import Bool, Float, Int
+from unclip_jax.models.layers import LayerNorm, published_init
+from unclip_jax.models.transformer import Transformer
+from unclip_jax.models.unet import UNet
+
+
+class CaptionTransformer(nn.Module):
+    """Tokens to a sequence, every token seeing every other. Fields: as in Transformer."""
+
+    vocab_size: int
+    context_length: int
+    width: int
+    layers: int
+    heads: int
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Int["B L"], mask: Bool["B L"]) -> Float["B L D"]:
+        """mask: True for the caption's tokens, False for padding. L is context_length."""
+        if tokens.shape[1] != self.context_length:
+            raise ValueError(f"tokens have length {tokens.shape[1]}; pad them to context_length {self.context_length}")
+        init = nn.initializers.normal(0.01)
+        embed = nn.Embed(
+            self.vocab_size,
+            self.width,
+            dtype=self.dtype,
+            embedding_init=nn.initializers.normal(0.02),
+            name="token_embedding",
+        )
+        positions = self.param("positional_embedding", init, (self.context_length, self.width))
+        padding = self.param("padding_embedding", init, (self.context_length, self.width))
+        x = embed(tokens) + positions.astype(self.dtype)
+        x = jnp.where(mask[..., None], x, padding.astype(self.dtype))
+        x = Transformer(self.layers, self.heads, remat=self.remat, dtype=self.dtype, name="transformer")(x)
+        return LayerNorm(self.dtype, name="norm_final")(x)
+
+
+class Glide(nn.Module):
+    """One evaluation of GLIDE, or of unCLIP's own decoder.
+
+    Args:
+      vocab_size, context_length: of the captions' tokens.
+      text_width, text_layers, text_heads: of the text transformer.
+      embed_dim: width of the image embedding; None: there is none, as in GLIDE.
+      image_tokens: how many tokens are made of it.
+      in_channels: of the noised picture and all that stands behind it.
+      out_channels: 6: the noise and, for each pixel and channel, the learned variance.
+      The rest: as in UNet.
+    """
+
+    image_size: int
+    channels: int
+    channel_mult: tuple[float, ...]
+    res_blocks: int
+    attention_resolutions: tuple[int, ...]
+    head_channels: int
+    vocab_size: int
+    context_length: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    embed_dim: int | None = None
+    image_tokens: int = 4
+    num_heads: int | None = None
+    dropout: float = 0.0
+    groups: int = 32
+    scale_shift: bool = True
+    in_channels: int = 3
+    out_channels: int = 6
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x_t: Float["B H W 3"],
+        t: Int["B"],
+        tokens: Int["B L"],
+        mask: Bool["B L"],
+        *,
+        image_embedding: Float["B E"] | None = None,
+        drop_image: Bool["B"] | None = None,
+        behind: Float["B H W C"] | None = None,
+        deterministic: bool = True,
+    ) -> Float["B H W 6"]:
+        """
+        Args:
+          x_t: noised pictures.
+          t: steps of the training schedule.
+          tokens, mask: captions, padded, and which of the tokens are no padding.
+          image_embedding: raw, as CLIP gives it; where embed_dim is set.
+          drop_image: rows that do without theirs; None: no row.
+          behind: further channels, of x_t's height and width; None: there are none.
+          deterministic: switches dropout off.
+        """
+        if (image_embedding is None) != (self.embed_dim is None):
+            raise ValueError("image_embedding and embed_dim go together: set both or neither")
+        sequence = CaptionTransformer(
+            self.vocab_size,
+            self.context_length,
+            self.text_width,
+            self.text_layers,
+            self.text_heads,
+            remat=self.remat,
+            dtype=self.dtype,
+            name="text",
+        )(tokens, mask)
+        embedding = self._to_time("text_to_time")(sequence[:, -1].astype(jnp.float32))
+        if image_embedding is not None:
+            null = self.param("null_image", nn.initializers.normal(1.0), (self.embed_dim,))
+            if drop_image is not None:
+                image_embedding = jnp.where(drop_image[:, None], null, image_embedding)
+            embedding += self._to_time("image_to_time")(image_embedding)
+            sequence = jnp.concatenate([self._image_tokens(image_embedding), sequence], axis=1)
+        return UNet(
+            image_size=self.image_size,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            channels=self.channels,
+            channel_mult=self.channel_mult,
+            res_blocks=self.res_blocks,
+            attention_resolutions=self.attention_resolutions,
+            head_channels=self.head_channels,
+            num_heads=self.num_heads,
+            dropout=self.dropout,
+            groups=self.groups,
+            scale_shift=self.scale_shift,
+            context_width=self.text_width,
+            dtype=self.dtype,
+            remat=self.remat,
+            name="unet",
+        )(
+            x_t if behind is None else jnp.concatenate([x_t, behind], axis=-1),
+            t,
+            embedding=embedding,
+            context=sequence,
+            deterministic=deterministic,
+        )
+
+    def _to_time(self, name: str) -> nn.Dense:
+        return nn.Dense(4 * self.channels, kernel_init=published_init, name=name)
+
+    def _image_tokens(self, image_embedding: Float["B E"]) -> Float["B T D"]:
+        tokens = nn.DenseGeneral(
+            (self.text_width, self.image_tokens), dtype=self.dtype, kernel_init=published_init, name="image_to_tokens"
+        )(image_embedding)
+        return tokens.swapaxes(1, 2)

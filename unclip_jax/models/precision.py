@@ -1,0 +1,21 @@
+"""The type in which networks compute. Parameters, norms, softmax, losses and schedules are float32 whatever it is."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+AUTO = "auto"
+
+
+def compute_dtype(name: str, platform: str) -> Any:
+    """The type of that name, "auto" being bfloat16 on TPU and GPU, and float32 on a CPU, which is slower in bfloat16.
+
+    Args: platform: of the devices that compute, such as `jax.devices()[0].platform`.
+    Raises ValueError for an unknown name.
+    """
+    if name == AUTO:
+        name = "float32" if platform == "cpu" else "bfloat16"
+    if name not in DTYPES:
+        raise ValueError(f"dtype {name!r} is unknown; known: {', '.join((AUTO, *DTYPES))}")
+    return DTYPES[name]
