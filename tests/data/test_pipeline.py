@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from unclip_jax.data import pipeline
+from unclip_jax.data import bsr, pipeline
 from unclip_jax.data.corruption import gaussian_blur
 from unclip_jax.data.pipeline import Pipeline
 from unclip_jax.data.records import Record
 from unclip_jax.data.sources import CachedSource, open_source
+from unclip_jax.data.transforms import row_rng
 from unclip_jax.tokenizer import Tokenizer, train_tokenizer
 
 COUNT = 10
@@ -148,6 +149,19 @@ def test_a_share_of_the_rows_is_blurred_and_the_same_ones_at_any_batch_size():
     assert blurred(take(make(half, global_batch=8), 25)) == found
 
 
+def test_a_share_of_the_rows_is_degraded_by_bsr_from_their_own_number():
+    mixed = CROPS | {"crop_fraction": 1.0, "bsr": 0.5}
+    degraded = {}
+    for batch in take(make(mixed), 50):
+        for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"]):
+            means = image.astype(np.float64).reshape(4, 4, 4, 4, 3).mean((1, 3)) / 127.5 - 1
+            degraded[int(row)] = not np.allclose(low_res, gaussian_blur(means, kernel=3, sigma=0.6), atol=1e-6)
+            if degraded[int(row)]:
+                wanted = bsr.degrade(image, 4, row_rng(5, int(row), "bsr"))
+                np.testing.assert_array_equal(low_res, wanted)
+    assert 70 <= sum(degraded.values()) <= 130  # of 200: 100 give or take four deviations
+
+
 def test_low_res_is_the_blurred_mean_of_the_same_crop():
     for batch in take(make(), 3):
         for image, low_res in zip(batch["image"], batch["low_res"]):
@@ -263,6 +277,8 @@ def test_a_cached_source_reads_a_record_once():
         ({"image_size": 16, "low_res_size": 5}, "low_res_size 5 must divide image_size 16"),
         ({"image_size": 16, "low_res_size": 4, "crop_fraction": 0.125}, "and their ratio the crop of 2 px"),
         ({"image_size": 16, "blur": {"kernel": 3, "sigma": 0.6}}, "blur is set and low_res_size None"),
+        ({"image_size": 16, "bsr": 0.5}, "bsr is set and low_res_size None"),
+        (CROPS | {"bsr": 2.0}, "bsr is 2.0; a share from 0 to 1"),
         ({"image_size": 16, "low_res_size": 4, "blur": {"kernel": 3}}, "kernel and sigma are wanted"),
         (CROPS | {"blur": {"kernel": 3, "sigma": 0.6, "share": 1.5}}, "blur.share is 1.5; it must be from 0 to 1"),
         (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "kernel is 4; an image of shape"),

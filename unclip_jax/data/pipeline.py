@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from unclip_jax.data import bsr
 from unclip_jax.data.corruption import gaussian_blur
 from unclip_jax.data.records import Record, Source
 from unclip_jax.data.sources import open_source
@@ -39,6 +40,7 @@ def default_config() -> ConfigDict:
             "crop_fraction": 1.0,  # side of the crop over side of the picture
             "low_res_size": None,  # side of the whole low-resolution picture, of which `low_res` is the crop's part
             "blur": None,  # for `low_res`: {"kernel": odd pixels, "sigma": pixels, "share": of rows blurred (1.0)}
+            "bsr": 0.0,  # share of the rows whose `low_res` is degraded by BSR, and not blurred
             "captions": False,  # whether the batch has `tokens`
             "flip": False,  # mirror every other picture
             "cache": False,  # keep decoded records in memory
@@ -146,6 +148,7 @@ class RowMaker:
         self._clip_size = config.clip_size
         self._factor = config.image_size // config.low_res_size if config.low_res_size else None
         self._blur = config.blur.to_dict() if config.blur else None
+        self._bsr = config.bsr
         self._tokens: dict[str, np.ndarray] = {}
         self._unreadable: dict[int, str] = {}
         self._max_unreadable = max_unreadable
@@ -164,15 +167,17 @@ class RowMaker:
         if self._clip_size:
             made["clip_image"] = shrink(picture, self._clip_size)
         if self._factor:
-            low_res = low_resolution(image, self._factor)
-            made["low_res"] = self._corrupted(low_res, row)
+            made["low_res"] = self._low_res(image, row)
         if self._captions:
             caption = record.captions[row_rng(self._seed, row, "caption").integers(len(record.captions))]
             made["tokens"] = self._encode(caption)
         return made
 
-    def _corrupted(self, low_res: np.ndarray, row: int) -> np.ndarray:
-        """Blurs its share of the rows. Those that stay sharp are what the stage before it makes when it samples."""
+    def _low_res(self, image: np.ndarray, row: int) -> np.ndarray:
+        """An upsampler's input. Rows that stay sharp are like what the stage before it makes when it samples."""
+        if self._bsr and row_rng(self._seed, row, "corruption").random() < self._bsr:
+            return bsr.degrade(image, self._factor, row_rng(self._seed, row, "bsr"))
+        low_res = low_resolution(image, self._factor)
         if not self._blur or row_rng(self._seed, row, "blur").random() >= self._blur.get("share", 1.0):
             return low_res
         return gaussian_blur(low_res, kernel=self._blur["kernel"], sigma=self._blur["sigma"])
@@ -246,6 +251,10 @@ def check(config: ConfigDict) -> ConfigDict:
         )
     if config.blur:
         _check_blur(config)
+    if not 0.0 <= config.bsr <= 1.0:
+        raise ValueError(f"config.data.bsr is {config.bsr}; a share from 0 to 1 is wanted")
+    if config.bsr and not config.low_res_size:
+        raise ValueError("config.data.bsr is set and low_res_size None; it degrades the low-resolution picture")
     if config.flip and config.captions:
         raise ValueError("config.data.flip is True with captions, which say left and right; one of them must be False")
     if not 0.0 <= config.max_unreadable <= 1.0:
