@@ -124,7 +124,7 @@ class Pipeline:
             processes = grain.MultiprocessingOptions(
                 num_workers=config.workers, per_worker_buffer_size=max(1, config.prefetch // config.workers)
             )
-            batches = batches.mp_prefetch(processes)
+            return _watched(iter(batches.mp_prefetch(processes)), config.workers)
         return iter(batches)
 
 
@@ -223,6 +223,20 @@ class RowMaker:
         if tokens is None:
             tokens = self._tokens[caption] = self._tokenizer.encode([caption])[0]
         return tokens
+
+
+def _watched(batches: Iterator[dict[str, np.ndarray]], workers: int) -> Iterator[dict[str, np.ndarray]]:
+    """The batches, and where a worker process died, as one does that the system takes its memory from, a line on it."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "Worker process" not in str(error):
+            raise
+        why = str(error).partition(".")[0]
+        raise ChildProcessError(
+            f"a process that makes batches has died (config.data.workers {workers}: {why}). Run it again to go on from "
+            "the newest checkpoint; fewer workers need less memory, and 0 none of their own."
+        ) from error
 
 
 def check(config: ConfigDict) -> ConfigDict:
