@@ -18,6 +18,14 @@ def test_it_names_versions_devices_and_folders(capsys, monkeypatch):
     assert "WRONG" not in out
 
 
+def test_it_names_the_folder_of_compiled_programs(capsys, monkeypatch):
+    monkeypatch.setenv("UNCLIP_CACHE", "/data/unclip")
+    for variable, folder in (("", "/data/unclip/compiled"), ("/fast/compiled", "/fast/compiled")):
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", variable)
+        assert main(["doctor", "--expect", "cpu"]) == 0
+        assert f"data: /data/unclip; compiled programs: {folder}\n" in capsys.readouterr().out
+
+
 def test_an_accelerator_that_is_missing_is_one_line_and_exit_code_1(capsys):
     assert main(["doctor", "--expect", "tpu"]) == 1
     assert capsys.readouterr().err == (

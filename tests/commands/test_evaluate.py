@@ -41,7 +41,7 @@ def cascade(folder):
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
     """The command's own cache would outlive the test."""
-    monkeypatch.setattr(evaluate, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(evaluate.compilation_cache, "enable", lambda: None)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Mapping
 
+from unclip_jax.commands import compilation_cache
+
 EXAMPLE = """examples:
   unclip doctor
   unclip doctor --expect tpu          # in a launch script: stops it where the TPU was not found
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     for device in jax.local_devices():
         print(f"  {device.device_kind} {device.id}: {_memory(device)}{_product(device)}")
     print(f"bundled cascades: {', '.join(bundled_names())}")
-    print(f"data and compiled programs: {default_directory()}")
+    print(f"data: {default_directory()}; compiled programs: {compilation_cache.directory()}")
     complaint = complaint_about(found, expected, reason, os.environ.get("JAX_PLATFORMS", ""))
     if complaint:
         print(f"unclip doctor: {complaint}", file=sys.stderr)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from unclip_jax.commands.generate import enable_compilation_cache
+from unclip_jax.commands import compilation_cache
 
 if TYPE_CHECKING:
     from unclip_jax.cascades.cascade import Cascade
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         check_writable(args.json)
 
-    enable_compilation_cache()
+    compilation_cache.enable()
     cascade = unclip_jax.load_cascade(args.cascade)
     settings = describe(args, cascade)
     print("\n".join(settings_lines(settings)), flush=True)

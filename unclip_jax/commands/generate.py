@@ -3,12 +3,13 @@
 import argparse
 import ast
 import json
-import os
 import re
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
+
+from unclip_jax.commands import compilation_cache
 
 EXAMPLE = """examples:
   unclip generate "a small red circle on a blue background" --out circle.png
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     out = check_out(args.out if args.out is not None else default_name(args.prompts[0]))
     steps = _pairs("--steps", args.steps, "decoder=50")
     sampler = _pairs("--sampler", args.sampler, "decoder=ddim")
-    enable_compilation_cache()
+    compilation_cache.enable()
 
     import unclip_jax
     from unclip_jax.cascades import text_to_image as module
@@ -114,18 +115,6 @@ def check_out(name: str):
 def default_name(prompt: str) -> str:
     """A file name made of the prompt."""
     return (re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:80].strip("-") or "picture") + ".png"
-
-
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs from one call of the command to the next, in $JAX_COMPILATION_CACHE_DIR, or
-    ~/.cache/unclip_jax/compiled."""
-    import jax
-
-    from unclip_jax.data.user_cache import default_directory
-
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(default_directory() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _pairs(flag: str, text: str | None, example: str) -> dict[str, int | str] | None:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from unclip_jax.commands import compilation_cache
+
 EXAMPLE = """example:
   unclip train --config=configs/shapes/decoder.py --workdir=runs/decoder --config.optimizer.learning_rate=1e-4
 
@@ -25,6 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from unclip_jax import experiment
 
+    compilation_cache.enable()
     config = experiment.load_config(args.config, args.overrides)
     step = experiment.train_stage(config, args.workdir)
     print(f"{config.task.stage}: {step} steps, in {args.workdir}")
