@@ -32,7 +32,10 @@ def test_a_workdir_older_than_a_field_had_its_default():
     newer.data.flip = False
     with pytest.raises(ValueError, match="data.flip is False and was '.absent.'"):
         settings.check_same(old, newer, "w")
-    settings.check_same(old, newer, "w", ConfigDict({"data": {"flip": False}}))
+    defaults = ConfigDict({"data": {"flip": False, "blur": None}})
+    settings.check_same(old, newer, "w", defaults)
+    newer.data.blur = old["data"]["blur"] = {"sigma": 0.6}  # a section where the default is none
+    settings.check_same(old, newer, "w", defaults)
 
 
 @pytest.mark.parametrize(

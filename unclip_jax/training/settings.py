@@ -86,7 +86,8 @@ def check_same(stored: dict[str, Any], wanted: ConfigDict, workdir: str, default
 
     Args: defaults: what a field had that came into the program later than the workdir, beside those of this file.
     """
-    was = _leaves(as_json(default_config())) | _leaves(as_json(defaults or ConfigDict())) | _leaves(stored)
+    known = _filled(as_json(defaults or ConfigDict()), as_json(default_config()))
+    was = _leaves(_filled(stored, known))
     now = _leaves(as_json(wanted))
     changes = [
         f"{name} is {now.get(name, _ABSENT)!r} and was {was.get(name, _ABSENT)!r}"
@@ -100,6 +101,15 @@ def check_same(stored: dict[str, Any], wanted: ConfigDict, workdir: str, default
             f"workdir {workdir!r} was trained with another config: {'; '.join(changes)}. "
             "Set them back to go on with it, or choose another workdir."
         )
+
+
+def _filled(tree: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """`tree` with the defaults of the fields that it lacks."""
+    filled = {**defaults, **tree}
+    for name in defaults.keys() & tree.keys():
+        if isinstance(tree[name], dict) and isinstance(defaults[name], dict):
+            filled[name] = _filled(tree[name], defaults[name])
+    return filled
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
