@@ -98,7 +98,7 @@ def _check_field(features: Any, field: str, path: str, name: str) -> None:
 
 
 def _paths(features: Any, prefix: str = "") -> Iterator[str]:
-    """ "captions/text" and so on, of a features dict; a sequence of dicts counts as a dict."""
+    """The paths of a features dict, such as "captions/text"; a sequence of dicts counts as a dict."""
     inner = getattr(features, "feature", features)
     if not hasattr(inner, "items"):
         yield prefix

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from unclip_jax.arrays import Bool, Float, Int
 from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.layers import LayerNorm, published_init
-from unclip_jax.models.unet import UNet
+from unclip_jax.models.unet import unet_of
 
 
 class Decoder(nn.Module):
@@ -78,24 +78,9 @@ class Decoder(nn.Module):
             image_embedding = jnp.where(drop_image[:, None], null, image_embedding)
         embedding = self._to_time("image_to_time")(image_embedding) + self._to_time("text_to_time")(text.pooled)
         context, mask = self._context(image_embedding, text)
-        return UNet(
-            image_size=self.image_size,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
-            channels=self.channels,
-            channel_mult=self.channel_mult,
-            res_blocks=self.res_blocks,
-            attention_resolutions=self.attention_resolutions,
-            head_channels=self.head_channels,
-            num_heads=self.num_heads,
-            dropout=self.dropout,
-            groups=self.groups,
-            scale_shift=self.scale_shift,
-            context_width=self.context_width,
-            dtype=self.dtype,
-            remat=self.remat,
-            name="unet",
-        )(x_t, t, embedding=embedding, context=context, context_mask=mask, deterministic=deterministic)
+        return unet_of(self)(
+            x_t, t, embedding=embedding, context=context, context_mask=mask, deterministic=deterministic
+        )
 
     def _to_time(self, name: str) -> nn.Dense:
         return nn.Dense(4 * self.channels, kernel_init=published_init, name=name)

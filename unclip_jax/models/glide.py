@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from unclip_jax.arrays import Bool, Float, Int
 from unclip_jax.models.layers import LayerNorm, published_init
 from unclip_jax.models.transformer import Transformer
-from unclip_jax.models.unet import UNet
+from unclip_jax.models.unet import unet_of
 
 
 class CaptionTransformer(nn.Module):
@@ -131,24 +131,7 @@ class Glide(nn.Module):
                 image_embedding = jnp.where(drop_image[:, None], null, image_embedding)
             embedding += self._to_time("image_to_time")(image_embedding)
             sequence = jnp.concatenate([self._image_tokens(image_embedding), sequence], axis=1)
-        return UNet(
-            image_size=self.image_size,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
-            channels=self.channels,
-            channel_mult=self.channel_mult,
-            res_blocks=self.res_blocks,
-            attention_resolutions=self.attention_resolutions,
-            head_channels=self.head_channels,
-            num_heads=self.num_heads,
-            dropout=self.dropout,
-            groups=self.groups,
-            scale_shift=self.scale_shift,
-            context_width=self.text_width,
-            dtype=self.dtype,
-            remat=self.remat,
-            name="unet",
-        )(
+        return unet_of(self, context_width=self.text_width)(
             x_t if behind is None else jnp.concatenate([x_t, behind], axis=-1),
             t,
             embedding=embedding,

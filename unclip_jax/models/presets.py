@@ -11,6 +11,10 @@ table leaves open is chosen so that the count of parameters comes near the table
 from typing import Any
 
 _TEXT = {"vocab_size": 49408, "context_length": 77}
+_CLIP_B = {
+    **_TEXT, "embed_dim": 512, "image_size": 224, "image_width": 768, "image_layers": 12, "image_heads": 12,
+    "text_width": 512, "text_layers": 12, "text_heads": 8,
+}  # fmt: skip
 _ADM = {"out_channels": 6, "attention_resolutions": (32, 16, 8)}
 _ADM_256 = {**_ADM, "image_size": 256, "channels": 256, "channel_mult": (1, 1, 2, 2, 4, 4), "res_blocks": 2}
 _UPSAMPLER = {"channels": 192, "channel_mult": (1, 1, 2, 2, 4, 4), "res_blocks": 2, "in_channels": 6}
@@ -25,20 +29,8 @@ _GLIDE_UPSAMPLE = {
 }  # fmt: skip
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "clip_vit_b_32": (
-        "clip",
-        {
-            **_TEXT, "embed_dim": 512, "image_size": 224, "patch_size": 32, "image_width": 768, "image_layers": 12,
-            "image_heads": 12, "text_width": 512, "text_layers": 12, "text_heads": 8,
-        },
-    ),
-    "clip_vit_b_16": (
-        "clip",
-        {
-            **_TEXT, "embed_dim": 512, "image_size": 224, "patch_size": 16, "image_width": 768, "image_layers": 12,
-            "image_heads": 12, "text_width": 512, "text_layers": 12, "text_heads": 8,
-        },
-    ),
+    "clip_vit_b_32": ("clip", {**_CLIP_B, "patch_size": 32}),
+    "clip_vit_b_16": ("clip", {**_CLIP_B, "patch_size": 16}),
     "clip_vit_l_14": (
         "clip",
         {

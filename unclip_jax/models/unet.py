@@ -15,6 +15,7 @@ In the published numbering down_l_block_r is input_blocks.{1 + l(R+1) + r}, down
 and, with d = L-1-l, up_l_block_r is output_blocks.{d(R+1) + r}; up_l_upsample is the last part of the entry at r = R.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +24,13 @@ import jax.numpy as jnp
 from unclip_jax.arrays import Bool, Float, Int
 from unclip_jax.models.layers import GroupNorm, TimeEmbedding, timestep_sinusoid
 from unclip_jax.models.unet_blocks import AttentionBlock, ResBlock, conv3x3, doubled, zeros
+
+
+def unet_of(module: nn.Module, **fields: Any) -> "UNet":
+    """The U-Net within another network, named "unet": with the fields that `module` has too, and those given beside."""
+    names = {field.name for field in dataclasses.fields(UNet)} & {field.name for field in dataclasses.fields(module)}
+    shared = {name: getattr(module, name) for name in names - {"parent", "name"}}
+    return UNet(**(shared | fields), name="unet")
 
 
 class UNet(nn.Module):

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Float, Int
-from unclip_jax.models.unet import UNet
+from unclip_jax.models.unet import unet_of
 
 
 class Upsampler(nn.Module):
@@ -35,17 +35,4 @@ class Upsampler(nn.Module):
         """x_t: noised pictures.  t: steps of the training schedule.  low_res: of x_t's size, in [-1, 1]."""
         if low_res.shape[:3] != x_t.shape[:3]:
             raise ValueError(f"low_res is {list(low_res.shape)}; enlarge it to {list(x_t.shape)}, the size of x_t")
-        return UNet(
-            image_size=self.image_size,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
-            channels=self.channels,
-            channel_mult=self.channel_mult,
-            res_blocks=self.res_blocks,
-            dropout=self.dropout,
-            groups=self.groups,
-            scale_shift=self.scale_shift,
-            dtype=self.dtype,
-            remat=self.remat,
-            name="unet",
-        )(jnp.concatenate([x_t, low_res], axis=-1), t, deterministic=deterministic)
+        return unet_of(self)(jnp.concatenate([x_t, low_res], axis=-1), t, deterministic=deterministic)

@@ -1,8 +1,8 @@
 """The mesh of devices that training runs on.
 
-data    every device along it holds the same parameters and other rows of the batch
-fsdp    splits the rows too, and with them the parameters and the optimizer's state
-tensor  kept free for splitting layers; nothing is spread over it yet
+    data    every device along it holds the same parameters and other rows of the batch
+    fsdp    splits the rows too, and with them the parameters and the optimizer's state
+    tensor  kept free for splitting layers; nothing is spread over it yet
 """
 
 from collections.abc import Sequence

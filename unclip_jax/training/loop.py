@@ -1,10 +1,10 @@
 """The loop: goes on from the newest checkpoint or begins, steps, measures, writes, and stops so that it can go on.
 
-WORKDIR/config.json      the config
-WORKDIR/checkpoints/     see checkpointing
-WORKDIR/metrics.jsonl    one line a logged step; TensorBoard events beside it
-WORKDIR/previews/        pictures, for stages that make any
-WORKDIR/bad_steps.jsonl  steps that were skipped or whose loss jumped, with the numbers of their records
+    WORKDIR/config.json      the config
+    WORKDIR/checkpoints/     see checkpointing
+    WORKDIR/metrics.jsonl    one line a logged step; TensorBoard events beside it
+    WORKDIR/previews/        pictures, for stages that make any
+    WORKDIR/bad_steps.jsonl  steps that were skipped or whose loss jumped, with the numbers of their records
 """
 
 import contextlib
