@@ -71,7 +71,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         args.overrides = [*args.overrides, *(word[len(beginning) :] for word in rest if word.startswith(beginning))]
         rest = [word for word in rest if not word.startswith(beginning)]
     if rest:
-        subparsers.choices[args.command].reject(rest)
+        getattr(args, "parser", subparsers.choices[args.command]).reject(rest)  # a verb's own verb says which it is
     return args
 
 

@@ -4,6 +4,7 @@
 |---|---|---|
 | `image` | uint8 "B H W 3" | the picture that the stage learns to make, or to embed |
 | `clip_image` | uint8 "B S S 3" | the whole scene for the frozen CLIP's image tower, where `image` is of another size |
+| `embedding` | float32 "B E" | CLIP's embedding of the picture, raw, where it was stored; there is no `image` then |
 | `low_res` | float32 "B h w 3", [-1, 1] | an upsampler's input: shrunk and corrupted, not yet enlarged |
 | `tokens` | int32 "B L" | the caption's tokens |
 | `row` | int32 "B" | global number of the row, step * global batch + place; all randomness of the row hangs on it |

@@ -23,11 +23,11 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from unclip_jax import images, parameters
+from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.cascades.cascade import load_stage, shapes, write_stages
-from unclip_jax.cascades.embedding import Clip, load_clip
-from unclip_jax.data import pipeline
+from unclip_jax.cascades.embedding import ROWS, Clip, encode_image, image_encoder, load_clip
+from unclip_jax.data import embedding_store, pipeline
 from unclip_jax.data.sources import open_source
 from unclip_jax.diffusion import schedule
 from unclip_jax.models import registry
@@ -113,6 +113,8 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     loop.check_workdir(config, workdir, defaults)
     clip = load_clip(config.frozen.clip, dtype=config.training.dtype) if config.frozen.clip else None
     source = open_source(config.data, config.data.split)
+    if config.data.source == "embeddings":
+        _check_embeddings(config, clip)
     tokenizer = _tokenizer(config, clip, source, workdir)
     streams = [
         pipeline.Pipeline(
@@ -222,18 +224,45 @@ def _frozen(config: ConfigDict, clip: Clip | None, data, extras: PyTree | None) 
     return {"clip": clip.params, **extras}, extras
 
 
+def store_embeddings(config: ConfigDict, directory: epath.PathLike) -> dict[str, dict[str, int]]:
+    """Embeds both splits of `config.data` by `config.frozen.clip` into a new folder, which a prior then trains on with
+    `config.data.source` "embeddings" and `config.data.dir` that folder. Returns {split: {records, unreadable}}.
+
+    The pictures are spread over all devices of this process.
+    """
+    if not config.frozen.clip:
+        raise ValueError("config.frozen.clip is None; embeddings are made by a CLIP: a cascade's name or folder")
+    clip = load_clip(config.frozen.clip, dtype=config.training.dtype)
+    data = pipeline.check(config.data)
+    if data.source == "embeddings":
+        raise ValueError("config.data.source is embeddings; name the source of the pictures")
+    sources = {split: open_source(data, split) for split in (data.split, data.eval_split)}
+    return embedding_store.write_store(
+        directory,
+        sources,
+        image_encoder(clip),
+        clip=parameters.digest(clip.params),
+        config=data,
+        rows=ROWS * jax.local_device_count(),
+    )
+
+
+def _check_embeddings(config: ConfigDict, clip: Clip | None) -> None:
+    if config.task.kind != "diffusion_prior":
+        raise ValueError(
+            f"config.data.source is embeddings, which have no pictures, and the task {config.task.kind!r} learns from "
+            "pictures; the prior alone can train on them"
+        )
+    digest = parameters.digest(clip.params)
+    embedding_store.check_made_by(config.data.dir, clip=digest, config=config.data)
+
+
 def embedding_statistics(clip: Clip, data, rows: int = STATISTICS_ROWS) -> dict[str, np.ndarray]:
     """Mean and deviation of each dimension of CLIP's image embeddings, over the first `rows` rows of training data."""
-    encode = jax.jit(
-        lambda params, image: clip.module.apply(
-            {"params": params},
-            images.clip_pixels(images.to_unit(image), clip.module.image_size),
-            method="encode_image",
-        )
-    )
     seen = []
     for batch in data.batches(0):
-        seen.append(np.asarray(encode(clip.params, batch["image"]), np.float64))
+        embeddings = batch["embedding"] if "embedding" in batch else encode_image(clip, batch["image"])
+        seen.append(np.asarray(embeddings, np.float64))
         if sum(map(len, seen)) >= rows:
             break
     embeddings = np.concatenate(seen)

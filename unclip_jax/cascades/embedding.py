@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -14,6 +14,9 @@ from unclip_jax.arrays import Float, PyTree, UInt8
 from unclip_jax.cascades.cascade import Cascade, load_cascade
 from unclip_jax.models.clip import CLIP, TextFeatures
 from unclip_jax.models.precision import AUTO
+from unclip_jax.sharding import rules
+from unclip_jax.sharding.mesh import make_mesh
+from unclip_jax.sharding.placement import replicate
 from unclip_jax.tokenizer import Tokenizer
 
 ROWS = 64  # of one call of a tower
@@ -56,6 +59,23 @@ def encode_image(clip: Clip, pictures: UInt8["N H W 3"]) -> Float["N E"]:
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] != 3:
         raise ValueError(f"images are {pictures.dtype} {list(pictures.shape)}; uint8 [N, H, W, 3] is wanted")
     return _in_batches(functools.partial(_encode_image, clip.module, clip.params), pictures)
+
+
+def image_encoder(
+    clip: Clip, devices: Sequence[jax.Device] | None = None
+) -> Callable[[UInt8["N H W 3"]], Float["N E"]]:
+    """`encode_image` for a whole data set: the rows of a call, at most ROWS for each of `devices` (None: all of this
+    process), are spread over them, and the parameters are put there once."""
+    mesh = make_mesh(devices=jax.local_devices() if devices is None else devices)
+    params = replicate(clip.params, mesh.devices.ravel())
+    most = ROWS * mesh.size
+
+    def encode(pictures: UInt8["N H W 3"]) -> Float["N E"]:
+        padded = np.concatenate([pictures, np.repeat(pictures[-1:], most - len(pictures), axis=0)])
+        placed = jax.device_put(padded, rules.batch(mesh))
+        return np.asarray(_encode_image(clip.module, params, placed))[: len(pictures)]
+
+    return encode
 
 
 def text_features(clip: Clip, prompts: Sequence[str]) -> TextFeatures:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from unclip_jax.data import bsr
 from unclip_jax.data.corruption import gaussian_blur
-from unclip_jax.data.records import Record, Source
+from unclip_jax.data.records import UNREADABLE, Record, Source
 from unclip_jax.data.sources import open_source
 from unclip_jax.data.transforms import flipped, low_resolution, random_crop, row_rng, shrink
 from unclip_jax.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ def default_config() -> ConfigDict:
     """The fields of `config.data`; `check` says which values go together."""
     return ConfigDict(
         {
-            "source": "captioned_shapes",  # or "folder", of pictures with captions, or "tfds:NAME"
+            "source": "captioned_shapes",  # or "folder" (pictures, captions), "embeddings" (stored), "tfds:NAME"
             "dir": None,  # where the source lies; None: $UNCLIP_CACHE, or ~/.cache/unclip_jax
             "split": "train",
             "eval_split": "test",
@@ -155,22 +155,29 @@ class RowMaker:
 
     def __call__(self, row: int, index: int) -> dict[str, Any]:
         index, record = self._read(index)
-        picture = record.picture
+        # Row numbers of the longest runs do not fit 32 bits; they come round, and neither crop nor caption does.
+        made = {"row": np.int32(row % 2**31), "record": np.int32(index)}
+        if record.embedding is not None:
+            made["embedding"] = record.embedding
+        else:
+            made |= self._pictures(record.picture, row)
+        if self._captions:
+            caption = record.captions[row_rng(self._seed, row, "caption").integers(len(record.captions))]
+            made["tokens"] = self._encode(caption)
+        return made
+
+    def _pictures(self, picture: np.ndarray, row: int) -> dict[str, np.ndarray]:
         if self._flip and row_rng(self._seed, row, "flip").random() < 0.5:
             picture = flipped(picture)
         image = shrink(picture, self._image_size)
         if self._crop_size < self._image_size:
             rng = row_rng(self._seed, row, "crop")
             image = random_crop(image, self._crop_size, rng, multiple=self._factor or 1)
-        # Row numbers of the longest runs do not fit 32 bits; they come round, and neither crop nor caption does.
-        made = {"image": image, "row": np.int32(row % 2**31), "record": np.int32(index)}
+        made = {"image": image}
         if self._clip_size:
             made["clip_image"] = shrink(picture, self._clip_size)
         if self._factor:
             made["low_res"] = self._low_res(image, row)
-        if self._captions:
-            caption = record.captions[row_rng(self._seed, row, "caption").integers(len(record.captions))]
-            made["tokens"] = self._encode(caption)
         return made
 
     def _low_res(self, image: np.ndarray, row: int) -> np.ndarray:
@@ -189,7 +196,7 @@ class RowMaker:
             candidate = (index + attempt) % len(self._source)
             try:
                 record = self._checked(self._source[candidate])
-            except (OSError, SyntaxError, ValueError, RuntimeError) as error:  # Pillow's, array_record's
+            except UNREADABLE as error:
                 failed[candidate] = f"{type(error).__name__}: {error}"
                 continue
             self._warn_of(failed)
@@ -212,6 +219,8 @@ class RowMaker:
             warnings.warn(f"record {candidate} cannot be read, the next replaces it ({count} so far): {reason}")
 
     def _checked(self, record: Record) -> Record:
+        if record.picture is None:
+            return record
         side, wanted = min(record.picture.shape[:2]), max(self._image_size, self._clip_size or 0)
         if side < wanted:
             raise ValueError(f"the picture has {side} px and is not enlarged to {wanted}")
@@ -269,6 +278,8 @@ def check(config: ConfigDict) -> ConfigDict:
         raise ValueError(f"config.data.bsr is {config.bsr}; a share from 0 to 1 is wanted")
     if config.bsr and not config.low_res_size:
         raise ValueError("config.data.bsr is set and low_res_size None; it degrades the low-resolution picture")
+    if config.source == "embeddings":
+        _check_without_pictures(config)
     if config.flip and config.captions:
         raise ValueError("config.data.flip is True with captions, which say left and right; one of them must be False")
     if not 0.0 <= config.max_unreadable <= 1.0:
@@ -277,6 +288,17 @@ def check(config: ConfigDict) -> ConfigDict:
         if config[name] < 0:
             raise ValueError(f"config.data.{name} is {config[name]}; 0 or more is wanted")
     return config
+
+
+def _check_without_pictures(config: ConfigDict) -> None:
+    """Stored embeddings come without what these fields are about."""
+    defaults = default_config()
+    for name in ("clip_size", "low_res_size", "crop_fraction", "flip"):
+        if config[name] != defaults[name]:
+            raise ValueError(
+                f"config.data.{name} is {config[name]} with source embeddings, which has no pictures; leave it at "
+                f"{defaults[name]}"
+            )
 
 
 def _check_blur(config: ConfigDict) -> None:

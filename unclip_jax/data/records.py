@@ -5,12 +5,19 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+# What a source raises for a record that cannot be decoded: Pillow's errors, and array_record's.
+UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
+
 
 class Record(NamedTuple):
-    """A picture, uint8 "S S 3", and the texts that describe it."""
+    """A picture, uint8 "S S 3", the texts that describe it, and CLIP's embedding of it, float32 "E".
 
-    picture: np.ndarray
+    Of picture and embedding one is None: stored embeddings come without their pictures.
+    """
+
+    picture: np.ndarray | None
     captions: tuple[str, ...] = ()
+    embedding: np.ndarray | None = None
 
 
 class Source(Protocol):

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
+from unclip_jax.data.embedding_store import EmbeddingStore
 from unclip_jax.data.image_folder import ImageFolder
 from unclip_jax.data.records import Record, Source
 from unclip_jax.data.tfds_source import PREFIX, TfdsSource
 
-KNOWN = ("captioned_shapes", "captioned_shapes/tiny", "folder", "tfds:NAME")
+KNOWN = ("captioned_shapes", "captioned_shapes/tiny", "folder", "embeddings", "tfds:NAME")
 
 
 def open_source(config: ConfigDict, split: str) -> Source:
@@ -24,10 +25,11 @@ def open_source(config: ConfigDict, split: str) -> Source:
         source = TfdsSource(config.source.removeprefix(PREFIX), split, config.dir, **fields)
     elif config.source not in KNOWN:
         raise ValueError(f"config.data.source {config.source!r} is unknown; known: {', '.join(KNOWN)}")
-    elif config.source == "folder":
+    elif config.source in ("folder", "embeddings"):
         if not config.dir:
-            raise ValueError("config.data.dir is None; source folder needs the folder of pictures")
-        source = ImageFolder(config.dir, split)
+            holds = "of pictures" if config.source == "folder" else "that `unclip prepare-data embeddings` wrote"
+            raise ValueError(f"config.data.dir is None; source {config.source} needs the folder {holds}")
+        source = (ImageFolder if config.source == "folder" else EmbeddingStore)(config.dir, split)
     else:
         size = "tiny" if config.source.endswith("/tiny") else "full"
         source = CaptionedShapesSource(split, config.dir, size=size, image_field=config.image_field)

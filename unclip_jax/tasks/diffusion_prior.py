@@ -25,7 +25,7 @@ from unclip_jax.tasks import denoising
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionPriorTask:
-    """Trains `model` on the embeddings of a frozen CLIP. Batch fields: `image`, `tokens`, `row`.
+    """Trains `model` on the embeddings of a frozen CLIP. Batch fields: `image` or `embedding`, `tokens`, `row`.
 
     Frozen: `clip` (the CLIP's parameters) and `statistics` (`mean` and `std`, "E", of its image embeddings).
 
@@ -74,6 +74,8 @@ class DiffusionPriorTask:
 
     def standardised(self, frozen: PyTree, batch: PyTree) -> Float["B E"]:
         """The pictures' embeddings as the network works on them."""
-        pixels = images.clip_pixels(images.to_unit(batch["image"]), self.clip.image_size)
-        z = self.clip.apply({"params": frozen["clip"]}, pixels, method="encode_image")
+        z = batch.get("embedding")
+        if z is None:
+            pixels = images.clip_pixels(images.to_unit(batch["image"]), self.clip.image_size)
+            z = self.clip.apply({"params": frozen["clip"]}, pixels, method="encode_image")
         return (z - frozen["statistics"]["mean"]) / frozen["statistics"]["std"]

@@ -1,0 +1,192 @@
+"""CLIP embeddings of a data set's pictures, computed once and stored beside the captions.
+
+    DIR/manifest.json           which CLIP and which preprocessing made them, and for each split how many records are
+                                there and how many could not be read and were left out
+    DIR/train/embeddings.npy    float32 [N, E], raw, in the order of the data set's records
+    DIR/train/captions.jsonl    the captions of each record, a list a line
+
+A folder is written whole or not at all. It must lie where files can be mapped into memory: on a disk, or mounted.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tqdm
+from etils import epath
+from ml_collections import ConfigDict
+
+from unclip_jax.data.records import UNREADABLE, Record, Source
+from unclip_jax.data.transforms import shrink
+
+SCHEMA = 1
+PREPROCESSING = 1  # goes up when other pixels come of the same picture and the same settings
+MANIFEST, EMBEDDINGS, CAPTIONS = "manifest.json", "embeddings.npy", "captions.jsonl"
+
+
+class EmbeddingStore:
+    """The records of one split: embeddings and captions, and no pictures. Pickles without its contents.
+
+    Raises ValueError for a folder that is not what the module says.
+    """
+
+    def __init__(self, directory: epath.PathLike, split: str):
+        self._where = (os.fspath(directory), split)
+        manifest = read_manifest(directory)
+        if split not in manifest["splits"]:
+            known = ", ".join(manifest["splits"])
+            raise ValueError(f"split {split!r} is not in the embeddings of {str(directory)!r}; known: {known}")
+        folder = epath.Path(directory) / split
+        try:
+            self._embeddings = np.load(os.fspath(folder / EMBEDDINGS), mmap_mode="r", allow_pickle=False)
+            lines = (folder / CAPTIONS).read_text().splitlines()
+            self._captions = [tuple(json.loads(line)) for line in lines]
+        except (OSError, EOFError, ValueError) as error:
+            raise ValueError(f"the embeddings in {str(folder)!r} cannot be read: {error}") from error
+        wanted, found = manifest["splits"][split]["records"], {len(self._embeddings), len(self._captions)}
+        if found != {wanted}:
+            raise ValueError(
+                f"{str(folder)!r} has {len(self._embeddings)} embeddings and {len(self._captions)} lines of captions; "
+                f"its manifest says {wanted}. It is damaged: make it again."
+            )
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def __getitem__(self, index: int) -> Record:
+        return Record(None, self._captions[index], np.array(self._embeddings[index]))
+
+    def captions(self) -> Iterator[str]:
+        for captions in self._captions:
+            yield from captions
+
+    def __reduce__(self):
+        return EmbeddingStore, self._where
+
+
+def write_store(
+    directory: epath.PathLike,
+    sources: dict[str, Source],
+    encode: Callable[[np.ndarray], np.ndarray],
+    *,
+    clip: str,
+    config: ConfigDict,
+    rows: int = 256,
+) -> dict[str, dict[str, int]]:
+    """Embeds every record of every source, {split: source}. Returns what the manifest says of each split.
+
+    Args:
+      encode: pictures, uint8 "N S S 3", to embeddings, float32 "N E".
+      clip: digest of the CLIP behind `encode`.
+      config: `config.data`, which says how a picture is prepared.
+      rows: pictures of one call of `encode`.
+    Raises ValueError for a `directory` that is there already, or more unreadable records than `max_unreadable` allows.
+    """
+    directory = epath.Path(directory)
+    if directory.exists():
+        raise ValueError(f"{str(directory)!r} exists; embeddings are written to a new folder")
+    partial = directory.parent / f".{directory.name}.partial"
+    if partial.exists():
+        partial.rmtree()
+    splits = {}
+    for split, source in sources.items():
+        (partial / split).mkdir(parents=True)
+        splits[split] = _write_split(partial / split, split, source, encode, config, rows)
+    manifest = {"schema": SCHEMA, "clip": clip, "preprocessing": preprocessing(config), "splits": splits}
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    partial.rename(directory)
+    return splits
+
+
+def check_made_by(directory: epath.PathLike, *, clip: str, config: ConfigDict) -> None:
+    """Raises ValueError where stored embeddings are of another CLIP, or another preprocessing, than the config's."""
+    manifest = read_manifest(directory)
+    wanted = preprocessing(config)
+    for name, stored, own in (
+        ("CLIP", manifest["clip"], clip),
+        (f"preprocessing {wanted}", _digest(manifest["preprocessing"]), _digest(wanted)),
+    ):
+        if stored != own:
+            was = "" if name == "CLIP" else f", {manifest['preprocessing']}"
+            raise ValueError(
+                f"the config's {name} has the digest {own}, and the embeddings in {str(directory)!r} were made with "
+                f"{stored}{was}; make them again with `unclip prepare-data embeddings`"
+            )
+
+
+def preprocessing(config: ConfigDict) -> dict[str, Any]:
+    """What, beside CLIP and the data set itself, decides on the pixels that are embedded."""
+    return {"image_field": config.image_field, "image_size": config.image_size, "version": PREPROCESSING}
+
+
+def read_manifest(directory: epath.PathLike) -> dict[str, Any]:
+    """The manifest of a folder of embeddings. Raises ValueError for a folder without one, or of another schema."""
+    path = epath.Path(directory) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {manifest['schema']}, and {SCHEMA} is read here")
+        return {name: manifest[name] for name in ("clip", "preprocessing", "splits")}
+    except FileNotFoundError as error:
+        raise ValueError(f"{str(directory)!r} holds no embeddings: it has no {MANIFEST}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is not a manifest of embeddings: {error}") from error
+
+
+def _write_split(folder, split, source, encode, config, rows) -> dict[str, int]:
+    embeddings, captions, failed = [], [], {}
+    with tqdm.tqdm(total=len(source), desc=split, unit=" records", mininterval=2.0) as bar:
+        for batch in _batches(_readable(source, config, failed, bar), rows):
+            embeddings.append(np.asarray(encode(np.stack([record.picture for record in batch])), np.float32))
+            captions += [record.captions for record in batch]
+    if not captions:
+        raise ValueError(f"split {split!r} has no record that can be read")
+    np.save(os.fspath(folder / EMBEDDINGS), np.concatenate(embeddings), allow_pickle=False)
+    (folder / CAPTIONS).write_text("".join(json.dumps(texts, ensure_ascii=False) + "\n" for texts in captions))
+    return {"records": len(captions), "unreadable": len(failed)}
+
+
+def _readable(source: Source, config: ConfigDict, failed: dict[int, str], bar: tqdm.tqdm) -> Iterator[Record]:
+    """The records that can be read, their pictures at the config's size; of the others the reasons go into `failed`."""
+    import grain  # takes two seconds
+
+    def read(index: int) -> Record | str:
+        try:
+            record = source[index]
+            return record._replace(picture=shrink(record.picture, config.image_size))
+        except UNREADABLE as error:
+            return f"{type(error).__name__}: {error}"
+
+    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=64 if config.threads else 0)
+    for index, record in enumerate(grain.MapDataset.range(len(source)).map(read).to_iter_dataset(options)):
+        bar.update()
+        if isinstance(record, str):
+            failed[index] = record
+            _check_failed(failed, len(source), config.max_unreadable)
+        else:
+            yield record
+
+
+def _check_failed(failed: dict[int, str], records: int, share: float) -> None:
+    if len(failed) > share * records:
+        listed = "; ".join(f"{number}: {why}" for number, why in failed.items())
+        raise ValueError(
+            f"{len(failed)} of {records} records cannot be read, more than config.data.max_unreadable {share:g} of "
+            f"them allows: {listed}"
+        )
+    number, why = list(failed.items())[-1]
+    warnings.warn(f"record {number} cannot be read and is left out ({len(failed)} so far): {why}")
+
+
+def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    while batch := list(itertools.islice(records, size)):
+        yield batch
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
