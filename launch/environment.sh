@@ -2,6 +2,7 @@
 #
 #   make_environment         .venv with the package and what it needs
 #   make_environment test    the same with the extra `test`
+#   make_tpu_compiler        libtpu in .venv/tpu, apart from the packages: for those tests that compile for TPUs
 #
 # Installs once, and again when setup.py or pyproject.toml has changed or the repository has moved. An environment that
 # is there already is kept. PYTHON=/path/to/python chooses the Python of a new one.
@@ -51,4 +52,11 @@ make_environment() {
   fi
   rm -f "$log"
   echo "$state:$extra" >>.venv/installed
+}
+
+make_tpu_compiler() {
+  if [ -e .venv/tpu/libtpu/libtpu.so ]; then return; fi
+  echo "Installing TPU's compiler into .venv/tpu (once) ..."
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --target .venv/tpu "libtpu>=0.0.42" \
+    || fail "the installation of libtpu failed"
 }

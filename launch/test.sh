@@ -10,10 +10,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 
-arguments=(-m "not slow")
+arguments=(-m "not slow") all=""
 for argument in "$@"; do
-  if [ "$argument" = --all ]; then arguments+=(-m ""); else arguments+=("$argument"); fi
+  if [ "$argument" = --all ]; then arguments+=(-m "") all=yes; else arguments+=("$argument"); fi
 done
 make_environment test
+if [ -n "$all" ] && [ "$(uname -sm)" = "Linux x86_64" ]; then make_tpu_compiler; fi
 # worksteal: a worker begins with neighbouring tests, which share what they compile, and takes others' when it is done.
 exec .venv/bin/python -m pytest -n 2 --dist worksteal "${arguments[@]}"

@@ -25,8 +25,8 @@ from ml_collections import ConfigDict
 
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
-from unclip_jax.cascades.cascade import load_stage, shapes, write_stages
-from unclip_jax.cascades.embedding import ROWS, Clip, encode_image, image_encoder, load_clip
+from unclip_jax.cascades.cascade import TOKENIZER, load_stage, resolve, shapes, write_stages
+from unclip_jax.cascades.embedding import ROWS, Clip, encode_image, image_encoder, load_clip, locate_clip
 from unclip_jax.data import embedding_store, pipeline
 from unclip_jax.data.sources import open_source
 from unclip_jax.diffusion import schedule
@@ -78,12 +78,7 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> ConfigDi
 
     Raises ValueError for a file without get_config, an unknown field (with the known ones), or a value of another type.
     """
-    if not epath.Path(path).exists():
-        raise ValueError(f"--config {str(path)!r} does not exist")
-    get_config = runpy.run_path(str(path)).get("get_config")
-    if get_config is None:
-        raise ValueError(f"--config {str(path)!r} has no function get_config()")
-    config = get_config()
+    config = _run_config(path)
     # Whole, so that every field can be set, and is written down with the run.
     defaults = _defaults(config.task.kind)
     config.model = ConfigDict({**defaults.model, **config.model})
@@ -101,16 +96,65 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> ConfigDi
     return config
 
 
+def _run_config(path: epath.PathLike) -> ConfigDict:
+    """What the `get_config()` of a Python file returns."""
+    if not epath.Path(path).is_file():
+        found = "is a folder" if epath.Path(path).is_dir() else "does not exist"
+        raise ValueError(f"--config {str(path)!r} {found}; a Python file with get_config() is wanted")
+    try:
+        module = runpy.run_path(str(path))
+        config = module["get_config"]() if "get_config" in module else None
+    except Exception as error:  # whatever somebody's file does
+        raise ValueError(f"--config {str(path)!r} cannot be run: {type(error).__name__}: {error}") from error
+    if "get_config" not in module:
+        raise ValueError(f"--config {str(path)!r} has no function get_config()")
+    if not isinstance(config, ConfigDict) or "task" not in config:
+        raise ValueError(
+            f"get_config() of --config {str(path)!r} returns {type(config).__name__} without a section task; a "
+            "ConfigDict that began as experiment.default_config() is wanted"
+        )
+    return config
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """What a training is made of, as `training.loop.train` takes it."""
+
+    task: Task
+    frozen: PyTree
+    extras: PyTree
+    train_data: pipeline.Pipeline
+    eval_data: pipeline.Pipeline
+
+
 def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool = True) -> int:
     """Trains the stage that `config` describes in `workdir`, or goes on where it stopped. Returns the last step.
 
     Data that is made locally prepares itself; the tokenizer is trained with CLIP, and comes with the frozen CLIP for
     every other stage.
     """
-    workdir = epath.Path(workdir)
     loop.check_config(config)
     defaults = _defaults(config.task.kind)
     loop.check_workdir(config, workdir, defaults)
+    parts = parts_of(config, workdir)
+    return loop.train(
+        parts.task,
+        config=config,
+        frozen=parts.frozen,
+        extras=parts.extras,
+        train_data=parts.train_data,
+        eval_data=parts.eval_data,
+        workdir=workdir,
+        initial_params=_initial_params(config),
+        defaults=defaults,
+        progress=progress,
+    )
+
+
+def parts_of(config: ConfigDict, workdir: epath.PathLike) -> Parts:
+    """The task and the data that `config` describes. Of `workdir` the tokenizer and the statistics of a run that began
+    there are read; a new tokenizer is written."""
+    workdir = epath.Path(workdir)
     clip = load_clip(config.frozen.clip, dtype=config.training.dtype) if config.frozen.clip else None
     source = open_source(config.data, config.data.split)
     if config.data.source == "embeddings":
@@ -131,18 +175,7 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     ]
     task = build_task(config, clip=clip, tokenizer=tokenizer)
     frozen, extras = _frozen(config, clip, streams[0], restore_extras(workdir))
-    return loop.train(
-        task,
-        config=config,
-        frozen=frozen,
-        extras=extras,
-        train_data=streams[0],
-        eval_data=streams[1],
-        workdir=workdir,
-        initial_params=_initial_params(config),
-        defaults=defaults,
-        progress=progress,
-    )
+    return Parts(task, frozen, extras, train_data=streams[0], eval_data=streams[1])
 
 
 def build_task(config: ConfigDict, *, clip: Clip | None, tokenizer: Tokenizer | None) -> Task:
@@ -230,6 +263,7 @@ def store_embeddings(config: ConfigDict, directory: epath.PathLike) -> dict[str,
 
     The pictures are spread over all devices of this process.
     """
+    embedding_store.check_new(directory)
     if not config.frozen.clip:
         raise ValueError("config.frozen.clip is None; embeddings are made by a CLIP: a cascade's name or folder")
     clip = load_clip(config.frozen.clip, dtype=config.training.dtype)
@@ -296,14 +330,25 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
         raise ValueError(f"--config.{name}={text}: a {type(old).__name__} is wanted, such as {old!r}") from error
 
 
-def package(workdirs: Sequence[epath.PathLike], cascade: epath.PathLike, *, draws: str | None = None) -> list[str]:
+def package(
+    workdirs: Sequence[epath.PathLike],
+    cascade: epath.PathLike,
+    *,
+    clip: epath.PathLike | None = None,
+    draws: str | None = None,
+) -> list[str]:
     """Writes the newest averaged parameters of each workdir into a cascade folder. Returns the stages' names.
 
-    CLIP brings the tokenizer, the prior the statistics of the embeddings. How a stage is sampled is what `unclip train`
-    was last given for the workdir, be it after the training had ended. Raises ValueError for a workdir without a
+    `clip` names a cascade whose CLIP is taken along, as it is, with its tokenizer; a CLIP of a workdir brings its own.
+    The prior brings the statistics of the embeddings. How a stage is sampled is what `unclip train` was last given for
+    the workdir, be it after the training had ended. Raises ValueError for a workdir without a
     checkpoint, or a stage that was trained beside another CLIP than the cascade's; then nothing is written.
     """
     stages, frozen, tokenizer, statistics = {}, {}, None, None
+    if clip is not None:
+        source, name = locate_clip(clip)
+        stage = load_stage(resolve(source) / name)
+        stages[name], tokenizer = (stage.config, stage.params), resolve(source) / TOKENIZER
     for workdir in workdirs:
         trained = restore_ema(workdir)
         config, kind = trained.config, trained.config["task"]["kind"]

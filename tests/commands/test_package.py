@@ -103,6 +103,20 @@ def test_stage_of_another_clip_is_not_packaged(runs, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == before
 
 
+def test_the_clip_of_another_cascade_is_taken_along(runs, tmp_path):
+    out = tmp_path / "cascade"
+    assert main(["package", str(runs / "decoder"), "--clip", str(runs / "shapes"), "--out", str(out)]) == 0
+    taken, own = (load_cascade(folder, stages=["clip", "decoder"]) for folder in (out, runs / "shapes"))
+    assert parameters.digest(taken.stages["clip"].params) == parameters.digest(own.stages["clip"].params)
+    np.testing.assert_array_equal(taken.tokenizer.encode(["a red circle"]), own.tokenizer.encode(["a red circle"]))
+
+
+def test_packaging_nothing_is_refused(tmp_path, capsys):
+    assert main(["package", "--out", str(tmp_path / "out")]) == 2
+    assert "neither a WORKDIR nor --clip is given" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_resumed_training_refuses_another_config_by_field(runs, capsys):
     assert train("upsampler_16_to_64", runs / "upsampler_16_to_64", "optimizer.learning_rate=0.5") == 2
     err = capsys.readouterr().err

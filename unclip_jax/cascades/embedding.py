@@ -36,10 +36,15 @@ def load_clip(source: epath.PathLike, *, dtype: str = AUTO) -> Clip:
 
     `dtype` as in `load_cascade`. Raises ValueError for a source without a CLIP.
     """
+    cascade, stage = locate_clip(source)
+    return clip_of(load_cascade(cascade, stages=[stage], dtype=dtype))
+
+
+def locate_clip(source: epath.PathLike) -> tuple[epath.PathLike, str]:
+    """The cascade and the name of the stage in it that `source`, as in `load_clip`, stands for."""
     folder = epath.Path(source)
     inside = (folder.parent / "cascade.json").exists() and (folder / "config.json").exists()
-    cascade = load_cascade(folder.parent if inside else source, stages=[folder.name if inside else "clip"], dtype=dtype)
-    return clip_of(cascade)
+    return (folder.parent, folder.name) if inside else (source, "clip")
 
 
 def clip_of(cascade: Cascade) -> Clip:

@@ -5,6 +5,7 @@ import argparse
 EXAMPLE = """examples:
   unclip package runs/clip --out runs/shapes
   unclip package runs/diffusion_prior runs/decoder runs/upsampler_16_to_64 --out runs/shapes
+  unclip package runs/diffusion_prior runs/decoder --clip shapes --out runs/own
 
 The averaged parameters are written as float16. A stage that is in the cascade already is replaced, the others stay."""
 
@@ -16,8 +17,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Writes trained stages into a cascade folder, a new one or one that is there.",
         epilog=EXAMPLE,
     )
-    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="where a stage was trained")
+    parser.add_argument("workdirs", nargs="*", metavar="WORKDIR", help="where a stage was trained")
     parser.add_argument("--out", required=True, metavar="CASCADE", help="the cascade folder")
+    parser.add_argument("--clip", metavar="CASCADE", help="take the CLIP of this cascade (a name or a folder) along")
     parser.add_argument("--draws", metavar="TEXT", help='one line: what the cascade can draw, as in "It draws TEXT."')
     parser.set_defaults(run=run)
 
@@ -25,6 +27,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from unclip_jax import experiment
 
-    for name in experiment.package(args.workdirs, args.out, draws=args.draws):
+    if not args.workdirs and args.clip is None:
+        raise ValueError("neither a WORKDIR nor --clip is given; name what is to be packaged")
+    for name in experiment.package(args.workdirs, args.out, clip=args.clip, draws=args.draws):
         print(f"{name}: in {args.out}")
     return 0

@@ -87,9 +87,8 @@ def write_store(
       rows: pictures of one call of `encode`.
     Raises ValueError for a `directory` that is there already, or more unreadable records than `max_unreadable` allows.
     """
+    check_new(directory)
     directory = epath.Path(directory)
-    if directory.exists():
-        raise ValueError(f"{str(directory)!r} exists; embeddings are written to a new folder")
     partial = directory.parent / f".{directory.name}.partial"
     if partial.exists():
         partial.rmtree()
@@ -101,6 +100,12 @@ def write_store(
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     partial.rename(directory)
     return splits
+
+
+def check_new(directory: epath.PathLike) -> None:
+    """Raises ValueError for a folder that is there already."""
+    if epath.Path(directory).exists():
+        raise ValueError(f"{str(directory)!r} exists; embeddings are written to a new folder")
 
 
 def check_made_by(directory: epath.PathLike, *, clip: str, config: ConfigDict) -> None:

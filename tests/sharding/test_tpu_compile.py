@@ -1,0 +1,60 @@
+"""The training step of every task, at reduced width, compiles for TPUs that are not there.
+
+libtpu brings TPU's compiler, and `jax.experimental.topologies` the description of chips to compile for. libtpu lies
+apart, where `launch/test.sh --all` puts it: installed beside jax, it complains at every start that there is no TPU.
+"""
+
+import dataclasses
+import pathlib
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental import topologies
+
+from tests.tasks.tiny_tasks import batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
+from unclip_jax import experiment
+from unclip_jax.sharding import rules
+from unclip_jax.sharding.mesh import make_mesh
+from unclip_jax.training.step import make_steps
+
+CHIPS = {"v5e:2x2": "TPU v5 lite", "v5p:2x2x1": "TPU v5", "v6e:2x2": "TPU v6 lite"}
+LIBTPU = pathlib.Path(sys.prefix) / "tpu/libtpu/libtpu.so"
+TASKS = {"clip": clip_task, "diffusion_prior": prior_task, "decoder": decoder_task, "upsampler": upsampler_task}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not LIBTPU.exists(), reason="libtpu is not there: launch/test.sh --all gets it"),
+]
+
+
+@pytest.fixture(scope="module", params=CHIPS)
+def mesh(request):
+    """Four chips: two that share the rows, and two, along fsdp, that share the parameters too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TPU_LIBRARY_PATH", str(LIBTPU))
+        patch.setenv("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud to be asked what this machine is
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=request.param).devices
+    assert {device.device_kind for device in devices} == {CHIPS[request.param]}
+    return make_mesh(data=2, fsdp=2, devices=devices)
+
+
+def described(tree, shardings):
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype, sharding=at), tree, shardings)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_training_step_compiles(kind, mesh):
+    task = TASKS[kind]()
+    task = dataclasses.replace(task, model=task.model.clone(dtype=jnp.bfloat16))
+    data, fixed = batch(), frozen()
+    steps = make_steps(task, config=experiment.default_config(), frozen=fixed, batch=data, mesh=mesh)
+    rows = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rules.batch(mesh)) for name, x in data.items()}
+    compiled = steps.train.lower(steps.shapes, described(fixed, steps.frozen_shardings), rows).compile()
+    memory = compiled.memory_analysis()
+    assert memory.argument_size_in_bytes > 0 and memory.temp_size_in_bytes > 0
+    program = compiled.as_text()
+    assert re.search(r"all-reduce|reduce-scatter", program)  # the gradient's sum over devices
+    assert re.search(r"bf16\[.*(convolution|dot)\(", program)
