@@ -1,0 +1,167 @@
+"""Each stage, in training and in sampling: speed, share of the machine's rate, memory, and compile time.
+
+    python launch/benchmarks/stages.py [--cascade shapes] [--configs configs/shapes] [--only STAGE ...] [--seconds 20]
+
+Training: the step of the stage's config on one batch that stays in memory, the same step fed by its input pipeline, and
+the pipeline alone. Sampling: the stage of the cascade with its own settings. Every measurement is a process of its own,
+so that its memory is its own; each stage runs twice, with an empty compilation cache and with the one so filled.
+FLOPs are XLA's count. Nothing is read but the configs, the cascade and the data that the configs name.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import machine
+import numpy as np
+
+from unclip_jax import experiment
+from unclip_jax.cascades import stages as sampled
+from unclip_jax.cascades.cascade import example_inputs, load_cascade
+from unclip_jax.cascades.embedding import text_features
+from unclip_jax.diffusion.timesteps import named_path
+from unclip_jax.sharding.mesh import make_mesh
+from unclip_jax.sharding.placement import place, place_batch
+from unclip_jax.training.step import make_steps
+
+COLUMNS = (
+    ("images/s", "speed", "{:,.1f}"),
+    ("fed", "fed", "{:,.1f}"),
+    ("pipeline", "pipeline", "{:,.0f}"),
+    ("GFLOP/image", "gflop", "{:,.2f}"),
+    ("of rate", "share", "{:.0%}"),
+    ("peak MiB", "memory", "{:,.0f}"),
+    ("compile s", "compile_cold", "{:.1f}"),
+    ("cached s", "compile_cached", "{:.1f}"),
+)
+
+
+def measure_training(stage: str, args: argparse.Namespace) -> dict[str, float]:
+    config = experiment.load_config(os.path.join(args.configs, f"{stage}.py"))
+    if config.frozen.clip:
+        config.frozen.clip = args.cascade
+    rows = config.training.global_batch
+    with tempfile.TemporaryDirectory() as workdir:
+        parts = experiment.parts_of(config, workdir)
+    stream = parts.train_data.batches(0)
+    batch, mesh = next(stream), make_mesh(**config.mesh)
+    steps = make_steps(parts.task, config=config, frozen=parts.frozen, batch=batch, mesh=mesh)
+    state, frozen = steps.init(), place(parts.frozen, steps.frozen_shardings)
+    resident = place_batch(batch, mesh)
+    start = time.perf_counter()
+    train = steps.train.lower(state, frozen, resident).compile()
+    compiled = time.perf_counter() - start
+
+    def step(batch: dict) -> jax.Array:
+        nonlocal state
+        state, metrics = train(state, frozen, batch)
+        return metrics["loss"]
+
+    seconds = machine.seconds_of(lambda: step(resident), least=args.seconds)[0]
+    fed = machine.seconds_of(lambda: step(place_batch(next(stream), mesh)), least=args.seconds)[0]
+    alone = machine.seconds_of(lambda: next(stream), least=min(args.seconds, 5.0))[0]
+    return {
+        "speed": rows / seconds,
+        "fed": rows / fed,
+        "pipeline": rows / alone,
+        "flops": machine.flops(steps.train.__wrapped__, state, frozen, resident) / rows,
+        "compile": compiled,
+    }
+
+
+def measure_sampling(stage: str, args: argparse.Namespace) -> dict[str, float]:
+    cascade = load_cascade(args.cascade, stages=["clip", stage])
+    this = cascade.stages[stage]
+    settings = sampled.stage_settings(this)
+    numbers = np.arange(args.rows)
+
+    def make() -> np.ndarray:
+        common = {"settings": settings, "seed": 0, "numbers": numbers}
+        if this.kind == "upsampler":
+            side = this.module.image_size // 4
+            return sampled.run_upsampler(cascade, this, np.zeros((args.rows, side, side, 3)), **common)
+        text = text_features(cascade_clip, ["a small red circle on a blue background"] * args.rows)
+        if this.kind == "diffusion_prior":
+            return sampled.run_prior(cascade, text, **common)
+        return sampled.run_decoder(cascade, np.zeros((args.rows, this.module.embed_dim)), text, **common)
+
+    cascade_clip = sampled.clip_of(cascade)
+    start = time.perf_counter()
+    make()
+    first = time.perf_counter() - start
+    seconds = min(machine.seconds_of(make, least=args.seconds, each=True))
+    evaluations = len(named_path(settings.steps, this.config["diffusion"]["steps"])) - 1
+    evaluations *= (2 if settings.scale != 1.0 else 1) * settings.candidates
+    inputs = example_inputs(this.kind, this.module)
+    one = machine.flops(lambda params, *inputs: this.module.apply({"params": params}, *inputs), this.params, *inputs)
+    return {"speed": args.rows / seconds, "flops": one * evaluations, "compile": first - seconds}
+
+
+MEASURES = {"training": measure_training, "sampling": measure_sampling}
+
+
+def measure(what: str, stage: str, args: argparse.Namespace, rate: float) -> dict[str, float]:
+    """One stage in two processes, the second of which finds what the first has compiled."""
+    with tempfile.TemporaryDirectory() as cache:
+        cold, cached = (_child(what, stage, args, cache) for _ in range(2))
+    share = cached["speed"] * cached["flops"] / (rate * jax.local_device_count())
+    measured = {name: cached[name] for name in ("speed", "fed", "pipeline") if name in cached}
+    return measured | {
+        "gflop": cached["flops"] / 1e9,
+        "share": share,
+        "memory": cached["memory"] / 2**20,
+        "compile_cold": cold["compile"],
+        "compile_cached": cached["compile"],
+    }
+
+
+def _child(what: str, stage: str, args: argparse.Namespace, cache: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--cascade", args.cascade, "--configs", args.configs, "--measure", what, stage]
+    command += ["--seconds", str(args.seconds), "--rows", str(args.rows)]
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cascade", default="shapes", help="a bundled name or a cascade folder (shapes)")
+    parser.add_argument("--configs", default="configs/shapes", help="a config for each stage (configs/shapes)")
+    parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages alone")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement (20)")
+    parser.add_argument("--rows", type=int, default=4, help="pictures of one sampling (4)")
+    parser.add_argument("--json", metavar="FILE", help="writes the numbers there, too")
+    parser.add_argument("--measure", nargs=2, metavar=("WHAT", "STAGE"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        what, stage = args.measure
+        print(json.dumps(MEASURES[what](stage, args) | {"memory": machine.peak_memory()}))
+        return
+    rate = machine.product_rate()
+    print(machine.header(rate))
+    stages = args.only or experiment.ORDER
+    made = {"training": stages, "sampling": [name for name in stages if name in load_cascade(args.cascade).stages]}
+    results = {}
+    for what, names in made.items():
+        print(f"\n{what:20}" + "".join(f"{title:>13}" for title, *_ in COLUMNS))
+        for stage in names:
+            if (what, stage) == ("sampling", "clip"):
+                continue
+            found = results[f"{what} {stage}"] = measure(what, stage, args, rate)
+            cells = (form.format(found[name]) if name in found else "" for _, name, form in COLUMNS)
+            print(f"{stage:20}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
