@@ -13,14 +13,14 @@ from unclip_jax.experiment import default_config
 def get_config() -> ConfigDict:
     config = default_config()
     config.task = ConfigDict(
-        {"kind": "decoder", "stage": "decoder", "drop_image": 0.1, "drop_text": 0.5, "vb_weight": 1e-5, "min_snr": 1.0}
+        {"kind": "decoder", "stage": "decoder", "drop_image": 0.1, "drop_text": 0.5, "vb_weight": 1e-5}
     )
     config.model = ConfigDict(
         {
             "image_size": 16,
             "channels": 64,
             "channel_mult": (1, 2, 3),
-            "res_blocks": 1,
+            "res_blocks": 2,
             "attention_resolutions": (8, 4),
             "head_channels": 32,
             "groups": 8,  # 32 would leave two channels to a norm, which takes their mean, and with it colours, away
@@ -30,8 +30,9 @@ def get_config() -> ConfigDict:
         }
     )
     config.frozen.clip = "shapes"
-    # At this size eps would be learned too slowly: an error of it, divided by sqrt(alpha_bar_t), shifts whole colours.
-    config.diffusion.predicts = "x0"
+    # A picture of x0 that is all but clean would have to be copied through every norm, and is spoiled; and an error of
+    # eps, divided by sqrt(alpha_bar_t), shifts whole colours. v is x0 where there is noise, and eps where there is none.
+    config.diffusion.predicts = "v"
     config.diffusion.variance = "learned_range"
     config.diffusion.clip_x0 = 1.0
 
