@@ -292,8 +292,9 @@ def _check_embeddings(config: ConfigDict, clip: Clip | None) -> None:
 
 
 def embedding_statistics(clip: Clip, data, rows: int = STATISTICS_ROWS) -> dict[str, np.ndarray]:
-    """Mean and deviation of each dimension of CLIP's image embeddings, over the first `rows` rows of training data."""
-    seen = []
+    """Mean and deviation of each dimension of CLIP's image embeddings, over the first `rows` rows of training data, or
+    over one epoch where that is less."""
+    rows, seen = min(rows, len(data)), []
     for batch in data.batches(0):
         embeddings = batch["embedding"] if "embedding" in batch else encode_image(clip, batch["image"])
         seen.append(np.asarray(embeddings, np.float64))
