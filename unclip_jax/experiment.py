@@ -136,7 +136,7 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     loop.check_config(config)
     defaults = _defaults(config.task.kind)
     loop.check_workdir(config, workdir, defaults)
-    parts = parts_of(config, workdir)
+    parts = assemble(config, workdir)
     return loop.train(
         parts.task,
         config=config,
@@ -151,7 +151,7 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     )
 
 
-def parts_of(config: ConfigDict, workdir: epath.PathLike) -> Parts:
+def assemble(config: ConfigDict, workdir: epath.PathLike) -> Parts:
     """The task and the data that `config` describes. Of `workdir` the tokenizer and the statistics of a run that began
     there are read; a new tokenizer is written."""
     workdir = epath.Path(workdir)
@@ -170,6 +170,7 @@ def parts_of(config: ConfigDict, workdir: epath.PathLike) -> Parts:
             shuffle=split == config.data.split,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            source=source if split == config.data.split else None,
         )
         for split in (config.data.split, config.data.eval_split)
     ]

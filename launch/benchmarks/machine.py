@@ -45,24 +45,28 @@ def product_rate(size: int = 2048) -> float:
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     a = jnp.ones((size, size), dtype)
     multiply = jax.jit(lambda a: a @ a)
-    return 2 * size**3 / min(seconds_of(lambda: multiply(a), least=1.0, each=True))
+    return 2 * size**3 / best_seconds(lambda: multiply(a), least=1.0)
 
 
-def seconds_of(call: Callable[[], object], *, least: float, each: bool = False) -> list[float]:
-    """Seconds of each of as many calls as fit into `least` seconds, three and more, after one that is not counted.
-
-    each: whether to wait for each call's answer; False waits once, at the end, and gives the mean that many times.
-    """
+def best_seconds(call: Callable[[], object], *, least: float) -> float:
+    """Of the quickest of as many calls as fit into `least` seconds, three and more, after one that is not counted."""
     jax.block_until_ready(call())
-    taken, begun = [], time.perf_counter()
-    while len(taken) < 3 or time.perf_counter() - begun < least:
+    taken = []
+    while len(taken) < 3 or sum(taken) < least:
         start = time.perf_counter()
-        answer = call()
-        if each:
-            jax.block_until_ready(answer)
+        jax.block_until_ready(call())
         taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def mean_seconds(call: Callable[[], object], *, least: float) -> float:
+    """Of a call among as many as fit into `least` seconds, three and more, none of which waits for the one before."""
+    jax.block_until_ready(call())
+    count, start = 0, time.perf_counter()
+    while count < 3 or time.perf_counter() - start < least:
+        answer, count = call(), count + 1
     jax.block_until_ready(answer)
-    return taken if each else [(time.perf_counter() - begun) / len(taken)] * len(taken)
+    return (time.perf_counter() - start) / count
 
 
 def peak_memory() -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from unclip_jax import experiment
 from unclip_jax.cascades import stages as sampled
 from unclip_jax.cascades.cascade import example_inputs, load_cascade
-from unclip_jax.cascades.embedding import text_features
+from unclip_jax.cascades.embedding import clip_of, text_features
 from unclip_jax.diffusion.timesteps import named_path
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch
@@ -47,7 +47,7 @@ def measure_training(stage: str, args: argparse.Namespace) -> dict[str, float]:
         config.frozen.clip = args.cascade
     rows = config.training.global_batch
     with tempfile.TemporaryDirectory() as workdir:
-        parts = experiment.parts_of(config, workdir)
+        parts = experiment.assemble(config, workdir)
     stream = parts.train_data.batches(0)
     batch, mesh = next(stream), make_mesh(**config.mesh)
     steps = make_steps(parts.task, config=config, frozen=parts.frozen, batch=batch, mesh=mesh)
@@ -62,9 +62,9 @@ def measure_training(stage: str, args: argparse.Namespace) -> dict[str, float]:
         state, metrics = train(state, frozen, batch)
         return metrics["loss"]
 
-    seconds = machine.seconds_of(lambda: step(resident), least=args.seconds)[0]
-    fed = machine.seconds_of(lambda: step(place_batch(next(stream), mesh)), least=args.seconds)[0]
-    alone = machine.seconds_of(lambda: next(stream), least=min(args.seconds, 5.0))[0]
+    seconds = machine.mean_seconds(lambda: step(resident), least=args.seconds)
+    fed = machine.mean_seconds(lambda: step(place_batch(next(stream), mesh)), least=args.seconds)
+    alone = machine.mean_seconds(lambda: next(stream), least=min(args.seconds, 5.0))
     return {
         "speed": rows / seconds,
         "fed": rows / fed,
@@ -78,23 +78,22 @@ def measure_sampling(stage: str, args: argparse.Namespace) -> dict[str, float]:
     cascade = load_cascade(args.cascade, stages=["clip", stage])
     this = cascade.stages[stage]
     settings = sampled.stage_settings(this)
-    numbers = np.arange(args.rows)
+    numbers, clip = np.arange(args.rows), clip_of(cascade)
 
     def make() -> np.ndarray:
         common = {"settings": settings, "seed": 0, "numbers": numbers}
         if this.kind == "upsampler":
             side = this.module.image_size // 4
             return sampled.run_upsampler(cascade, this, np.zeros((args.rows, side, side, 3)), **common)
-        text = text_features(cascade_clip, ["a small red circle on a blue background"] * args.rows)
+        text = text_features(clip, ["a small red circle on a blue background"] * args.rows)
         if this.kind == "diffusion_prior":
             return sampled.run_prior(cascade, text, **common)
         return sampled.run_decoder(cascade, np.zeros((args.rows, this.module.embed_dim)), text, **common)
 
-    cascade_clip = sampled.clip_of(cascade)
     start = time.perf_counter()
     make()
     first = time.perf_counter() - start
-    seconds = min(machine.seconds_of(make, least=args.seconds, each=True))
+    seconds = machine.best_seconds(make, least=args.seconds)
     evaluations = len(named_path(settings.steps, this.config["diffusion"]["steps"])) - 1
     evaluations *= (2 if settings.scale != 1.0 else 1) * settings.candidates
     inputs = example_inputs(this.kind, this.module)

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +20,7 @@ import tqdm
 from etils import epath
 from ml_collections import ConfigDict
 
-from unclip_jax.data.records import UNREADABLE, Record, Source
+from unclip_jax.data.records import UNREADABLE, Record, Source, Unreadable, reason_of
 from unclip_jax.data.transforms import shrink
 
 SCHEMA = 1
@@ -144,7 +143,9 @@ def read_manifest(directory: epath.PathLike) -> dict[str, Any]:
 
 
 def _write_split(folder, split, source, encode, config, rows) -> dict[str, int]:
-    embeddings, captions, failed = [], [], {}
+    embeddings, captions = [], []
+    share = config.max_unreadable
+    failed = Unreadable(len(source), share, share * len(source), " and is left out")
     with tqdm.tqdm(total=len(source), desc=split, unit=" records", mininterval=2.0) as bar:
         for batch in _batches(_readable(source, config, failed, bar), rows):
             embeddings.append(np.asarray(encode(np.stack([record.picture for record in batch])), np.float32))
@@ -156,8 +157,8 @@ def _write_split(folder, split, source, encode, config, rows) -> dict[str, int]:
     return {"records": len(captions), "unreadable": len(failed)}
 
 
-def _readable(source: Source, config: ConfigDict, failed: dict[int, str], bar: tqdm.tqdm) -> Iterator[Record]:
-    """The records that can be read, their pictures at the config's size; of the others the reasons go into `failed`."""
+def _readable(source: Source, config: ConfigDict, failed: Unreadable, bar: tqdm.tqdm) -> Iterator[Record]:
+    """The records that can be read, their pictures at the config's size; the others go into `failed`."""
     import grain  # takes two seconds
 
     def read(index: int) -> Record | str:
@@ -165,27 +166,15 @@ def _readable(source: Source, config: ConfigDict, failed: dict[int, str], bar: t
             record = source[index]
             return record._replace(picture=shrink(record.picture, config.image_size))
         except UNREADABLE as error:
-            return f"{type(error).__name__}: {error}"
+            return reason_of(error)
 
     options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=64 if config.threads else 0)
     for index, record in enumerate(grain.MapDataset.range(len(source)).map(read).to_iter_dataset(options)):
         bar.update()
         if isinstance(record, str):
-            failed[index] = record
-            _check_failed(failed, len(source), config.max_unreadable)
+            failed.add(index, record)
         else:
             yield record
-
-
-def _check_failed(failed: dict[int, str], records: int, share: float) -> None:
-    if len(failed) > share * records:
-        listed = "; ".join(f"{number}: {why}" for number, why in failed.items())
-        raise ValueError(
-            f"{len(failed)} of {records} records cannot be read, more than config.data.max_unreadable {share:g} of "
-            f"them allows: {listed}"
-        )
-    number, why = list(failed.items())[-1]
-    warnings.warn(f"record {number} cannot be read and is left out ({len(failed)} so far): {why}")
 
 
 def _batches(records: Iterator[Record], size: int) -> Iterator[list[Record]]:

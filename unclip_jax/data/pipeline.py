@@ -8,7 +8,6 @@ step n is to open the stream at n: nothing is saved.
 What is in a batch is said in `unclip_jax.batches`.
 """
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from ml_collections import ConfigDict
 
 from unclip_jax.data import bsr
 from unclip_jax.data.corruption import gaussian_blur
-from unclip_jax.data.records import UNREADABLE, Record, Source
+from unclip_jax.data.records import UNREADABLE, Record, Source, Unreadable, reason_of
 from unclip_jax.data.sources import open_source
 from unclip_jax.data.transforms import flipped, low_resolution, random_crop, row_rng, shrink
 from unclip_jax.tokenizer import Tokenizer
@@ -141,7 +140,6 @@ class RowMaker:
         self._seed = seed
         self._tokenizer = tokenizer
         self._captions = config.captions
-        self._share = config.max_unreadable
         self._flip = config.flip
         self._image_size = config.image_size
         self._crop_size = _crop_size(config)
@@ -150,8 +148,8 @@ class RowMaker:
         self._blur = config.blur.to_dict() if config.blur else None
         self._bsr = config.bsr
         self._tokens: dict[str, np.ndarray] = {}
-        self._unreadable: dict[int, str] = {}
-        self._max_unreadable = max_unreadable
+        share = config.max_unreadable
+        self._unreadable = Unreadable(len(source), share, max_unreadable, ", the next replaces it")
 
     def __call__(self, row: int, index: int) -> dict[str, Any]:
         index, record = self._read(index)
@@ -197,26 +195,13 @@ class RowMaker:
             try:
                 record = self._checked(self._source[candidate])
             except UNREADABLE as error:
-                failed[candidate] = f"{type(error).__name__}: {error}"
+                failed[candidate] = reason_of(error)
                 continue
-            self._warn_of(failed)
+            for number, reason in failed.items():
+                self._unreadable.add(number, reason)
             return candidate, record
         said = list(failed.values())[-1]
         raise ValueError(f"{len(failed)} records from {index} on cannot be read; the last said: {said}")
-
-    def _warn_of(self, failed: dict[int, str]) -> None:
-        for candidate, reason in failed.items():
-            if candidate in self._unreadable:
-                continue
-            self._unreadable[candidate] = reason
-            count = len(self._unreadable)
-            if count > self._max_unreadable:
-                listed = "; ".join(f"{number}: {why}" for number, why in sorted(self._unreadable.items()))
-                raise ValueError(
-                    f"{count} of {len(self._source)} records cannot be read, more than config.data.max_unreadable "
-                    f"{self._share:g} of them allows: {listed}"
-                )
-            warnings.warn(f"record {candidate} cannot be read, the next replaces it ({count} so far): {reason}")
 
     def _checked(self, record: Record) -> Record:
         if record.picture is None:
