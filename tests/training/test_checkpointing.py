@@ -1,5 +1,7 @@
 """Checkpoints: what comes back, what is kept, and what is said of damage."""
 
+import contextlib
+import resource
 import shutil
 
 import jax
@@ -42,6 +44,17 @@ def saved(written, tmp_path):
     """The same, to be damaged."""
     workdir, state = written
     return shutil.copytree(workdir, tmp_path / "workdir"), state
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file can become longer than some names and numbers: the writer is told as by a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def assert_same(a, b):
@@ -158,3 +171,23 @@ def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved,
     with pytest.raises(ValueError, match="is of another network: .*ema/new .. was absent.*ema/out/bias unknown was"):
         checkpoints.restore(4, shapes)
     checkpoints.close()
+
+
+def test_where_the_disk_is_full_the_last_whole_checkpoints_stay_and_the_run_can_go_on(saved, steps, make_tiny):
+    workdir, before = saved
+    record = {"config": settings.as_json(make_tiny()["config"]), "frozen": {"scale": "abc"}}
+    checkpoints = Checkpoints(workdir, keep=2)
+    state, extras = checkpoints.restore(4, steps.shapes)
+    state, _ = steps.train(state, make_tiny()["frozen"], next(make_tiny()["train_data"].batches(4)))
+    said = r"cannot be written to .*checkpoints' \(.*large.*\); the newest whole one is of step 4\."
+    with full_disk(), pytest.raises(OSError, match=said):
+        checkpoints.save(state, extras, **record)
+        checkpoints.wait()
+    with contextlib.suppress(OSError):  # the failed writing may be told of again
+        checkpoints.close()
+    assert checkpointing.steps_saved(workdir) == [3, 4]
+    checkpoints = Checkpoints(workdir, keep=2)
+    assert_same(jax.tree.map(np.asarray, checkpoints.restore(4, steps.shapes)[0]), before)
+    checkpoints.save(state, extras, **record)
+    checkpoints.close()
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["4", "5"]

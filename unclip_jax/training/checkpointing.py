@@ -9,6 +9,7 @@ Orbax raises on a truncated file but returns a flipped byte without a word; the 
 import contextlib
 import dataclasses
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -72,6 +73,9 @@ class Checkpoints:
           extras: nested dict of arrays to be kept beside the state; {} for none.
           config: as JSON holds it.
           frozen: name -> digest of frozen parameters.
+
+        Raises OSError where this checkpoint, or the one begun before, cannot be written, as on a full disk; so do
+        `wait` and `close`. Those that were whole stay.
         """
         items = _items(state, extras)
         record = {
@@ -81,10 +85,11 @@ class Checkpoints:
             "arrays": {item: {name: _describe(leaf) for name, leaf in named.items()} for item, named in items.items()},
         }
         nested = {item: parameters.unflatten(named) for item, named in items.items()}
-        # A checkpoint of this step can only be one that was found damaged.
-        self._orbax.save_checkpointables_async(
-            int(state.step), nested, custom_metadata=record, force=True, overwrite=True
-        )
+        with self._writing():
+            # A checkpoint of this step can only be one that was found damaged.
+            self._orbax.save_checkpointables_async(
+                int(state.step), nested, custom_metadata=record, force=True, overwrite=True
+            )
 
     def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, PyTree]:
         """The state and the extras of a checkpoint, each array straight onto the sharding that `shapes` names.
@@ -102,10 +107,23 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when what was saved is on disk."""
-        self._orbax.wait()
+        with self._writing():
+            self._orbax.wait()
 
     def close(self) -> None:
-        self._orbax.close()
+        with self._writing():
+            self._orbax.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever the storage says
+            whole = f"of step {max(steps)}" if (steps := _steps(self.directory)) else "none"
+            raise OSError(
+                f"a checkpoint cannot be written to {str(self.directory)!r} ({_reason(error)}); the newest whole one "
+                f"is {whole}. Make room, and run it again to go on from there."
+            ) from error
 
 
 def directory(workdir: epath.PathLike) -> epath.Path:
@@ -235,12 +253,16 @@ def _load(orbax, folder: epath.Path, step: int, wanted: dict[str, dict], record:
 
 
 def _damaged(folder: epath.Path, step: int, why: Any) -> DamagedCheckpoint:
-    while getattr(why, "__cause__", None):  # Orbax wraps what it stumbled over in several errors of its own
-        why = why.__cause__
-    why = (str(why).strip().splitlines() or [type(why).__name__])[0]
     before = [other for other in _steps(folder) if other < step]
     others = f"The one before it is of step {max(before)}." if before else "There is none before it."
-    return DamagedCheckpoint(f"checkpoint {str(folder / str(step))!r} is damaged ({why[:400]}). {others}")
+    return DamagedCheckpoint(f"checkpoint {str(folder / str(step))!r} is damaged ({_reason(why)}). {others}")
+
+
+def _reason(why: Any) -> str:
+    """The first line of what lies at the bottom of an error."""
+    while getattr(why, "__cause__", None):  # Orbax wraps what it stumbled over in several errors of its own
+        why = why.__cause__
+    return (str(why).strip().splitlines() or [type(why).__name__])[0][:400]
 
 
 def _steps(folder: epath.Path) -> list[int]:
