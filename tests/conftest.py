@@ -4,9 +4,11 @@ Set here before anything imports jax. Tests that start a process of their own in
 devices: those are asked for in code (`jax.config.update("jax_num_cpu_devices", 8)`), or by JAX_NUM_CPU_DEVICES.
 """
 
+import contextlib
 import os
 import pathlib
 import platform
+import resource
 import shutil
 import sys
 import tempfile
@@ -36,6 +38,7 @@ os.environ.update(
 assert "jax" not in sys.modules, "jax was imported before tests/conftest.py could choose its devices"
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -50,3 +53,19 @@ def pytest_configure(config) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(USER_CACHE, ignore_errors=True)
+
+
+@pytest.fixture
+def full_disk():
+    """Within `with full_disk(size):` no file grows beyond `size` bytes, as on a disk that has no room for more."""
+
+    @contextlib.contextmanager
+    def limit(size: int):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

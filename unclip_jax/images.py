@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from unclip_jax import files
 from unclip_jax.arrays import Float, UInt8
 
 # The per-channel mean and deviation of CLIP's training pictures, in 0..1 (Radford et al. 2021, released code).
@@ -68,10 +69,7 @@ def encode_png(image: UInt8["H W 3"], metadata: dict[str, str] | None = None) ->
 
 def write_png(path: epath.PathLike, image: UInt8["H W 3"], metadata: dict[str, str] | None = None) -> None:
     """Writes a PNG whole or not at all: a write that is cut off leaves no half picture under `path`."""
-    path = epath.Path(path)
-    partial = path.parent / f".{path.name}.partial"
-    partial.write_bytes(encode_png(image, metadata))
-    partial.replace(path)
+    files.write_whole(path, encode_png(image, metadata))
 
 
 def read_image(path: epath.PathLike) -> UInt8["H W 3"]:

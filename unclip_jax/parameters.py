@@ -15,6 +15,7 @@ from flax import traverse_util
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
+from unclip_jax import files
 from unclip_jax.arrays import PyTree
 
 
@@ -46,10 +47,7 @@ def digest(tree: PyTree) -> str:
 def save(path: epath.PathLike, tree: PyTree, *, dtype: jnp.dtype | None = None) -> None:
     """Writes a safetensors file, whole or not at all. `dtype` None keeps each array's own type."""
     arrays = {name: np.asarray(value, dtype, order="C") for name, value in sorted(flatten(tree).items())}
-    path = epath.Path(path)
-    partial = path.parent / f".{path.name}.partial"
-    partial.write_bytes(safetensors_numpy.save(arrays))
-    partial.replace(path)
+    files.write_whole(path, safetensors_numpy.save(arrays))
 
 
 def check(found: Mapping[str, Any], expected: PyTree, what: str) -> None:

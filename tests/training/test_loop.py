@@ -18,7 +18,7 @@ from unclip_jax.training.metric_writer import read_metrics
 
 def final(workdir):
     """Step, and type, shape and checksum of every array of the newest checkpoint."""
-    step = checkpointing.latest(workdir)
+    step = checkpointing.steps_saved(workdir)[-1]
     return step, checkpointing.read_record(checkpointing.directory(workdir), step)["arrays"]
 
 
@@ -63,7 +63,7 @@ def test_a_run_that_broke_goes_on_as_if_it_had_never_stopped(tiny, tmp_path, tra
 
     with pytest.raises(Stop):
         train(tiny, tmp_path / "broken", train_data=make_data(at=breaks))
-    assert checkpointing.latest(tmp_path / "broken") == 8
+    assert checkpointing.steps_saved(tmp_path / "broken")[-1] == 8
     steps = [line["step"] for line in read_metrics(tmp_path / "broken")]
     asked = []
     assert train(tiny, tmp_path / "broken", train_data=make_data(at=asked.append)) == 12
@@ -89,7 +89,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tiny, tmp_path, trained, 
         train(tiny, tmp_path / "stopped", train_data=make_data(at=stops))
     assert signal.getsignal(number) is before
     assert "stopped at step 6 of 12, which is saved: run it again to go on" in capsys.readouterr().err
-    assert checkpointing.latest(tmp_path / "stopped") == 6
+    assert checkpointing.steps_saved(tmp_path / "stopped")[-1] == 6
     train(tiny, tmp_path / "stopped")
     assert final(tmp_path / "stopped") == final(trained)
 
@@ -119,7 +119,7 @@ def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path,
     assert [(line["step"], line["skipped"]) for line in read_metrics(tmp_path)] == [
         (1, 0), (2, 0), (4, 2), (6, 2), (8, 3), (10, 5)
     ]  # fmt: skip
-    assert checkpointing.latest(tmp_path) == 8
+    assert checkpointing.steps_saved(tmp_path)[-1] == 8
     bad = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
     assert [(line["step"], line["skipped"]) for line in bad] == [(step, True) for step in (3, 4, 7, 9, 10, 11)]
     assert bad[0]["grad_norm"] is None and bad[0]["records"] == list(range(100 + 2 * 16, 100 + 3 * 16))

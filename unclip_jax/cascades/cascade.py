@@ -13,7 +13,7 @@ another CLIP.
 import dataclasses
 import importlib.resources
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 from etils import epath
 from flax import linen as nn
 
-from unclip_jax import parameters
+from unclip_jax import files, parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.precision import AUTO, compute_dtype
@@ -180,7 +180,7 @@ def replicated(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
     return _sharded(devices)
 
 
-def split_rows(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
+def row_sharded(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
     """The first axis, of one entry a device, lies on its device each."""
     return _sharded(devices, "device")
 
@@ -211,18 +211,18 @@ def write_stages(
     folder.mkdir(parents=True, exist_ok=True)
     index = read_index(folder) if (folder / "cascade.json").exists() else {"schema": SCHEMA, "stages": []}
     if tokenizer is not None:
-        _replace(folder / TOKENIZER, lambda new: _copy_files(epath.Path(tokenizer), new))
+        with files.whole_folder(folder / TOKENIZER) as new:
+            _copy_files(epath.Path(tokenizer), new)
     for name, (config, params) in stages.items():
-        _replace(folder / name, lambda new, config=config, params=params: _write_stage(new, config, params))
+        with files.whole_folder(folder / name) as new:
+            _write_stage(new, config, params)
     names = [*index["stages"], *(name for name in stages if name not in index["stages"])]
     index["stages"] = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
     if statistics is not None:
         index["embedding_statistics"] = {name: np.asarray(x, np.float64).tolist() for name, x in statistics.items()}
     if draws is not None:
         index["draws"] = draws
-    partial = folder / ".cascade.json.partial"
-    partial.write_text(json.dumps(index, indent=1) + "\n")
-    partial.replace(folder / "cascade.json")
+    files.write_whole(folder / "cascade.json", json.dumps(index, indent=1) + "\n")
 
 
 def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO) -> Stage:
@@ -283,18 +283,6 @@ def _write_stage(folder: epath.Path, config: Mapping[str, Any], params: PyTree) 
 def _copy_files(source: epath.Path, target: epath.Path) -> None:
     for path in source.iterdir():
         (target / path.name).write_bytes(path.read_bytes())
-
-
-def _replace(folder: epath.Path, fill: Callable[[epath.Path], None]) -> None:
-    """Fills a new folder beside `folder`, and puts it in its place when it is whole."""
-    new = folder.parent / f".{folder.name}.partial"
-    if new.exists():
-        new.rmtree()
-    new.mkdir()
-    fill(new)
-    if folder.exists():
-        folder.rmtree()
-    new.rename(folder)
 
 
 def _read_json(path: epath.Path) -> dict[str, Any]:

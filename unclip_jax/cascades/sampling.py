@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from unclip_jax import rng
 from unclip_jax.arrays import Float, Int, PyTree
-from unclip_jax.cascades.cascade import Stage, replicated, split_rows
+from unclip_jax.cascades.cascade import Stage, replicated, row_sharded
 from unclip_jax.cascades.embedding import padded_size
 from unclip_jax.diffusion import schedule as schedules
 from unclip_jax.diffusion.denoiser import Denoiser, Network, denoiser_from_network
@@ -174,7 +174,7 @@ def run_stage(
     whole_path = named_path(settings.steps, schedule.num_steps)
     path = segments(whole_path, SEGMENT)
     # Everything is put on its devices here, once: what is not is copied anew for every segment.
-    on_all, by_row = replicated(devices), split_rows(devices)
+    on_all, by_row = replicated(devices), row_sharded(devices)
     common = (stage_key, schedule, shared, _numbers(settings))
     stage_key, schedule, shared, numbers_of = jax.device_put(common, on_all)
     pieces = [jax.device_put(piece, on_all) for piece in path]

@@ -173,9 +173,10 @@ def check_writable(path: str) -> None:
         raise ValueError(
             f"--json {path!r} is a folder; a file's name is wanted, such as {str(target / 'shapes.json')!r}"
         )
+    trial = target.parent / f".{target.name}.trial"
     try:
-        _partial(target).write_text("")
-        _partial(target).unlink()
+        trial.write_text("")
+        trial.unlink()
     except OSError as error:
         raise ValueError(
             f"--json {path!r} cannot be written ({error.strerror}); it wants an existing folder that can be written to"
@@ -184,12 +185,6 @@ def check_writable(path: str) -> None:
 
 def write_json(path: str, results: Mapping[str, Any]) -> None:
     """Writes one object, whole or not at all."""
-    from etils import epath
+    from unclip_jax import files
 
-    target = epath.Path(path)
-    _partial(target).write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
-    _partial(target).replace(target)
-
-
-def _partial(target):
-    return target.parent / f".{target.name}.partial"
+    files.write_whole(path, json.dumps(results, indent=2, allow_nan=False) + "\n")

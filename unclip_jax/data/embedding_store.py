@@ -20,6 +20,7 @@ import tqdm
 from etils import epath
 from ml_collections import ConfigDict
 
+from unclip_jax import files
 from unclip_jax.data.records import UNREADABLE, Record, Source, Unreadable, reason_of
 from unclip_jax.data.transforms import shrink
 
@@ -87,17 +88,13 @@ def write_store(
     Raises ValueError for a `directory` that is there already, or more unreadable records than `max_unreadable` allows.
     """
     check_new(directory)
-    directory = epath.Path(directory)
-    partial = directory.parent / f".{directory.name}.partial"
-    if partial.exists():
-        partial.rmtree()
     splits = {}
-    for split, source in sources.items():
-        (partial / split).mkdir(parents=True)
-        splits[split] = _write_split(partial / split, split, source, encode, config, rows)
-    manifest = {"schema": SCHEMA, "clip": clip, "preprocessing": preprocessing(config), "splits": splits}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    partial.rename(directory)
+    with files.whole_folder(directory) as folder:
+        for split, source in sources.items():
+            (folder / split).mkdir()
+            splits[split] = _write_split(folder / split, split, source, encode, config, rows)
+        manifest = {"schema": SCHEMA, "clip": clip, "preprocessing": preprocessing(config), "splits": splits}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return splits
 
 

@@ -131,11 +131,6 @@ def directory(workdir: epath.PathLike) -> epath.Path:
     return path if "://" in str(path) else path.absolute()  # Orbax takes no relative path
 
 
-def latest(workdir: epath.PathLike) -> int | None:
-    """The step of a workdir's newest checkpoint. None: it has none."""
-    return max(steps_saved(workdir), default=None)
-
-
 def steps_saved(workdir: epath.PathLike) -> list[int]:
     """The steps of a workdir's checkpoints, the newest last. One whose writing was broken off is none."""
     return _steps(directory(workdir))

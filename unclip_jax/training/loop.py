@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from unclip_jax import parameters
+from unclip_jax import files, parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.sharding.mesh import check_batch, make_mesh
 from unclip_jax.sharding.placement import place, place_batch
@@ -292,9 +292,7 @@ class _Run:
 
     def _write_config(self) -> None:
         self.workdir.mkdir(parents=True, exist_ok=True)
-        partial = self.workdir / ".config.json.partial"
-        partial.write_text(json.dumps(settings.as_json(self.config), indent=2) + "\n")
-        partial.replace(self.workdir / "config.json")
+        files.write_whole(self.workdir / "config.json", json.dumps(settings.as_json(self.config), indent=2) + "\n")
 
     def _bar(self, shown: bool) -> tqdm.tqdm:
         # A log file needs fewer lines than a terminal.

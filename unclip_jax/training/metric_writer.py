@@ -13,7 +13,7 @@ import numpy as np
 import tensorboardX
 from etils import epath
 
-from unclip_jax import images
+from unclip_jax import files, images
 from unclip_jax.arrays import UInt8
 
 
@@ -69,9 +69,7 @@ class MetricWriter:
             self._events.close()
 
     def _rewrite(self) -> None:
-        partial = self.workdir / ".metrics.jsonl.partial"
-        partial.write_text("".join(json.dumps(line) + "\n" for line in self._lines))
-        partial.replace(self._path)
+        files.write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self._lines))
 
 
 def append_line(path: epath.PathLike, values: Mapping[str, Any]) -> None:
