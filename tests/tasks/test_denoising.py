@@ -32,6 +32,28 @@ def test_steps_are_drawn_evenly_from_the_whole_schedule():
     assert np.max(np.abs(counts - 2000)) < 5 * np.sqrt(2000 * 0.9)  # five deviations
 
 
+def test_steps_are_drawn_by_a_normal_distribution_of_their_logit():
+    keys = rng.rows(jax.random.key(2), jnp.arange(20_000))
+    _, t, _ = denoising.noised(COSINE, jnp.zeros((20_000, 1)), keys, logit_normal=(-0.8, 1.2))
+    share = (np.asarray(t) + 0.5) / 1000
+    logit = np.log(share / (1.0 - share))
+    assert np.mean(logit) == pytest.approx(-0.8, abs=5 * 1.2 / np.sqrt(20_000))
+    assert np.std(logit) == pytest.approx(1.2, abs=5 * 1.2 / np.sqrt(2 * 20_000))
+
+
+@pytest.mark.parametrize(("mean", "step"), [(-40.0, 0), (40.0, 999)])
+def test_steps_at_either_end_are_steps_of_the_schedule(mean, step):
+    keys = rng.rows(jax.random.key(2), jnp.arange(4))
+    _, t, _ = denoising.noised(COSINE, jnp.zeros((4, 1)), keys, logit_normal=(mean, 1.0))
+    np.testing.assert_array_equal(t, step)
+
+
+@pytest.mark.parametrize("value", [(0.0,), (0.0, 0.0), (0.0, -1.0), 1.0, "ab"])
+def test_a_distribution_that_is_none_is_refused(value):
+    with pytest.raises(ValueError, match="logit_normal is .*: a mean and a deviation above 0 are wanted"):
+        upsampler_task(logit_normal=value)
+
+
 def test_an_unknown_prediction_is_refused():
     with pytest.raises(ValueError, match="predicts is 'x1': the known ones are eps, x0, v"):
         upsampler_task(predicts="x1")

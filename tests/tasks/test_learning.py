@@ -1,6 +1,7 @@
 """Every task learns: a tiny network brings the loss on eight examples to a third, and uses each of its conditions."""
 
 import dataclasses
+import functools
 import types
 
 import jax
@@ -113,3 +114,17 @@ def test_each_drop_changes_what_the_network_answers(task_of, field):
         float(task_of(**{**kept, field: share}).loss(params, fixed, data, keys(0))[0]) for share in (0.0, 1.0)
     ]
     assert abs(losses[0] - losses[1]) > 1e-3 * abs(losses[0])
+
+
+@pytest.mark.parametrize("task_of", [prior_task, upsampler_task, functools.partial(decoder_task, vb_weight=0.0)])
+def test_weights_and_draws_of_steps_reach_every_loss(task_of):
+    # At t = 0 alone the ratio of signal to noise is 24,000, so that a weight of at most gamma is gamma over a constant,
+    # and of twice as much twice the loss. Of steps drawn evenly many have a ratio below gamma, whose weight stays.
+    data, fixed = batch(), frozen()
+    params = randomise(task_of().init(jax.random.key(1), data), 2)
+
+    def loss(gamma):
+        task = task_of(min_snr=gamma, logit_normal=(-40.0, 1.0))
+        return float(jax.jit(lambda: task.loss(params, fixed, data, keys(0))[0])())
+
+    assert loss(2.0) == pytest.approx(2.0 * loss(1.0), rel=1e-5)

@@ -35,6 +35,7 @@ class DecoderTask:
       predicts: what the network answers beside the variance, one of `prediction.PREDICTS`.
       vb_weight: of the variational bound that trains the variance.
       min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
+      logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
     """
 
     model: Decoder
@@ -46,10 +47,12 @@ class DecoderTask:
     predicts: str = "eps"
     vb_weight: float = losses.VB_WEIGHT
     min_snr: float | None = None
+    logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
 
     def __post_init__(self):
         check_predicts(self.predicts)
+        denoising.check_logit_normal(self.logit_normal)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         x = images.to_unit(batch["image"])
@@ -66,7 +69,7 @@ class DecoderTask:
         x0 = images.to_unit(batch["image"])
         drop_image, drop_text = self.drops(keys.rows)
         z, text = self._conditions(frozen, batch, drop_text)
-        x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows)
+        x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows, logit_normal=self.logit_normal)
         output = self.model.apply(
             {"params": params},
             x_t,

@@ -1,5 +1,8 @@
 """What the denoising tasks share: the step and the noise of each row, and the pictures of a preview."""
 
+import jax
+import jax.numpy as jnp
+
 from unclip_jax import images, rng
 from unclip_jax.arrays import Float, Int, Key, UInt8
 from unclip_jax.diffusion import process, thresholding
@@ -12,9 +15,28 @@ from unclip_jax.diffusion.timesteps import even_path
 PREVIEW_STEPS = 25
 
 
-def noised(schedule: Schedule, x0: Float["B ..."], keys: Key["B"]) -> tuple[Float["B ..."], Int["B"], Float["B ..."]]:
-    """A uniformly drawn step for each row, and x0 noised to it: (x_t, t, noise)."""
-    t = rng.randint_rows(rng.named_rows(keys, "time"), 0, schedule.num_steps)
+def check_logit_normal(value: tuple[float, float] | None) -> None:
+    """Raises ValueError for what is neither a mean and a positive deviation nor None."""
+    if value is not None and not (isinstance(value, tuple | list) and len(value) == 2 and value[1] > 0):
+        raise ValueError(f"logit_normal is {value!r}: a mean and a deviation above 0 are wanted, such as (0.0, 1.0)")
+
+
+def noised(
+    schedule: Schedule, x0: Float["B ..."], keys: Key["B"], *, logit_normal: tuple[float, float] | None = None
+) -> tuple[Float["B ..."], Int["B"], Float["B ..."]]:
+    """A step drawn for each row, and x0 noised to it: (x_t, t, noise).
+
+    Args:
+      logit_normal: mean and deviation of log(u / (1 - u)), normally distributed, where t = floor(u T) (Esser et al.
+        2024, arXiv 2403.03206, section 3.1): most rows then learn from the steps that matter. None: u is uniform.
+    """
+    keys_of_t = rng.named_rows(keys, "time")
+    if logit_normal is None:
+        t = rng.randint_rows(keys_of_t, 0, schedule.num_steps)
+    else:
+        mean, deviation = logit_normal
+        u = jax.nn.sigmoid(mean + deviation * rng.normal_rows(keys_of_t, ()))
+        t = jnp.minimum((u * schedule.num_steps).astype(jnp.int32), schedule.num_steps - 1)
     noise = rng.normal_rows(rng.named_rows(keys, "noise"), x0.shape[1:])
     return process.q_sample(schedule, x0, t, noise), t, noise
 

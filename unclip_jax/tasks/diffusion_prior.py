@@ -33,6 +33,7 @@ class DiffusionPriorTask:
       empty: tokens of the empty caption, "L".
       drop_text: share of rows whose caption is dropped.
       min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
+      logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
     """
 
     model: DiffusionPrior
@@ -41,7 +42,11 @@ class DiffusionPriorTask:
     empty: Int["L"]
     drop_text: float = 0.1
     min_snr: float | None = None
+    logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
+
+    def __post_init__(self):
+        denoising.check_logit_normal(self.logit_normal)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         rows, length = batch["tokens"].shape
@@ -58,7 +63,7 @@ class DiffusionPriorTask:
         drop = self.drops(keys.rows)
         tokens = empty_captions(batch["tokens"], drop, self.empty)
         text = self.clip.apply({"params": frozen["clip"]}, tokens, method="encode_text")
-        z_t, t, noise = denoising.noised(self.schedule, z, keys.rows)
+        z_t, t, noise = denoising.noised(self.schedule, z, keys.rows, logit_normal=self.logit_normal)
         predicted = self.model.apply({"params": params}, z_t, t, text)
         loss = losses.weighted_simple(
             self.schedule, predicted, x0=z, t=t, noise=noise, predicts="x0", min_snr=self.min_snr

@@ -25,16 +25,19 @@ class UpsamplerTask:
     Args:
       predicts: what the network answers, one of `prediction.PREDICTS`.
       min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
+      logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
     """
 
     model: Upsampler
     schedule: Schedule
     predicts: str = "eps"
     min_snr: float | None = None
+    logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
 
     def __post_init__(self):
         check_predicts(self.predicts)
+        denoising.check_logit_normal(self.logit_normal)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         x = images.to_unit(batch["image"])
@@ -42,7 +45,7 @@ class UpsamplerTask:
 
     def loss(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree, *, train: bool = True):
         x0 = images.to_unit(batch["image"])
-        x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows)
+        x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows, logit_normal=self.logit_normal)
         rngs = {"dropout": keys.layers}
         output = self.model.apply({"params": params}, x_t, t, self._enlarged(batch), deterministic=not train, rngs=rngs)
         loss = losses.weighted_simple(
