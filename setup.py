@@ -23,6 +23,7 @@ BASE = [
     "tokenizers>=0.22.2",
     "safetensors>=0.6.1",
     "huggingface_hub>=1.3.0",
+    "einops>=0.8.1",
     "etils[epath]>=1.15.0",
     "numpy>=2.0.0",
     "pillow>=11.0.0",
