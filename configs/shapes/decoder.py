@@ -13,7 +13,15 @@ from unclip_jax.experiment import default_config
 def get_config() -> ConfigDict:
     config = default_config()
     config.task = ConfigDict(
-        {"kind": "decoder", "stage": "decoder", "drop_image": 0.1, "drop_text": 0.5, "vb_weight": 1e-5}
+        {
+            "kind": "decoder",
+            "stage": "decoder",
+            "drop_image": 0.1,
+            "drop_text": 0.5,
+            "vb_weight": 1e-5,
+            # Most rows at ratios of signal to noise between 1 and 100, where outlines are won or lost.
+            "logit_normal": (-0.8, 1.2),
+        }
     )
     config.model = ConfigDict(
         {
@@ -45,8 +53,8 @@ def get_config() -> ConfigDict:
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 200
     config.optimizer.weight_decay = 0.0
-    config.training.global_batch = 48
-    config.training.steps = 4000
+    config.training.global_batch = 32
+    config.training.steps = 8000
     config.training.ema_decay = 0.999
     config.sampling = ConfigDict({"sampler": "ddpm", "steps": 40, "scale": 3.0})
     return config
