@@ -13,6 +13,8 @@ import shutil
 import sys
 import tempfile
 
+import pytest
+
 CACHE_LIMIT = 2 * 1024**3  # bytes; a cache that has grown beyond is begun anew
 COMPILATIONS = pathlib.Path(
     os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -38,7 +40,6 @@ os.environ.update(
 assert "jax" not in sys.modules, "jax was imported before tests/conftest.py could choose its devices"
 
 import jax  # noqa: E402
-import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 

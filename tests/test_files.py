@@ -2,7 +2,7 @@
 
 import pytest
 
-from unclip_jax.files import whole_folder, write_whole
+from unclip_jax.files import check_writable, whole_folder, write_whole
 
 
 def names(folder):
@@ -27,9 +27,18 @@ def test_a_folder_appears_when_it_is_full_and_what_broke_off_is_cleared_away(tmp
         (new / "old").write_text("")
     with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "a") as new:
         (new / "half").write_text("")
-        1 / 0  # noqa: B018
+        raise ZeroDivisionError
     assert names(tmp_path / "a") == ["old"]
     with whole_folder(tmp_path / "a") as new:
         assert names(new) == []
         (new / "new").write_text("")
     assert names(tmp_path / "a") == ["new"] and names(tmp_path) == ["a"]
+
+
+def test_whether_a_file_can_be_written_is_found_out_without_writing_it(tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    check_writable(tmp_path / "a.json")
+    check_writable(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_text() == "old" and names(tmp_path) == ["a.json"]
+    with pytest.raises(OSError):
+        check_writable(tmp_path / "a.json" / "b.json")

@@ -19,6 +19,14 @@ def write_whole(path: epath.PathLike, content: str | bytes) -> None:
         raise
 
 
+def check_writable(path: epath.PathLike) -> None:
+    """Raises OSError where no file could be written at `path`, which is left as it is."""
+    path = epath.Path(path)
+    trial = path.parent / f".{path.name}.trial"
+    trial.write_bytes(b"")
+    trial.unlink()
+
+
 @contextlib.contextmanager
 def whole_folder(path: epath.PathLike) -> Iterator[epath.Path]:
     """A new folder to be filled, which takes the place of `path` when the block ends without an error.

@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
         }
     )
     config.frozen.clip = "shapes"
-    # A picture of x0 that is all but clean would have to be copied through every norm, and is spoiled; and an error of
-    # eps, divided by sqrt(alpha_bar_t), shifts whole colours. v is x0 where there is noise, and eps where there is none.
+    # A network of x0 would have to copy through every norm what is all but clean, and spoils it; an error of eps,
+    # divided by sqrt(alpha_bar_t), shifts whole colours. v is x0 where there is noise, and eps where there is none.
     config.diffusion.predicts = "v"
     config.diffusion.variance = "learned_range"
     config.diffusion.clip_x0 = 1.0

@@ -10,6 +10,7 @@ import pytest
 import transformers
 
 from tests.golden.drawn import drawn
+from tests.pretrained.held import held
 from unclip_jax.models.clip import CLIP
 from unclip_jax.pretrained import openai_clip
 from unclip_jax.pretrained.stored_tensor import StoredTensor
@@ -29,10 +30,6 @@ def load(name):
     return golden, about["config"], arrays
 
 
-def stored(arrays):
-    return {name: StoredTensor(array.shape, array.dtype, lambda array=array: array) for name, array in arrays.items()}
-
-
 def fields_and_rules(name, config, tensors):
     if "hugging-face" in name:
         fields = openai_clip.hugging_face_fields(transformers.CLIPConfig.from_dict(config))
@@ -43,10 +40,10 @@ def fields_and_rules(name, config, tensors):
 
 def network(name, config, arrays):
     """The module, and what makes its parameters of named arrays."""
-    fields, rules = fields_and_rules(name, config, stored(arrays))
+    fields, rules = fields_and_rules(name, config, held(arrays))
     module = CLIP(**fields)
     expected = expected_parameters(module)
-    return module, lambda arrays: convert(stored(arrays), rules, expected, what=name)
+    return module, lambda arrays: convert(held(arrays), rules, expected, what=name)
 
 
 def expected_parameters(module):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from unclip_jax.pretrained.stored_tensor import StoredTensor
+from tests.pretrained.held import held
 from unclip_jax.pretrained.weight_mapping import Rule, convert
 
 RULES = [
@@ -29,8 +29,7 @@ def arrays(**changes):
 
 def converted(**changes):
     found = arrays(**changes)
-    tensors = {name: StoredTensor(a.shape, a.dtype, lambda a=a: a) for name, a in found.items()}
-    return found, convert(tensors, RULES, EXPECTED, what="weights 'w'")
+    return found, convert(held(found), RULES, EXPECTED, what="weights 'w'")
 
 
 def test_axes_layers_and_tensors_that_are_joined():
@@ -43,11 +42,14 @@ def test_axes_layers_and_tensors_that_are_joined():
 
 
 def test_each_parameter_is_of_the_type_and_place_that_is_asked_for():
-    found = arrays()
-    tensors = {name: StoredTensor(a.shape, a.dtype, lambda a=a: a) for name, a in found.items()}
     placed = []
     params = convert(
-        tensors, RULES, EXPECTED, what="w", dtype=np.float16, place=lambda name, array: placed.append(name) or array
+        held(arrays()),
+        RULES,
+        EXPECTED,
+        what="w",
+        dtype=np.float16,
+        place=lambda name, array: placed.append(name) or array,
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float16)}
     assert placed == ["scale", "conv/kernel", "blocks/qkv"]

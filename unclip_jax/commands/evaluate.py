@@ -168,15 +168,15 @@ def check_writable(path: str) -> None:
     """Raises ValueError unless a file can be written under `path`, which is left as it is."""
     from etils import epath
 
+    from unclip_jax import files
+
     target = epath.Path(path)
     if target.is_dir():
         raise ValueError(
             f"--json {path!r} is a folder; a file's name is wanted, such as {str(target / 'shapes.json')!r}"
         )
-    trial = target.parent / f".{target.name}.trial"
     try:
-        trial.write_text("")
-        trial.unlink()
+        files.check_writable(target)
     except OSError as error:
         raise ValueError(
             f"--json {path!r} cannot be written ({error.strerror}); it wants an existing folder that can be written to"

@@ -93,6 +93,8 @@ def check_out(name: str):
     """The path to write to. Raises ValueError, before anything is sampled, where nothing could be written there."""
     from etils import epath
 
+    from unclip_jax import files
+
     path = epath.Path(name)
     if path.suffix not in ("", ".png"):
         raise ValueError(f"--out {name!r} ends in {path.suffix!r}; give a .png, or a folder's name without a suffix")
@@ -104,9 +106,7 @@ def check_out(name: str):
     try:
         if path.suffix == "":
             path.mkdir(parents=True, exist_ok=True)
-        trial = (path if path.suffix == "" else path.parent) / f".{path.name}.trial"
-        trial.write_bytes(b"")
-        trial.unlink()
+        files.check_writable(path / "picture.png" if path.suffix == "" else path)
     except OSError as error:
         raise ValueError(f"--out {name!r} cannot be written ({error.strerror}); name another place") from error
     return path

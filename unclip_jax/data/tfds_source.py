@@ -19,6 +19,7 @@ from etils import epath
 from unclip_jax import images
 from unclip_jax.data.records import Record
 from unclip_jax.data.transforms import middle_square
+from unclip_jax.messages import first_line
 
 PREFIX = "tfds:"
 
@@ -53,7 +54,7 @@ class TfdsSource:
         except Exception as error:  # of several types, by what is wrong with the name or the files
             known = ", ".join(builder.info.splits)
             raise ValueError(
-                f"split {split!r} of {name!r} cannot be read ({_first_line(error)}); known splits: {known}"
+                f"split {split!r} of {name!r} cannot be read ({first_line(error)}); known splits: {known}"
             ) from error
 
     def __len__(self) -> int:
@@ -87,7 +88,7 @@ def _prepared(tfds: Any, name: str, directory: epath.PathLike | None) -> Any:
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # of several types, and of what the data set's own code raises
-        raise ValueError(f"config.data.source 'tfds:{name}' cannot be opened: {_first_line(error)}") from error
+        raise ValueError(f"config.data.source 'tfds:{name}' cannot be opened: {first_line(error)}") from error
     return builder
 
 
@@ -111,7 +112,3 @@ def _at(value: Any, path: list[str]) -> Any:
     for part in path:
         value = [entry[part] for entry in value] if isinstance(value, list) else value[part]
     return value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -13,8 +13,6 @@ from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.weight_mapping import Rule
 
 OPENAI_HEAD_WIDTH = 64
-OPENAI_BUFFERS = ("input_resolution", "context_length", "vocab_size")  # of its TorchScript files
-HUGGING_FACE_BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 
 
 def openai_fields(

@@ -38,7 +38,8 @@ def open_tensors(path: epath.PathLike) -> dict[str, StoredTensor]:
 def _open_safetensors(path: epath.Path) -> dict[str, StoredTensor]:
     try:
         with safe_open(path, "np") as file:
-            return {name: _stored(path, name, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()  # the file itself cannot be iterated over
+            return {name: _stored(path, name, file.get_slice(name)) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is no sound safetensors file: {error}") from error
 

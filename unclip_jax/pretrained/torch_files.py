@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from unclip_jax.messages import first_line
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -43,18 +44,7 @@ STORAGES = {
     "BoolStorage": np.bool_,
     "UntypedStorage": np.uint8,
 }
-DTYPES = {
-    "float32": np.float32,
-    "float64": np.float64,
-    "float16": np.float16,
-    "bfloat16": jnp.bfloat16,
-    "int64": np.int64,
-    "int32": np.int32,
-    "int16": np.int16,
-    "int8": np.int8,
-    "uint8": np.uint8,
-    "bool": np.bool_,
-}
+TYPES = STORAGES | {np.dtype(dtype).name: dtype for dtype in STORAGES.values()}
 
 
 def read_torch(path: epath.PathLike) -> dict[str, StoredTensor]:
@@ -71,8 +61,7 @@ def read_torch(path: epath.PathLike) -> dict[str, StoredTensor]:
     try:
         return _named(_read_zip(path) if is_zip else _read_legacy(path))
     except Exception as error:  # whatever a broken pickle makes its reader stumble over
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{str(path)!r} cannot be read as a file of PyTorch: {reason}") from error
+        raise ValueError(f"{str(path)!r} cannot be read as a file of PyTorch: {first_line(error)}") from error
 
 
 def _named(tree: Any) -> dict[str, StoredTensor]:
@@ -139,8 +128,8 @@ def _check_memo(file: BinaryIO) -> None:
 def _known(module: str, name: str) -> Any:
     if module == "__torch__" or module.startswith("__torch__."):
         return Attributes
-    if module == "torch" and name in STORAGES | DTYPES:
-        return (STORAGES | DTYPES)[name]
+    if module == "torch" and name in TYPES:
+        return TYPES[name]
     return {
         ("torch.storage", "UntypedStorage"): np.uint8,
         ("torch", "Size"): tuple,

@@ -21,6 +21,7 @@ from orbax.checkpoint import v1 as ocp
 
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
+from unclip_jax.messages import first_line
 from unclip_jax.training.state import TrainState
 
 SCHEMA = 1
@@ -257,7 +258,7 @@ def _reason(why: Any) -> str:
     """The first line of what lies at the bottom of an error."""
     while getattr(why, "__cause__", None):  # Orbax wraps what it stumbled over in several errors of its own
         why = why.__cause__
-    return (str(why).strip().splitlines() or [type(why).__name__])[0][:400]
+    return first_line(why)
 
 
 def _steps(folder: epath.Path) -> list[int]:
