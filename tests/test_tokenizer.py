@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-from unclip_jax.tokenizer import FILES, Tokenizer, split_words, train_tokenizer
+from unclip_jax.tokenizer import FILES, Tokenizer, copy_tokenizer, split_words, train_tokenizer
 
 CAPTIONS = [
     "a small red circle on a blue background",
@@ -75,6 +75,33 @@ def test_ids_are_those_of_transformers(folder, tokenizer):
     ours = tokenizer.encode(PROMPTS, on_truncate=lambda message: None)
     for prompt, our_row, their_row in zip(PROMPTS, ours, rows):
         assert our_row.tolist() == their_row, prompt
+
+
+def test_a_folder_that_transformers_saved_gives_the_same_ids(folder, tokenizer, tmp_path):
+    from transformers import CLIPTokenizer
+
+    CLIPTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    saved = Tokenizer.load(tmp_path)
+    assert (saved.context_length, saved.pad, saved.eot) == (16, 0, 639)
+    silent = {"on_truncate": lambda message: None}
+    np.testing.assert_array_equal(saved.encode(PROMPTS, **silent), tokenizer.encode(PROMPTS, **silent))
+    # As transformers 4 wrote it: the two parts of a merge with a blank between them.
+    whole = json.loads((tmp_path / "tokenizer.json").read_text())
+    whole["model"]["merges"] = [" ".join(merge) for merge in whole["model"]["merges"]]
+    older = tmp_path / "older"
+    older.mkdir()
+    (older / "tokenizer.json").write_text(json.dumps(whole))
+    (older / "tokenizer_config.json").write_bytes((folder / "tokenizer_config.json").read_bytes())
+    np.testing.assert_array_equal(Tokenizer.load(older).encode(PROMPTS, **silent), tokenizer.encode(PROMPTS, **silent))
+
+
+def test_a_copy_takes_the_tokenizer_and_nothing_else(folder, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir(), target.mkdir()
+    for name in [*FILES, "words.json", "model.safetensors"]:
+        (source / name).write_text(name)
+    copy_tokenizer(source, target)
+    assert sorted(path.name for path in target.iterdir()) == sorted([*FILES, "words.json"])
 
 
 def test_training_gives_the_same_files_in_another_process(tmp_path):

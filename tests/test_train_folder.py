@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.commands.test_package import TINY
 from unclip_jax import parameters
-from unclip_jax.cascades.cascade import load_cascade
 from unclip_jax.cascades.embedding import load_clip
+from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.data.embedding_store import read_manifest
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it.
 _PUBLIC = {
-    "load_cascade": "unclip_jax.cascades.cascade",
+    "load_cascade": "unclip_jax.cascades.loading",
     "text_to_image": "unclip_jax.cascades.text_to_image",
     "load_clip": "unclip_jax.cascades.embedding",
     "encode_text": "unclip_jax.cascades.embedding",

@@ -25,8 +25,9 @@ from ml_collections import ConfigDict
 
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
-from unclip_jax.cascades.cascade import TOKENIZER, load_stage, resolve, shapes, write_stages
+from unclip_jax.cascades.cascade import shapes
 from unclip_jax.cascades.embedding import ROWS, Clip, encode_image, image_encoder, load_clip, locate_clip
+from unclip_jax.cascades.folder import TOKENIZER, load_stage, resolve, write_stages
 from unclip_jax.data import embedding_store, pipeline
 from unclip_jax.data.sources import open_source
 from unclip_jax.diffusion import schedule

@@ -1,8 +1,9 @@
 """Captions to token ids: CLIP's byte-level BPE, in the files that transformers' CLIPTokenizer reads.
 
-A tokenizer folder holds `vocab.json`, `merges.txt` and `tokenizer_config.json`, and, where this code trained it,
-`words.json` with the words of the training captions. The ids are those of transformers, for any text: lower-cased, the
-last piece of a word marked `</w>`. The vocabulary is laid out as CLIP's (openai/CLIP, simple_tokenizer.py):
+A tokenizer folder holds `vocab.json` and `merges.txt`, or `tokenizer.json` that says the same (transformers 5 writes
+no other), and `tokenizer_config.json`; where this code trained it, `words.json` with the words of the training captions
+too. The ids are those of transformers, for any text: lower-cased, the last piece of a word marked `</w>`. The
+vocabulary is laid out as CLIP's (openai/CLIP, simple_tokenizer.py):
 
     0..255    the bytes, in the order of GPT-2's table, so that "!" is id 0, the padding
     256..511  the same at the end of a word
@@ -22,6 +23,7 @@ from etils import epath
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
+ONE_FILE = "tokenizer.json"  # stands for the first two
 WORDS_FILE = "words.json"
 START, END, PAD = "<|startoftext|>", "<|endoftext|>", "!"
 END_OF_WORD = "</w>"
@@ -55,16 +57,14 @@ class Tokenizer:
         """Opens a folder. Raises ValueError, with what is wrong, for one that is not a CLIP tokenizer's."""
         directory = epath.Path(directory)
         missing = [name for name in FILES if not (directory / name).exists()]
-        if missing:
+        if missing and not ((directory / ONE_FILE).exists() and FILES[-1] not in missing):
             raise ValueError(
                 f"tokenizer folder {str(directory)!r} lacks {', '.join(missing)}; it needs {', '.join(FILES)}"
             )
         try:
-            vocab = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
-            config = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+            vocab, merges = _read_one_file(directory / ONE_FILE) if missing else _read_two_files(directory)
+            config = json.loads((directory / FILES[-1]).read_text(encoding="utf-8"))
             context_length = int(config["model_max_length"])
-            lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
-            merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
             bpe = _bpe(models.BPE(vocab, merges, unk_token=END, **_SUFFIXES))
         except Exception as error:  # tokenizers raises a bare Exception for merges that do not fit
             reason = " ".join(str(error).split())
@@ -125,6 +125,13 @@ class Tokenizer:
         )
 
 
+def copy_tokenizer(source: epath.PathLike, target: epath.PathLike) -> None:
+    """Copies a tokenizer's files, and nothing else that lies in its folder, into a folder that is there."""
+    for name in (*FILES, ONE_FILE, WORDS_FILE):
+        if (epath.Path(source) / name).exists():
+            (epath.Path(target) / name).write_bytes((epath.Path(source) / name).read_bytes())
+
+
 def train_tokenizer(
     captions: Iterable[str], *, vocab_size: int, context_length: int, directory: epath.PathLike
 ) -> None:
@@ -172,6 +179,18 @@ def train_tokenizer(
 def split_words(text: str) -> list[str]:
     """Words of a text, lower-case, split at white space and punctuation."""
     return re.findall(r"[^\W_]+", text.lower())
+
+
+def _read_two_files(directory: epath.Path) -> tuple[dict[str, int], list[tuple[str, ...]]]:
+    vocab = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
+    lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
+    return vocab, [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+
+
+def _read_one_file(path: epath.Path) -> tuple[dict[str, int], list[tuple[str, ...]]]:
+    model = json.loads(path.read_text(encoding="utf-8"))["model"]
+    # A merge is a pair, or, as older versions wrote it, a text with a blank between the two.
+    return model["vocab"], [tuple(merge.split() if isinstance(merge, str) else merge) for merge in model["merges"]]
 
 
 def _train_merges(captions: Iterator[str], base: list[str], count: int) -> list[tuple[str, str]]:

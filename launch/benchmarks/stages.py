@@ -22,8 +22,9 @@ import numpy as np
 
 from unclip_jax import experiment
 from unclip_jax.cascades import stages as sampled
-from unclip_jax.cascades.cascade import example_inputs, load_cascade
+from unclip_jax.cascades.cascade import example_inputs
 from unclip_jax.cascades.embedding import clip_of, text_features
+from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.diffusion.timesteps import named_path
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch

@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from tests.cascades.tiny import write_tiny_cascade
-from unclip_jax.cascades.cascade import load_cascade
+from unclip_jax.cascades.loading import load_cascade
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ import pytest
 
 from tests.cascades.tiny import CONFIGS
 from unclip_jax import parameters
-from unclip_jax.cascades import cascade as cascades
+from unclip_jax.cascades import folder as folders
 from unclip_jax.cascades.embedding import encode_image, encode_text, load_clip
+from unclip_jax.cascades.loading import load_cascade
 
 
 @pytest.fixture
@@ -40,31 +41,31 @@ def test_missing_extra_and_misshapen_tensors_are_named(copy):
     stored["unet/stranger"] = stored.pop("null_image")
     parameters.save(path, parameters.unflatten(stored))
     with pytest.raises(ValueError) as error:
-        cascades.load_cascade(copy)
+        load_cascade(copy)
     for part in ("missing: null_image", "left over: unet/stranger", "unet/conv_in/bias [3] instead of [16]"):
         assert part in str(error.value)
 
 
 def test_unknown_source_names_what_is_bundled():
     with pytest.raises(ValueError, match="cascade 'nowhere' is no folder with a cascade.json and not bundled; known:"):
-        cascades.load_cascade("nowhere")
+        load_cascade("nowhere")
 
 
 def test_damaged_index_other_schema_and_unknown_stage_are_refused(copy):
     with pytest.raises(ValueError, match="stage prior is not in .*known: clip, diffusion_prior"):
-        cascades.load_cascade(copy, stages=["prior"])
+        load_cascade(copy, stages=["prior"])
     (copy / "cascade.json").write_text(json.dumps({"schema": 99, "stages": []}))
     with pytest.raises(ValueError, match="has schema 99 and must have 1"):
-        cascades.load_cascade(copy)
+        load_cascade(copy)
     (copy / "cascade.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be read as JSON"):
-        cascades.load_cascade(copy)
+        load_cascade(copy)
 
 
 def test_a_stage_is_replaced_and_the_others_stay(copy, cascade):
     doubled = {name: 2 * value for name, value in tensors(copy / "decoder" / "params.safetensors").items()}
-    cascades.write_stages(copy, {"decoder": (CONFIGS["decoder"], parameters.unflatten(doubled))})
-    changed = cascades.load_cascade(copy)
+    folders.write_stages(copy, {"decoder": (CONFIGS["decoder"], parameters.unflatten(doubled))})
+    changed = load_cascade(copy)
     assert list(changed.stages) == list(CONFIGS)
     for name in CONFIGS:
         same = parameters.digest(changed.stages[name].params) == parameters.digest(cascade.stages[name].params)
@@ -81,29 +82,29 @@ def rewrite(path, change) -> None:
 def test_stage_of_another_clip_is_refused(copy, cascade):
     digest = parameters.digest(cascade.stages["clip"].params)
     rewrite(copy / "decoder" / "config.json", lambda config: config.update(frozen={"clip": digest}))
-    cascades.load_cascade(copy)
+    load_cascade(copy)
     halved = {name: value / 2 for name, value in tensors(copy / "clip" / "params.safetensors").items()}
-    cascades.write_stages(copy, {"clip": (CONFIGS["clip"], parameters.unflatten(halved))})
+    folders.write_stages(copy, {"clip": (CONFIGS["clip"], parameters.unflatten(halved))})
     with pytest.raises(ValueError, match=f"decoder was trained beside a CLIP of digest {digest}, and clip has"):
-        cascades.load_cascade(copy)
+        load_cascade(copy)
     assert load_clip(copy / "clip").module.embed_dim == 16  # by itself it is whole
 
 
 def test_what_a_stages_config_and_the_index_lack_is_named(copy):
     rewrite(copy / "cascade.json", lambda index: index["embedding_statistics"]["mean"].pop())
     with pytest.raises(ValueError, match="must hold embedding_statistics, mean and std of 16 numbers each, for diff"):
-        cascades.load_cascade(copy)
+        load_cascade(copy)
     rewrite(copy / "decoder" / "config.json", lambda config: config["diffusion"].pop("variance"))
     rewrite(copy / "decoder" / "config.json", lambda config: config.pop("sampling"))
     with pytest.raises(ValueError, match="config.json' lacks sampling, diffusion.variance"):
-        cascades.load_cascade(copy)
+        load_cascade(copy)
 
 
 def test_unknown_sampling_setting_names_the_known_ones(copy):
     from unclip_jax.cascades.stages import stage_settings
 
     rewrite(copy / "decoder" / "config.json", lambda config: config["sampling"].update(guidance=3.0))
-    stage = cascades.load_cascade(copy, stages=["decoder"]).only("decoder")
+    stage = load_cascade(copy, stages=["decoder"]).only("decoder")
     with pytest.raises(ValueError, match="sampling of decoder has sampler, steps, scale, guidance; it needs"):
         stage_settings(stage)
 
@@ -131,7 +132,7 @@ def test_cascade_without_a_prior_says_so(copy):
     (copy / "cascade.json").write_text(json.dumps(index))
     from unclip_jax.cascades.text_to_image import text_to_image
 
-    opened = cascades.load_cascade(copy)
+    opened = load_cascade(copy)
     with pytest.raises(ValueError, match="has no stage of kind 'diffusion_prior'; it has: clip, decoder"):
         text_to_image(opened, ["a ring"])
     embeddings = np.ones((1, 16), np.float32)

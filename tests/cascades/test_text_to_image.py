@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import unclip_jax
-from unclip_jax.cascades.cascade import load_cascade
+from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import sample_prior, text_to_image, upsample
 
 PROMPTS = ["a red circle", "a green ring", "a small star", "a large cross", "a blue circle"]

@@ -8,7 +8,8 @@ import pathlib
 import numpy as np
 
 from tests.randomised import randomise
-from unclip_jax.cascades import cascade as cascades
+from unclip_jax.cascades.cascade import shapes
+from unclip_jax.cascades.folder import write_stages
 from unclip_jax.models.registry import network
 from unclip_jax.tokenizer import train_tokenizer
 
@@ -55,10 +56,10 @@ def write_tiny_cascade(folder: pathlib.Path) -> pathlib.Path:
     train_tokenizer(CAPTIONS, vocab_size=VOCAB, context_length=CONTEXT, directory=folder.parent / "tokenizer")
     stages = {}
     for seed, (name, config) in enumerate(CONFIGS.items()):
-        shapes = cascades.shapes(config["kind"], network(config["kind"], config["model"]))
-        stages[name] = (config, randomise(shapes, seed))
+        expected = shapes(config["kind"], network(config["kind"], config["model"]))
+        stages[name] = (config, randomise(expected, seed))
     statistics = {"mean": np.linspace(-1, 1, EMBED), "std": np.linspace(1, 4, EMBED)}
-    cascades.write_stages(
+    write_stages(
         folder,
         stages,
         tokenizer=folder.parent / "tokenizer",

@@ -9,8 +9,8 @@ import pytest
 import unclip_jax
 from tests.cascades import tiny
 from unclip_jax.__main__ import main
-from unclip_jax.cascades.cascade import load_cascade
 from unclip_jax.cascades.embedding import clip_of, encode_image
+from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import sample_prior, text_to_image
 from unclip_jax.commands import evaluate
 from unclip_jax.evaluation import suites

@@ -7,7 +7,7 @@ import pytest
 
 from unclip_jax import parameters
 from unclip_jax.__main__ import main
-from unclip_jax.cascades.cascade import load_cascade
+from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import text_to_image
 from unclip_jax.training.checkpointing import restore_ema
 

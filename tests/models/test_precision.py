@@ -10,7 +10,7 @@ import pytest
 
 from tests.quick import jit
 from tests.tasks.tiny_tasks import batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
-from unclip_jax.cascades.cascade import load_cascade
+from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.models.precision import compute_dtype
 from unclip_jax.training.task import make_keys
 

@@ -32,7 +32,8 @@ def load(name):
 
 def fields_and_rules(name, config, tensors):
     if "hugging-face" in name:
-        fields = openai_clip.hugging_face_fields(transformers.CLIPConfig.from_dict(config))
+        config = transformers.CLIPConfig.from_dict(config)
+        fields = openai_clip.hugging_face_fields(config.text_config, config.vision_config, config.projection_dim)
         return fields, openai_clip.hugging_face_rules(fields)
     fields = openai_clip.open_clip_fields(tensors, config)
     return fields, openai_clip.openai_rules(fields)

@@ -11,7 +11,8 @@ from etils import epath
 
 from unclip_jax import images
 from unclip_jax.arrays import Float, PyTree, UInt8
-from unclip_jax.cascades.cascade import Cascade, load_cascade
+from unclip_jax.cascades.cascade import Cascade
+from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.models.clip import CLIP, TextFeatures
 from unclip_jax.models.precision import AUTO
 from unclip_jax.sharding import rules
@@ -31,13 +32,14 @@ class Clip:
     tokenizer: Tokenizer
 
 
-def load_clip(source: epath.PathLike, *, dtype: str = AUTO) -> Clip:
-    """Opens the CLIP of a cascade: a bundled name, a cascade folder, or the stage's own folder in it.
+def load_clip(source: epath.PathLike, *, dtype: str = AUTO, tokenizer: epath.PathLike | None = None) -> Clip:
+    """Opens the CLIP of a cascade (a bundled name, a cascade folder, or the stage's own folder in it), or a published
+    one: a file, a folder, or its hub's name, such as "openai/clip-vit-large-patch14".
 
-    `dtype` as in `load_cascade`. Raises ValueError for a source without a CLIP.
+    `dtype` and `tokenizer` as in `load_cascade`. Raises ValueError for a source without a CLIP.
     """
     cascade, stage = locate_clip(source)
-    return clip_of(load_cascade(cascade, stages=[stage], dtype=dtype))
+    return clip_of(load_cascade(cascade, stages=[stage], dtype=dtype, tokenizer=tokenizer))
 
 
 def locate_clip(source: epath.PathLike) -> tuple[epath.PathLike, str]:

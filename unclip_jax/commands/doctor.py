@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     from unclip_jax import __version__
-    from unclip_jax.cascades.cascade import bundled_names
+    from unclip_jax.cascades.folder import bundled_names
     from unclip_jax.data.user_cache import default_directory
 
     expected, reason = (args.expect, "--expect") if args.expect else sign_of_accelerator(os.environ)

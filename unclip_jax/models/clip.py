@@ -139,7 +139,8 @@ class CLIP(nn.Module):
     Args:
       embed_dim: width of the common embeddings.
       image_size, patch_size: sides in pixels; patch_size divides image_size.
-      image_width, image_layers, image_heads, image_mlp_ratio: the ViT's transformer.
+      image_width, image_layers, image_heads, image_mlp_ratio: the ViT's transformer. image_width None: there is no
+        image tower, and no scale, as where a published model keeps of its CLIP the text tower alone.
       vocab_size, context_length: of the tokenizer.
       text_width, text_layers, text_heads, text_mlp_ratio: the text transformer.
       activation: "quick_gelu" (OpenAI's weights) or "gelu" (OpenCLIP's).
@@ -147,11 +148,11 @@ class CLIP(nn.Module):
     """
 
     embed_dim: int
-    image_size: int
-    patch_size: int
-    image_width: int
-    image_layers: int
-    image_heads: int
+    image_size: int | None
+    patch_size: int | None
+    image_width: int | None
+    image_layers: int | None
+    image_heads: int | None
     vocab_size: int
     context_length: int
     text_width: int
@@ -165,16 +166,6 @@ class CLIP(nn.Module):
 
     def setup(self):
         common = {"activation": self.activation, "remat": self.remat, "dtype": self.dtype}
-        self.image = ImageTower(
-            self.embed_dim,
-            self.image_size,
-            self.patch_size,
-            self.image_width,
-            self.image_layers,
-            self.image_heads,
-            self.image_mlp_ratio,
-            **common,
-        )
         self.text = TextTower(
             self.embed_dim,
             self.vocab_size,
@@ -185,14 +176,28 @@ class CLIP(nn.Module):
             self.text_mlp_ratio,
             **common,
         )
+        if self.image_width is None:
+            return
+        self.image = ImageTower(
+            self.embed_dim,
+            self.image_size,
+            self.patch_size,
+            self.image_width,
+            self.image_layers,
+            self.image_heads,
+            self.image_mlp_ratio,
+            **common,
+        )
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ())
 
     def __call__(self, pixels: Float["B S S 3"], tokens: Int["B L"]) -> tuple[Float["B E"], TextFeatures, jax.Array]:
         """(image embeddings, text features, cosine_scale())."""
-        return self.image(pixels), self.text(tokens), self.cosine_scale()
+        return self.encode_image(pixels), self.text(tokens), self.cosine_scale()
 
     def encode_image(self, pixels: Float["B S S 3"]) -> Float["B E"]:
-        """Image embeddings, not normalised."""
+        """Image embeddings, not normalised. Raises ValueError where there is no image tower."""
+        if self.image_width is None:
+            raise ValueError("this CLIP has a text tower alone and embeds no pictures: give one that has both")
         return self.image(pixels)
 
     def encode_text(self, tokens: Int["B L"]) -> TextFeatures:

@@ -7,8 +7,7 @@ OpenAI's own loader takes heads of 64 channels and QuickGELU; an OpenCLIP model 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from unclip_jax.pretrained.layer_rules import count_numbers, dense, heads_out, mlp_ratio, norm, separate_heads
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.weight_mapping import Rule
 
@@ -27,13 +26,13 @@ def openai_fields(
         "image_size": patch_size * round(patches**0.5),
         "patch_size": patch_size,
         "image_width": image_width,
-        "image_layers": _layers(tensors, "visual.transformer.resblocks."),
+        "image_layers": count_numbers(tensors, "visual.transformer.resblocks."),
         "image_heads": image_width // image_head_width,
         "image_mlp_ratio": mlp_ratio(tensors["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0], image_width),
         "vocab_size": vocab_size,
         "context_length": tensors["positional_embedding"].shape[0],
         "text_width": text_width,
-        "text_layers": _layers(tensors, "transformer.resblocks."),
+        "text_layers": count_numbers(tensors, "transformer.resblocks."),
         "text_heads": text_heads or text_width // OPENAI_HEAD_WIDTH,
         "text_mlp_ratio": mlp_ratio(tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0], text_width),
         "activation": activation,
@@ -51,34 +50,38 @@ def open_clip_fields(tensors: Mapping[str, StoredTensor], config: Mapping[str, A
     )
 
 
-def hugging_face_fields(config: Any) -> dict[str, Any]:
-    """The fields of `models.clip.CLIP` for a `transformers.CLIPConfig`. Raises ValueError where the towers differ in
-    what is one field here."""
-    image, text = config.vision_config, config.text_config
-    if image.hidden_act != text.hidden_act:
+def hugging_face_fields(text: Any, image: Any | None, embed_dim: int) -> dict[str, Any]:
+    """The fields of `models.clip.CLIP` for a `transformers.CLIPTextConfig` and a `CLIPVisionConfig`; `image` None: a
+    text tower alone. Raises ValueError where the towers differ in what is one field here, or in what is fixed."""
+    for config in (text, image):
+        if config is not None and config.layer_norm_eps != 1e-5:
+            raise ValueError(f"layer_norm_eps is {config.layer_norm_eps}; 1e-5 is CLIP's, and the only one here")
+    if image is not None and image.hidden_act != text.hidden_act:
         raise ValueError(f"the towers' hidden_act are {image.hidden_act!r} and {text.hidden_act!r}; one is wanted")
     return {
-        "embed_dim": config.projection_dim,
-        "image_size": image.image_size,
-        "patch_size": image.patch_size,
-        "image_width": image.hidden_size,
-        "image_layers": image.num_hidden_layers,
-        "image_heads": image.num_attention_heads,
-        "image_mlp_ratio": mlp_ratio(image.intermediate_size, image.hidden_size),
+        "embed_dim": embed_dim,
+        **_hugging_face_image_fields(image),
         "vocab_size": text.vocab_size,
         "context_length": text.max_position_embeddings,
         "text_width": text.hidden_size,
         "text_layers": text.num_hidden_layers,
         "text_heads": text.num_attention_heads,
         "text_mlp_ratio": mlp_ratio(text.intermediate_size, text.hidden_size),
-        "activation": image.hidden_act,
+        "activation": text.hidden_act,
     }
 
 
-def mlp_ratio(mlp: int, width: int) -> float:
-    """A ratio of which `int(width * ratio)` is `mlp`: a quotient may be rounded down."""
-    ratio = mlp / width
-    return ratio if int(width * ratio) == mlp else float(np.nextafter(ratio, np.inf))
+def _hugging_face_image_fields(image: Any | None) -> dict[str, Any]:
+    if image is None:
+        return dict.fromkeys(("image_size", "patch_size", "image_width", "image_layers", "image_heads"))
+    return {
+        "image_size": image.image_size,
+        "patch_size": image.patch_size,
+        "image_width": image.hidden_size,
+        "image_layers": image.num_hidden_layers,
+        "image_heads": image.num_attention_heads,
+        "image_mlp_ratio": mlp_ratio(image.intermediate_size, image.hidden_size),
+    }
 
 
 def openai_rules(fields: Mapping[str, Any]) -> list[Rule]:
@@ -89,34 +92,42 @@ def openai_rules(fields: Mapping[str, Any]) -> list[Rule]:
         Rule("image/positional_embedding", "visual.positional_embedding"),
         Rule("image/patch_embedding/kernel", "visual.conv1.weight", "o i h w -> h w i o"),
         Rule("image/projection/kernel", "visual.proj"),
-        *_norm("image/norm_pre", "visual.ln_pre"),
-        *_norm("image/norm_post", "visual.ln_post"),
+        *norm("image/norm_pre", "visual.ln_pre"),
+        *norm("image/norm_post", "visual.ln_post"),
         *_openai_blocks("image", "visual.transformer.resblocks", fields["image_layers"], fields["image_heads"]),
         Rule("text/token_embedding/embedding", "token_embedding.weight"),
         Rule("text/positional_embedding", "positional_embedding"),
         Rule("text/projection/kernel", "text_projection"),
-        *_norm("text/norm_final", "ln_final"),
+        *norm("text/norm_final", "ln_final"),
         *_openai_blocks("text", "transformer.resblocks", fields["text_layers"], fields["text_heads"]),
     ]
 
 
 def hugging_face_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """CLIP's parameters from those of `transformers.CLIPModel`."""
-    image, text = "vision_model", "text_model"
+    """CLIP's parameters from those of `transformers.CLIPModel`; those of its text tower, where the fields say no more,
+    from `CLIPTextModelWithProjection`."""
+    text = "text_model"
+    return [
+        *(_hugging_face_image_rules(fields) if fields["image_width"] is not None else ()),
+        Rule("text/token_embedding/embedding", f"{text}.embeddings.token_embedding.weight"),
+        Rule("text/positional_embedding", f"{text}.embeddings.position_embedding.weight"),
+        Rule("text/projection/kernel", "text_projection.weight", "o i -> i o"),
+        *norm("text/norm_final", f"{text}.final_layer_norm"),
+        *_hugging_face_blocks("text", text, fields["text_layers"], fields["text_heads"]),
+    ]
+
+
+def _hugging_face_image_rules(fields: Mapping[str, Any]) -> list[Rule]:
+    image = "vision_model"
     return [
         Rule("logit_scale", "logit_scale"),
         Rule("image/class_embedding", f"{image}.embeddings.class_embedding"),
         Rule("image/positional_embedding", f"{image}.embeddings.position_embedding.weight"),
         Rule("image/patch_embedding/kernel", f"{image}.embeddings.patch_embedding.weight", "o i h w -> h w i o"),
         Rule("image/projection/kernel", "visual_projection.weight", "o i -> i o"),
-        *_norm("image/norm_pre", f"{image}.pre_layrnorm"),  # spelled so
-        *_norm("image/norm_post", f"{image}.post_layernorm"),
+        *norm("image/norm_pre", f"{image}.pre_layrnorm"),  # spelled so
+        *norm("image/norm_post", f"{image}.post_layernorm"),
         *_hugging_face_blocks("image", image, fields["image_layers"], fields["image_heads"]),
-        Rule("text/token_embedding/embedding", f"{text}.embeddings.token_embedding.weight"),
-        Rule("text/positional_embedding", f"{text}.embeddings.position_embedding.weight"),
-        Rule("text/projection/kernel", "text_projection.weight", "o i -> i o"),
-        *_norm("text/norm_final", f"{text}.final_layer_norm"),
-        *_hugging_face_blocks("text", text, fields["text_layers"], fields["text_heads"]),
     ]
 
 
@@ -124,53 +135,24 @@ def _openai_blocks(tower: str, source: str, layers: int, heads: int) -> list[Rul
     blocks, source = f"{tower}/transformer/blocks", f"{source}.{{layer}}"
     rows = {"p": 3, "n": heads}
     return [
-        *_norm(f"{blocks}/norm_1", f"{source}.ln_1", layers),
-        *_norm(f"{blocks}/norm_2", f"{source}.ln_2", layers),
+        *norm(f"{blocks}/norm_1", f"{source}.ln_1", layers),
+        *norm(f"{blocks}/norm_2", f"{source}.ln_2", layers),
         Rule(f"{blocks}/attention/qkv/kernel", f"{source}.attn.in_proj_weight", "(p n k) i -> i p n k", rows, layers),
         Rule(f"{blocks}/attention/qkv/bias", f"{source}.attn.in_proj_bias", "(p n k) -> p n k", rows, layers),
-        *_attention_out(blocks, f"{source}.attn.out_proj", layers, heads),
-        *_dense(f"{blocks}/mlp_in", f"{source}.mlp.c_fc", layers),
-        *_dense(f"{blocks}/mlp_out", f"{source}.mlp.c_proj", layers),
+        *heads_out(f"{blocks}/attention/out", f"{source}.attn.out_proj", heads, layers),
+        *dense(f"{blocks}/mlp_in", f"{source}.mlp.c_fc", layers),
+        *dense(f"{blocks}/mlp_out", f"{source}.mlp.c_proj", layers),
     ]
 
 
 def _hugging_face_blocks(tower: str, source: str, layers: int, heads: int) -> list[Rule]:
-    blocks, source, n = f"{tower}/transformer/blocks", f"{source}.encoder.layers.{{layer}}", {"n": heads}
-    kernels, biases = (
-        tuple(f"{source}.self_attn.{part}_proj.{kind}" for part in "qkv") for kind in ("weight", "bias")
-    )
+    blocks, source = f"{tower}/transformer/blocks", f"{source}.encoder.layers.{{layer}}"
+    qkv = tuple(f"{source}.self_attn.{part}_proj" for part in "qkv")
     return [
-        *_norm(f"{blocks}/norm_1", f"{source}.layer_norm1", layers),
-        *_norm(f"{blocks}/norm_2", f"{source}.layer_norm2", layers),
-        Rule(f"{blocks}/attention/qkv/kernel", kernels, "p (n k) i -> i p n k", n, layers),
-        Rule(f"{blocks}/attention/qkv/bias", biases, "p (n k) -> p n k", n, layers),
-        *_attention_out(blocks, f"{source}.self_attn.out_proj", layers, heads),
-        *_dense(f"{blocks}/mlp_in", f"{source}.mlp.fc1", layers),
-        *_dense(f"{blocks}/mlp_out", f"{source}.mlp.fc2", layers),
+        *norm(f"{blocks}/norm_1", f"{source}.layer_norm1", layers),
+        *norm(f"{blocks}/norm_2", f"{source}.layer_norm2", layers),
+        *separate_heads(f"{blocks}/attention/qkv", qkv, heads, layers),
+        *heads_out(f"{blocks}/attention/out", f"{source}.self_attn.out_proj", heads, layers),
+        *dense(f"{blocks}/mlp_in", f"{source}.mlp.fc1", layers),
+        *dense(f"{blocks}/mlp_out", f"{source}.mlp.fc2", layers),
     ]
-
-
-def _attention_out(blocks: str, source: str, layers: int, heads: int) -> list[Rule]:
-    return [
-        Rule(f"{blocks}/attention/out/kernel", f"{source}.weight", "o (n k) -> n k o", {"n": heads}, layers),
-        Rule(f"{blocks}/attention/out/bias", f"{source}.bias", layers=layers),
-    ]
-
-
-def _dense(target: str, source: str, layers: int | None = None) -> list[Rule]:
-    return [
-        Rule(f"{target}/kernel", f"{source}.weight", "o i -> i o", layers=layers),
-        Rule(f"{target}/bias", f"{source}.bias", layers=layers),
-    ]
-
-
-def _norm(target: str, source: str, layers: int | None = None) -> list[Rule]:
-    return [
-        Rule(f"{target}/scale", f"{source}.weight", layers=layers),
-        Rule(f"{target}/bias", f"{source}.bias", layers=layers),
-    ]
-
-
-def _layers(tensors: Mapping[str, StoredTensor], prefix: str) -> int:
-    """How many numbers follow the prefix."""
-    return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})

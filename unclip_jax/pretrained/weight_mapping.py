@@ -60,7 +60,7 @@ def convert(
     expected: PyTree,
     *,
     what: str,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: jnp.dtype | None = jnp.float32,
     place: Callable[[str, np.ndarray], jax.Array] | None = None,
 ) -> PyTree:
     """The parameters of which `expected` has the shapes, one after the other: no more than one of them lies in memory
@@ -68,7 +68,7 @@ def convert(
 
     Args:
       what: whose tensors these are, for messages.
-      dtype: type of the parameters.
+      dtype: type of the parameters; None: that of their tensors.
       place: puts one named host array on its devices. None: leaves numpy arrays.
 
     Raises ValueError that names every tensor that is missing, left over or of another shape than the network's.
@@ -117,9 +117,9 @@ def _shape(rule: Rule, tensors: Mapping[str, StoredTensor], what: str) -> tuple[
 
 
 def _fill(
-    rule: Rule, tensors: Mapping[str, StoredTensor], shape: tuple[int, ...], dtype: jnp.dtype
+    rule: Rule, tensors: Mapping[str, StoredTensor], shape: tuple[int, ...], dtype: jnp.dtype | None
 ) -> np.ndarray:
-    filled = np.empty(shape, dtype)
+    filled = np.empty(shape, dtype or tensors[rule.names()[0][0]].dtype)
     for layer, names in enumerate(rule.names()):
         part = rule.arrange([tensors[name].read() for name in names])
         filled[... if rule.layers is None else layer] = part

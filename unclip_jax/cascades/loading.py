@@ -1,0 +1,37 @@
+"""Opening a cascade, whatever it lies in."""
+
+from collections.abc import Sequence
+
+import jax
+from etils import epath
+
+from unclip_jax.cascades import folder
+from unclip_jax.cascades.cascade import Cascade
+from unclip_jax.cascades.published_cascade import open_published, recognise
+from unclip_jax.models.precision import AUTO
+from unclip_jax.pretrained import hub
+
+
+def load_cascade(
+    source: epath.PathLike,
+    *,
+    stages: Sequence[str] | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    dtype: str = AUTO,
+    tokenizer: epath.PathLike | None = None,
+) -> Cascade:
+    """Opens a bundled cascade by name, a cascade folder, or a published model: a file, a folder, or its hub's name.
+
+    Args:
+      stages: names of those to load; None: all.
+      devices: the local devices that sample; None: all of this process.
+      dtype: in which the networks compute: "float32", "bfloat16", or "auto", by the devices (see `precision`).
+      tokenizer: folder or hub's name of the tokenizer of a published model that brings none.
+
+    Raises ValueError for an unknown source, stage or dtype, and for a folder that is not what it says.
+    """
+    devices = devices or jax.local_devices()
+    if folder.is_cascade(source) or not (epath.Path(source).exists() or hub.is_id(source)):
+        return folder.open_folder(source, stages=stages, devices=devices, dtype=dtype)
+    published = recognise(source, tokenizer=tokenizer)
+    return open_published(published, source=str(source), stages=stages, devices=devices, dtype=dtype)

@@ -1,0 +1,101 @@
+"""A published model as a cascade: opened where it lies, or written as a cascade folder."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+from etils import epath
+
+from unclip_jax.cascades.cascade import Cascade, Stage, replicated, shapes
+from unclip_jax.cascades.folder import chosen_stages, write_stages
+from unclip_jax.models.precision import AUTO, compute_dtype
+from unclip_jax.models.registry import network
+from unclip_jax.pretrained import registry
+from unclip_jax.pretrained.published import Published, PublishedStage
+from unclip_jax.pretrained.weight_mapping import check, convert
+from unclip_jax.tokenizer import Tokenizer
+
+
+def recognise(source: epath.PathLike, *, tokenizer: epath.PathLike | None = None) -> Published:
+    """`registry.recognise`, with a tokenizer that fits: its own, or that of the folder or repository `tokenizer`.
+
+    Raises ValueError where there is none, or another network's.
+    """
+    published = registry.recognise(source)
+    if tokenizer is not None:
+        published = dataclasses.replace(published, tokenizer=registry.find(tokenizer))
+    if published.tokenizer is None:
+        raise ValueError(
+            f"{str(source)!r} ({published.family}) brings no tokenizer; give the folder or the hub's name of one: "
+            "--tokenizer openai/clip-vit-large-patch14, in Python tokenizer="
+        )
+    _check_tokenizer(published)
+    return published
+
+
+def open_published(
+    published: Published, *, source: str, stages: Sequence[str] | None, devices: Sequence[jax.Device], dtype: str = AUTO
+) -> Cascade:
+    """The cascade of a published model; arguments as in `load_cascade`. Its parameters become float32."""
+    by_name = {stage.name: stage for stage in published.stages}
+    return Cascade(
+        stages={name: _open(by_name[name], devices, dtype) for name in chosen_stages(stages, list(by_name), source)},
+        tokenizer=Tokenizer.load(published.tokenizer),
+        statistics=published.statistics,
+        draws=None,
+        devices=tuple(devices),
+        path=source,
+    )
+
+
+def write_published(published: Published, folder: epath.PathLike) -> list[str]:
+    """Writes the cascade folder of a published model, each tensor in its own type. Returns the stages' names.
+
+    Raises ValueError, and writes nothing, where a tensor is missing, left over or of another shape.
+    """
+    expected = {stage.name: _shapes(stage) for stage in published.stages}
+    for stage in published.stages:
+        check(stage.tensors, stage.rules, expected[stage.name], what=_what(stage))
+    for stage in published.stages:
+        params = convert(stage.tensors, stage.rules, expected[stage.name], what=_what(stage), dtype=None)
+        write_stages(
+            folder,
+            {stage.name: (stage.config, params)},
+            tokenizer=published.tokenizer,
+            statistics=published.statistics,
+            dtype=None,
+        )
+    return list(expected)
+
+
+def _open(stage: PublishedStage, devices: Sequence[jax.Device], dtype: str) -> Stage:
+    kind, sharding = stage.config["kind"], replicated(devices)
+    params = convert(
+        stage.tensors,
+        stage.rules,
+        _shapes(stage),
+        what=_what(stage),
+        place=lambda _, array: jax.device_put(array, sharding),
+    )
+    module = network(kind, stage.config["model"], dtype=compute_dtype(dtype, devices[0].platform))
+    return Stage(name=stage.name, config=stage.config, module=module, params=params)
+
+
+def _shapes(stage: PublishedStage):
+    return shapes(stage.config["kind"], network(stage.config["kind"], stage.config["model"]))
+
+
+def _what(stage: PublishedStage) -> str:
+    return f"weights of {stage.name} in {stage.source!r}"
+
+
+def _check_tokenizer(published: Published) -> None:
+    tokenizer = Tokenizer.load(published.tokenizer)
+    for stage in published.stages:
+        fields = stage.config["model"]
+        for name in ("vocab_size", "context_length"):
+            if name in fields and fields[name] != getattr(tokenizer, name):
+                raise ValueError(
+                    f"tokenizer {str(published.tokenizer)!r} has {name} {getattr(tokenizer, name)}, and {stage.name} "
+                    f"of {stage.source!r} has {fields[name]}; give the one that it was trained with"
+                )

@@ -1,0 +1,38 @@
+"""`unclip import-weights`: a published model becomes a cascade folder."""
+
+import argparse
+
+EXAMPLE = """examples:
+  unclip import-weights openai/clip-vit-large-patch14 --out runs/clip
+  unclip import-weights ViT-L-14.pt --tokenizer openai/clip-vit-large-patch14 --out runs/clip
+
+A SOURCE is a file, a folder, or a repository's name on the Hugging Face hub. Nothing that a file says is executed.
+Whatever reads a cascade reads a SOURCE too; a folder of one's own is read without the hub."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "import-weights",
+        help="a published model becomes a cascade folder",
+        description="Writes a published model's weights, each tensor in its own type, as a cascade folder.",
+        epilog=EXAMPLE,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a file, a folder, or a hub's name")
+    parser.add_argument("--out", required=True, metavar="CASCADE", help="the cascade folder, a new one")
+    parser.add_argument("--tokenizer", metavar="SOURCE", help="a folder with the tokenizer, or a hub's name")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from etils import epath
+
+    from unclip_jax.cascades.published_cascade import recognise, write_published
+
+    out = epath.Path(args.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {args.out!r} is there already; name a new folder")
+    published = recognise(args.source, tokenizer=args.tokenizer)
+    print(f"{args.source}: {published.family}")
+    for name in write_published(published, out):
+        print(f"{name}: in {args.out}")
+    return 0

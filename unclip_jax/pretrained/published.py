@@ -1,0 +1,46 @@
+"""A published model, recognised and not yet read: its networks as tensors in their files, with the rules for them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from unclip_jax.pretrained.stored_tensor import StoredTensor
+from unclip_jax.pretrained.weight_mapping import Rule
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PublishedStage:
+    """One network.
+
+    Args:
+      name: of the stage that it becomes, such as "decoder".
+      config: what a cascade's config.json says of it: kind, model, and but for CLIP diffusion and sampling.
+      tensors: of its files, by their published names.
+      rules: how they become parameters.
+      source: which file or folder they come from, for messages.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, StoredTensor]
+    rules: Sequence[Rule]
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Published:
+    """The networks of a published model in the order in which they run, and what they need beside their weights.
+
+    Args:
+      family: what was recognised, such as "CLIP in OpenCLIP's layout".
+      tokenizer: a folder; None: the model brings none.
+      statistics: mean and deviation, float32 "E", of the embeddings that its prior works on; None: there is no prior.
+    """
+
+    family: str
+    stages: Sequence[PublishedStage]
+    tokenizer: epath.Path | None
+    statistics: Mapping[str, np.ndarray] | None = None
