@@ -1,0 +1,159 @@
+"""The U-Net in the names of guided-diffusion's code, which GLIDE and Karlo took over.
+
+    input_blocks.{entry}.{part}, middle_block.{part}, output_blocks.{entry}.{part}
+
+`models.unet` says which entry is which block; of an entry's parts, 0 is the residual block, then comes attention, and
+last what resamples.
+
+The rows of a qkv lie [head][q, k, v][width] (Improved DDPM, GLIDE, Karlo, most of guided-diffusion) or
+[q, k, v][head][width] ("new attention order"). Of the context's rows, [head][k, v][width], there is one order only.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from unclip_jax.pretrained.layer_rules import count_numbers, norm
+from unclip_jax.pretrained.stored_tensor import StoredTensor
+from unclip_jax.pretrained.unet_rules import Names, complete, unet_rules
+from unclip_jax.pretrained.weight_mapping import Rule
+
+RESIDUAL = {
+    "norm_1": "in_layers.0",
+    "conv_1": "in_layers.2",
+    "time": "emb_layers.1",
+    "norm_2": "out_layers.0",
+    "conv_2": "out_layers.3",
+    "skip": "skip_connection",
+}
+OUTSIDE = {
+    "conv_in": "input_blocks.0.0",
+    "norm_out": "out.0",
+    "conv_out": "out.2",
+    "time_embedding/linear_1": "time_embed.0",
+    "time_embedding/linear_2": "time_embed.2",
+    "label_embedding": "label_emb",
+}
+
+
+def adm_fields(
+    tensors: Mapping[str, StoredTensor],
+    *,
+    image_size: int,
+    head_channels: int = 64,
+    num_heads: int | None = None,
+    groups: int = 32,
+    source: str = "",
+) -> dict[str, Any]:
+    """The fields of `models.unet.UNet`, from shapes.
+
+    Args:
+      tensors: may hold others beside the U-Net's.
+      image_size, head_channels, num_heads, groups: what shapes do not tell, as in UNet.
+      source: what stands before every name of the U-Net's, such as "model.".
+
+    Raises KeyError for a tensor that every such U-Net has and these have not.
+    """
+    conv_in, conv_out = tensors[f"{source}input_blocks.0.0.weight"], tensors[f"{source}out.2.weight"]
+    entries, per_level = count_numbers(tensors, f"{source}input_blocks."), _entries_per_level(tensors, source)
+    levels = range(entries // per_level)
+    firsts = [f"{source}input_blocks.{1 + level * per_level}" for level in levels]
+    widths = [tensors[f"{first}.0.out_layers.3.weight"].shape[0] for first in firsts]
+    time_rows, channels = tensors[f"{firsts[0]}.0.emb_layers.1.weight"].shape[0], _channels(tensors, source)
+    attentive = [level for level in levels if f"{firsts[level]}.1.qkv.weight" in tensors]
+    context = tensors.get(f"{source}middle_block.1.encoder_kv.weight")
+    labels = tensors.get(f"{source}label_emb.weight")
+    return {
+        "image_size": image_size,
+        "in_channels": conv_in.shape[1],
+        "out_channels": conv_out.shape[0],
+        "channels": channels,
+        "channel_mult": channel_mult(widths, channels),
+        "res_blocks": per_level - 1,
+        "attention_resolutions": tuple(image_size >> level for level in attentive),
+        "head_channels": head_channels,
+        "num_heads": num_heads,
+        "groups": groups,
+        "scale_shift": time_rows == 2 * widths[0],
+        "resblock_updown": f"{source}input_blocks.{per_level}.0.op.weight" not in tensors,
+        "num_classes": labels and labels.shape[0],
+        "context_width": context and context.shape[1],
+    }
+
+
+def channel_mult(widths: list[int], channels: int) -> tuple[float, ...]:
+    """The factors of `channels` that make the widths of the levels: whole numbers where they are."""
+    exact = [width / channels for width in widths]
+    return tuple(int(mult) if mult == int(mult) else mult for mult in exact)
+
+
+def adm_rules(
+    fields: Mapping[str, Any], *, source: str = "", target: str = "", new_attention_order: bool = False
+) -> list[Rule]:
+    """The parameters of the U-Net with these fields.
+
+    Args:
+      fields: of UNet, or of a network that holds one.
+      source, target: as in `unet_rules`.
+      new_attention_order: whether the rows of a qkv lie [q, k, v][head][width].
+    """
+
+    fields = complete(fields)
+
+    def attention(ours: str, theirs: str, heads: int, has_context: bool) -> list[Rule]:
+        return _attention(ours, theirs, heads, has_context, new_attention_order)
+
+    return unet_rules(fields, Names(_blocks(fields), RESIDUAL, OUTSIDE, attention), source, target)
+
+
+def _channels(tensors: Mapping[str, StoredTensor], source: str) -> int:
+    return tensors[f"{source}time_embed.0.weight"].shape[1]
+
+
+def _entries_per_level(tensors: Mapping[str, StoredTensor], source: str) -> int:
+    """R + 1. The first entry of the way up that ends with what doubles pictures is the last one of its level."""
+    entries = count_numbers(tensors, f"{source}output_blocks.")
+    for entry in range(entries):
+        parts = [f"{source}output_blocks.{entry}.{part}" for part in (1, 2)]
+        if any(f"{part}.{name}" in tensors for part in parts for name in ("in_layers.0.weight", "conv.weight")):
+            return entry + 1
+    return entries  # of the only level
+
+
+def _blocks(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Names here -> names there, of all blocks that there may be."""
+    levels, per_level = len(fields["channel_mult"]), fields["res_blocks"] + 1
+    op, conv = ("", "") if fields["resblock_updown"] else (".op", ".conv")
+    names = {
+        "middle_block_0": "middle_block.0",
+        "middle_attention": "middle_block.1",
+        "middle_block_1": f"middle_block.{2 if fields['attention_resolutions'] else 1}",
+    }
+    for level in range(levels):
+        for r in range(per_level):
+            down = f"input_blocks.{1 + level * per_level + r}"
+            up = f"output_blocks.{(levels - 1 - level) * per_level + r}"
+            names |= {f"down_{level}_block_{r}": f"{down}.0", f"down_{level}_attention_{r}": f"{down}.1"}
+            names |= {f"up_{level}_block_{r}": f"{up}.0", f"up_{level}_attention_{r}": f"{up}.1"}
+        # After the loop both stand at the level's last entry.
+        part = 2 if fields["image_size"] >> level in fields["attention_resolutions"] else 1
+        names |= {f"down_{level}_downsample": f"{down}.0{op}", f"up_{level}_upsample": f"{up}.{part}{conv}"}
+    return names
+
+
+def _attention(target: str, source: str, heads: int, has_context: bool, new_order: bool) -> list[Rule]:
+    rows = "p n k" if new_order else "n p k"
+    out = [
+        Rule(f"{target}/out/kernel", f"{source}.proj_out.weight", "o (n k) 1 -> n k o", {"n": heads}),
+        Rule(f"{target}/out/bias", f"{source}.proj_out.bias"),
+    ]
+    projections = _joint(f"{target}/qkv", f"{source}.qkv", rows, {"p": 3, "n": heads})
+    if has_context:
+        projections += _joint(f"{target}/context", f"{source}.encoder_kv", "n p k", {"p": 2, "n": heads})
+    return [*norm(f"{target}/norm", f"{source}.norm"), *projections, *out]
+
+
+def _joint(target: str, source: str, rows: str, sizes: Mapping[str, int]) -> list[Rule]:
+    return [
+        Rule(f"{target}/kernel", f"{source}.weight", f"({rows}) i 1 -> i p n k", sizes),
+        Rule(f"{target}/bias", f"{source}.bias", f"({rows}) -> p n k", sizes),
+    ]
