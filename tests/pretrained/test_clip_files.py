@@ -7,7 +7,7 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 import unclip_jax
-from tests.golden.drawn import drawn
+from tests.golden.drawn import drawn, letters_tokenizer
 from tests.pretrained import torch_writer
 from tests.pretrained.test_openai_clip import TOLERANCE, answers, load
 from unclip_jax import parameters
@@ -15,28 +15,19 @@ from unclip_jax.__main__ import main
 from unclip_jax.pretrained import hub
 from unclip_jax.pretrained.tensor_files import open_tensors
 
-LETTERS = "!abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"[:62]
+SIZES = {"vocab_size": 64, "context_length": 12}  # of the tokenizer that goes with the golden CLIPs
 BUFFERS = {"input_resolution": np.array(32), "context_length": np.array(12), "vocab_size": np.array(64)}
 
 
-def write_tokenizer(folder, *, vocab_size=64, context_length=12):
-    folder.mkdir(exist_ok=True, parents=True)
-    letters = [*LETTERS[: vocab_size - 2], "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({letter: number for number, letter in enumerate(letters)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": context_length}))
-    return folder
-
-
 def write_hugging_face(folder, arrays, config):
-    write_tokenizer(folder)
+    letters_tokenizer(folder, **SIZES)
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "clip"}))
     safetensors_numpy.save_file(arrays, folder / "model.safetensors")
     return folder
 
 
 def write_open_clip(folder, arrays, config):
-    write_tokenizer(folder)
+    letters_tokenizer(folder, **SIZES)
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     (folder / "open_clip_pytorch_model.bin").write_bytes(torch_writer.zipped(torch_writer.tensors(arrays)))
     return folder
@@ -168,7 +159,7 @@ def write_openai(path, arrays):
 def test_a_file_of_openais_is_a_clip_of_heads_of_64_and_quick_gelu(tmp_path):
     arrays = openai_arrays()
     path = write_openai(tmp_path / "ViT.pt", arrays | BUFFERS)
-    clip = unclip_jax.load_clip(path, tokenizer=write_tokenizer(tmp_path / "tokenizer"))
+    clip = unclip_jax.load_clip(path, tokenizer=letters_tokenizer(tmp_path / "tokenizer", **SIZES))
     module = clip.module
     assert (module.image_heads, module.text_heads, module.activation) == (2, 1, "quick_gelu")
     assert (module.image_size, module.patch_size, module.context_length, module.vocab_size) == (32, 8, 12, 64)
@@ -184,9 +175,9 @@ def test_what_a_bare_file_does_not_say_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"\(CLIP in OpenAI's layout\) brings no tokenizer; .* --tokenizer openai/"):
         unclip_jax.load_clip(path)
     with pytest.raises(ValueError, match="has context_length 10, and clip of .* has 12"):
-        unclip_jax.load_clip(path, tokenizer=write_tokenizer(tmp_path / "short", context_length=10))
+        unclip_jax.load_clip(path, tokenizer=letters_tokenizer(tmp_path / "short", vocab_size=64, context_length=10))
     with pytest.raises(ValueError, match="has vocab_size 60, and clip of .* has 64"):
-        unclip_jax.load_clip(path, tokenizer=write_tokenizer(tmp_path / "few", vocab_size=60))
+        unclip_jax.load_clip(path, tokenizer=letters_tokenizer(tmp_path / "few", vocab_size=60, context_length=12))
     bare = tmp_path / "model.safetensors"
     safetensors_numpy.save_file(arrays, bare)
     with pytest.raises(ValueError, match="which do not say its heads and activation; name the folder with it"):
@@ -199,7 +190,7 @@ def test_what_a_bare_file_does_not_say_is_asked_for(tmp_path):
 def test_an_import_keeps_every_number_and_type(tmp_path, capsys, hugging_face):
     golden, folder = hugging_face
     path = write_openai(tmp_path / "ViT.pt", openai_arrays() | BUFFERS)
-    write_tokenizer(tmp_path)
+    letters_tokenizer(tmp_path, **SIZES)
     for source, name, dtype in ((folder, "theirs", np.float32), (path, "openais", np.float16)):
         out = tmp_path / "out" / name
         assert main(["import-weights", str(source), "--out", str(out)]) == 0

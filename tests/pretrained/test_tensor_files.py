@@ -75,6 +75,16 @@ def test_nested_names_views_and_what_is_no_tensor(write, tmp_path):
     assert_same(open_tensors(written(tmp_path / "w.pt", write(tree))), expected)
 
 
+def test_a_safetensors_file_whose_length_looks_like_a_pickle(tmp_path):
+    # Its first byte is the lowest of the length of the names, which are padded to eights: 0x80 among them.
+    for letters in range(1, 200):
+        save_file({"x" * letters: np.zeros(2, np.float32)}, tmp_path / "a")
+        if (tmp_path / "a").read_bytes()[0] == 0x80:
+            break
+    assert (tmp_path / "a").read_bytes()[0] == 0x80
+    assert list(open_tensors(tmp_path / "a")) == ["x" * letters]
+
+
 def test_tensors_on_untyped_storages(tmp_path):
     values = np.array([1.5, -2.0, 3.0], ml_dtypes.bfloat16)
     storage = Storage(0, values.view(np.uint8), named("torch.storage", "UntypedStorage"))

@@ -27,12 +27,14 @@ class Stage:
       config: the stage's config.json.
       module: the linen module.
       params: its parameters, on every device that samples.
+      last_params: those for the last step of sampling, where it has its own (Karlo's upsampler); None: the same.
     """
 
     name: str
     config: Mapping[str, Any]
     module: nn.Module
     params: PyTree
+    last_params: PyTree | None = None
 
     @property
     def kind(self) -> str:

@@ -4,6 +4,7 @@
     CASCADE/tokenizer/                vocab.json, merges.txt, ...
     CASCADE/<stage>/config.json       kind, model, diffusion, sampling, digest of the CLIP that it was trained beside
     CASCADE/<stage>/params.safetensors
+    CASCADE/<stage>/params_last.safetensors   where config.json says "last_step": that of the last step of sampling
 
 Reading is strict: every tensor that is missing, left over or of another shape is named, and so is a stage that was
 trained beside another CLIP.
@@ -27,6 +28,7 @@ from unclip_jax.tokenizer import Tokenizer, copy_tokenizer
 
 SCHEMA = 1
 CONFIG, PARAMS, TOKENIZER = "config.json", "params.safetensors", "tokenizer"
+LAST_PARAMS = "params_last.safetensors"
 # What a stage's config.json must say, and what its section `diffusion`; CLIP needs the first two alone.
 SECTIONS = ("kind", "model", "diffusion", "sampling")
 DIFFUSION = ("schedule", "steps", "predicts", "variance", "clip_x0")
@@ -96,7 +98,7 @@ def read_index(folder: epath.Path) -> dict[str, Any]:
 
 def write_stages(
     folder: epath.PathLike,
-    stages: Mapping[str, tuple[Mapping[str, Any], PyTree]],
+    stages: Mapping[str, tuple[Any, ...]],
     *,
     tokenizer: epath.PathLike | None = None,
     statistics: Mapping[str, np.ndarray] | None = None,
@@ -104,7 +106,8 @@ def write_stages(
     order: Sequence[str] = (),
     dtype: np.dtype | None = np.float16,
 ) -> None:
-    """Writes stages, {name: (config, parameters)}, into a new or an existing cascade.
+    """Writes stages, {name: (config, parameters)} or, with those of the last step, {name: (config, parameters,
+    parameters)}, into a new or an existing cascade.
 
     A stage that is there already is replaced, others stay. Each stage appears whole or not at all, and cascade.json,
     which names them, comes last. What is None is kept as it is in an existing cascade.
@@ -119,10 +122,12 @@ def write_stages(
     if tokenizer is not None:
         with files.whole_folder(folder / TOKENIZER) as new:
             copy_tokenizer(tokenizer, new)
-    for name, (config, params) in stages.items():
+    for name, (config, params, *last) in stages.items():
         with files.whole_folder(folder / name) as new:
+            config = {**config, "last_step": LAST_PARAMS} if last else config
             (new / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-            parameters.save(new / PARAMS, params, dtype=dtype)
+            for file, tree in zip((PARAMS, LAST_PARAMS), (params, *last)):
+                parameters.save(new / file, tree, dtype=dtype)
     names = [*index["stages"], *(name for name in stages if name not in index["stages"])]
     index["stages"] = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
     if statistics is not None:
@@ -142,13 +147,15 @@ def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None =
     if missing:
         raise ValueError(f"{str(folder / CONFIG)!r} lacks {', '.join(missing)}")
     module = network(config["kind"], config["model"], dtype=compute_dtype(dtype, devices[0].platform))
-    sharding = replicated(devices)
-    params = parameters.load(
-        folder / PARAMS,
-        shapes(config["kind"], module),
-        place=lambda _, array: jax.device_put(array, sharding),
-    )
-    return Stage(name=folder.name, config=config, module=module, params=params)
+    expected, sharding = shapes(config["kind"], module), replicated(devices)
+
+    def load(file: str) -> PyTree:
+        return parameters.load(folder / file, expected, place=lambda _, array: jax.device_put(array, sharding))
+
+    last = config.get("last_step")
+    if last not in (None, LAST_PARAMS):
+        raise ValueError(f"{str(folder / CONFIG)!r}: last_step is {last!r}; {LAST_PARAMS!r} is wanted, or nothing")
+    return Stage(folder.name, config, module, params=load(PARAMS), last_params=load(LAST_PARAMS) if last else None)
 
 
 def _check_clip(stages: Mapping[str, Stage], source: str) -> None:

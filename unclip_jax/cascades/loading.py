@@ -18,6 +18,7 @@ def load_cascade(
     stages: Sequence[str] | None = None,
     devices: Sequence[jax.Device] | None = None,
     dtype: str = AUTO,
+    clip: epath.PathLike | None = None,
     tokenizer: epath.PathLike | None = None,
 ) -> Cascade:
     """Opens a bundled cascade by name, a cascade folder, or a published model: a file, a folder, or its hub's name.
@@ -26,6 +27,7 @@ def load_cascade(
       stages: names of those to load; None: all.
       devices: the local devices that sample; None: all of this process.
       dtype: in which the networks compute: "float32", "bfloat16", or "auto", by the devices (see `precision`).
+      clip: file, folder or hub's name of the CLIP of a published model that brings none.
       tokenizer: folder or hub's name of the tokenizer of a published model that brings none.
 
     Raises ValueError for an unknown source, stage or dtype, and for a folder that is not what it says.
@@ -33,5 +35,5 @@ def load_cascade(
     devices = devices or jax.local_devices()
     if folder.is_cascade(source) or not (epath.Path(source).exists() or hub.is_id(source)):
         return folder.open_folder(source, stages=stages, devices=devices, dtype=dtype)
-    published = recognise(source, tokenizer=tokenizer)
+    published = recognise(source, clip=clip, tokenizer=tokenizer)
     return open_published(published, source=str(source), stages=stages, devices=devices, dtype=dtype)

@@ -11,17 +11,19 @@ from unclip_jax.cascades.folder import chosen_stages, write_stages
 from unclip_jax.models.precision import AUTO, compute_dtype
 from unclip_jax.models.registry import network
 from unclip_jax.pretrained import registry
-from unclip_jax.pretrained.published import Published, PublishedStage
+from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.weight_mapping import check, convert
 from unclip_jax.tokenizer import Tokenizer
 
 
-def recognise(source: epath.PathLike, *, tokenizer: epath.PathLike | None = None) -> Published:
+def recognise(
+    source: epath.PathLike, *, clip: epath.PathLike | None = None, tokenizer: epath.PathLike | None = None
+) -> Published:
     """`registry.recognise`, with a tokenizer that fits: its own, or that of the folder or repository `tokenizer`.
 
     Raises ValueError where there is none, or another network's.
     """
-    published = registry.recognise(source)
+    published = registry.recognise(source, clip=clip)
     if tokenizer is not None:
         published = dataclasses.replace(published, tokenizer=registry.find(tokenizer))
     if published.tokenizer is None:
@@ -55,12 +57,16 @@ def write_published(published: Published, folder: epath.PathLike) -> list[str]:
     """
     expected = {stage.name: _shapes(stage) for stage in published.stages}
     for stage in published.stages:
-        check(stage.tensors, stage.rules, expected[stage.name], what=_what(stage))
+        for weights in _weights(stage):
+            check(weights.tensors, weights.rules, expected[stage.name], what=_what(stage))
     for stage in published.stages:
-        params = convert(stage.tensors, stage.rules, expected[stage.name], what=_what(stage), dtype=None)
+        networks = [
+            convert(weights.tensors, weights.rules, expected[stage.name], what=_what(stage), dtype=None)
+            for weights in _weights(stage)
+        ]
         write_stages(
             folder,
-            {stage.name: (stage.config, params)},
+            {stage.name: (stage.config, *networks)},
             tokenizer=published.tokenizer,
             statistics=published.statistics,
             dtype=None,
@@ -69,16 +75,24 @@ def write_published(published: Published, folder: epath.PathLike) -> list[str]:
 
 
 def _open(stage: PublishedStage, devices: Sequence[jax.Device], dtype: str) -> Stage:
-    kind, sharding = stage.config["kind"], replicated(devices)
-    params = convert(
-        stage.tensors,
-        stage.rules,
-        _shapes(stage),
-        what=_what(stage),
-        place=lambda _, array: jax.device_put(array, sharding),
+    sharding, expected = replicated(devices), _shapes(stage)
+    params, *last = (
+        convert(
+            weights.tensors,
+            weights.rules,
+            expected,
+            what=_what(stage),
+            place=lambda _, array: jax.device_put(array, sharding),
+        )
+        for weights in _weights(stage)
     )
-    module = network(kind, stage.config["model"], dtype=compute_dtype(dtype, devices[0].platform))
-    return Stage(name=stage.name, config=stage.config, module=module, params=params)
+    dtype = compute_dtype(dtype, devices[0].platform)
+    module = network(stage.config["kind"], stage.config["model"], dtype=dtype)
+    return Stage(stage.name, stage.config, module, params, last_params=last[0] if last else None)
+
+
+def _weights(stage: PublishedStage) -> list[Weights]:
+    return [stage.weights] if stage.last is None else [stage.weights, stage.last]
 
 
 def _shapes(stage: PublishedStage):

@@ -172,13 +172,12 @@ def run_stage(
     total, count = len(numbers), len(devices)
     each = padded_size(-(-total // count), rows)
     whole_path = named_path(settings.steps, schedule.num_steps)
-    path = segments(whole_path, SEGMENT)
+    pieces = _pieces(stage, whole_path)
     # Everything is put on its devices here, once: what is not is copied anew for every segment.
     on_all, by_row = replicated(devices), row_sharded(devices)
     common = (stage_key, schedule, shared, _numbers(settings))
     stage_key, schedule, shared, numbers_of = jax.device_put(common, on_all)
-    pieces = [jax.device_put(piece, on_all) for piece in path]
-    steps_of = np.sum(path[:, :-1] != path[:, 1:], axis=1)
+    pieces = [(params, jax.device_put(piece, on_all), int(np.sum(piece[:-1] != piece[1:]))) for params, piece in pieces]
     steps_done, steps_all = 0, (len(whole_path) - 1) * -(-total // (each * count))
     made = []
     for start in range(0, total, each * count):
@@ -188,15 +187,23 @@ def run_stage(
             ((np.asarray(numbers, np.int32), np.asarray(candidates, np.int32)), conditions),
         )
         names, lot = jax.device_put((names, lot), by_row)
-        state = begin(schedule, stage_key, names, pieces[0])
-        for piece, steps in zip(pieces, steps_of, strict=True):
-            state = segment(stage.params, state, piece, schedule, stage_key, names, lot, shared, numbers_of)
-            steps_done += int(steps)
+        state = begin(schedule, stage_key, names, pieces[0][1])
+        for params, piece, steps in pieces:
+            state = segment(params, state, piece, schedule, stage_key, names, lot, shared, numbers_of)
+            steps_done += steps
             if progress:
                 jax.block_until_ready(state.x)
                 progress(stage.name, steps_done, steps_all)
         made.append(jax.device_get(state.x).reshape(each * count, *shape)[:size])
     return np.concatenate(made)
+
+
+def _pieces(stage: Stage, path: np.ndarray) -> list[tuple[PyTree, np.ndarray]]:
+    """The path in pieces of SEGMENT steps, each with the parameters that serve it."""
+    parts = [(stage.params, path)]
+    if stage.last_params is not None:
+        parts = [(stage.params, path[:-1]), (stage.last_params, path[-2:])]
+    return [(params, piece) for params, part in parts if len(part) > 1 for piece in segments(part, SEGMENT)]
 
 
 def _program(stage: Stage, bind: Bind, settings: Settings, shape, devices) -> _Program:

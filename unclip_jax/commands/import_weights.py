@@ -3,7 +3,8 @@
 import argparse
 
 EXAMPLE = """examples:
-  unclip import-weights openai/clip-vit-large-patch14 --out runs/clip
+  unclip import-weights kakaobrain/karlo-v1-alpha --out runs/karlo
+  unclip import-weights karlo/ --clip openai/clip-vit-large-patch14 --out runs/karlo
   unclip import-weights ViT-L-14.pt --tokenizer openai/clip-vit-large-patch14 --out runs/clip
 
 A SOURCE is a file, a folder, or a repository's name on the Hugging Face hub. Nothing that a file says is executed.
@@ -19,6 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("source", metavar="SOURCE", help="a file, a folder, or a hub's name")
     parser.add_argument("--out", required=True, metavar="CASCADE", help="the cascade folder, a new one")
+    parser.add_argument("--clip", metavar="SOURCE", help="the CLIP of a model that brings none")
     parser.add_argument("--tokenizer", metavar="SOURCE", help="a folder with the tokenizer, or a hub's name")
     parser.set_defaults(run=run)
 
@@ -31,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     out = epath.Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {args.out!r} is there already; name a new folder")
-    published = recognise(args.source, tokenizer=args.tokenizer)
+    published = recognise(args.source, clip=args.clip, tokenizer=args.tokenizer)
     print(f"{args.source}: {published.family}")
     for name in write_published(published, out):
         print(f"{name}: in {args.out}")

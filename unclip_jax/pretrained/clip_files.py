@@ -15,7 +15,7 @@ from etils import epath
 from unclip_jax.images import CLIP_MEAN, CLIP_STD
 from unclip_jax.pretrained import openai_clip
 from unclip_jax.pretrained.hub import OPEN_CLIP_CONFIG
-from unclip_jax.pretrained.published import Published, PublishedStage
+from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.tensor_files import open_tensors
 
@@ -140,5 +140,5 @@ def _check_preprocessing(path: epath.Path, mean: str, deviation: str, within: st
 
 
 def _published(family, fields, tensors, rules, source: epath.Path) -> Published:
-    stage = PublishedStage("clip", {"kind": "clip", "model": fields}, tensors, rules, str(source))
+    stage = PublishedStage("clip", {"kind": "clip", "model": fields}, Weights(tensors, rules), str(source))
     return Published(family, [stage], tokenizer_in(source if source.is_dir() else source.parent))

@@ -12,22 +12,29 @@ from unclip_jax.pretrained.weight_mapping import Rule
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+    """The tensors of a network, by their published names, and the rules by which they become parameters."""
+
+    tensors: Mapping[str, StoredTensor]
+    rules: Sequence[Rule]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class PublishedStage:
-    """One network.
+    """One network, or two that share the steps of its sampling.
 
     Args:
       name: of the stage that it becomes, such as "decoder".
       config: what a cascade's config.json says of it: kind, model, and but for CLIP diffusion and sampling.
-      tensors: of its files, by their published names.
-      rules: how they become parameters.
-      source: which file or folder they come from, for messages.
+      source: which file or folder the weights come from, for messages.
+      last: the weights for the last step of sampling; None: the same.
     """
 
     name: str
     config: Mapping[str, Any]
-    tensors: Mapping[str, StoredTensor]
-    rules: Sequence[Rule]
+    weights: Weights
     source: str
+    last: Weights | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

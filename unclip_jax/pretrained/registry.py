@@ -2,12 +2,13 @@
 
 from etils import epath
 
-from unclip_jax.pretrained import clip_files, hub
+from unclip_jax.pretrained import clip_files, hub, karlo_files
 from unclip_jax.pretrained.published import Published
 from unclip_jax.pretrained.tensor_files import open_tensors
 
 KNOWN = (
-    "a CLIP as Hugging Face's folder (config.json), OpenCLIP's (open_clip_config.json) or OpenAI's TorchScript file"
+    "a CLIP as Hugging Face's folder (config.json), OpenCLIP's (open_clip_config.json) or OpenAI's TorchScript file; "
+    "Karlo as diffusers' folder (model_index.json) or with its own files (prior-ckpt-*, decoder-ckpt-*, ...)"
 )
 
 
@@ -24,19 +25,29 @@ def find(source: epath.PathLike) -> epath.Path:
     raise ValueError(f"{str(source)!r} does not exist; a file, a folder, or a repository's name on the hub is wanted")
 
 
-def recognise(source: epath.PathLike) -> Published:
+def recognise(source: epath.PathLike, *, clip: epath.PathLike | None = None) -> Published:
     """A published model by the files that make it; of the weights, names and shapes are read and no more.
 
-    Raises ValueError, with what is known, for what is none, and for damaged files.
+    `clip`: the source of the CLIP of a model that holds none. Raises ValueError, with what is known, for what is no
+    published model, and for damaged files.
     """
-    path = find(source)
-    published = _of_folder(path) if path.is_dir() else _of_file(path)
+    path, given = find(source), None if clip is None else recognise(clip)
+    try:
+        published = _of_folder(path, given) if path.is_dir() else _of_file(path)
+    except KeyError as error:  # the sizes are read off tensors and settings that every such model has
+        raise ValueError(f"{str(source)!r} lacks {error}, which every model of its kind has") from error
     if published is None:
         raise ValueError(f"{str(source)!r} is no published model that is known; known: {KNOWN}")
+    if given is not None and given.stages[0] not in published.stages:
+        raise ValueError(f"{str(source)!r} ({published.family}) brings its own CLIP; leave out {str(clip)!r}")
     return published
 
 
-def _of_folder(folder: epath.Path) -> Published | None:
+def _of_folder(folder: epath.Path, clip: Published | None) -> Published | None:
+    if karlo_files.is_pipeline(folder):
+        return karlo_files.open_pipeline(folder)
+    if karlo_files.is_original(folder):
+        return karlo_files.open_original(folder, clip)
     if (folder / hub.OPEN_CLIP_CONFIG).exists():
         return clip_files.open_open_clip(folder)
     if (folder / "config.json").exists() and clip_files.read_json(folder / "config.json").get("model_type") == "clip":

@@ -28,10 +28,10 @@ def open_tensors(path: epath.PathLike) -> dict[str, StoredTensor]:
         start = file.read(64)
     if start.startswith(LFS_POINTER):
         raise ValueError(f"{str(path)!r} is a pointer of Git LFS and not the file: `git lfs pull` fetches it")
+    if start[8:9] == b"{":  # behind a length whose bytes may look like anything
+        return _open_safetensors(path)
     if start[:2] == b"PK" or start[:1] == b"\x80":  # a zip archive, a pickle
         return read_torch(path)
-    if start[8:9] == b"{":
-        return _open_safetensors(path)
     raise ValueError(f"{str(path)!r} is no file of weights; safetensors, .bin, .pt, .pth and .ckpt of PyTorch are read")
 
 

@@ -1,0 +1,188 @@
+"""A Karlo in diffusers' folder, and in its own files, draws what diffusers' pipeline draws with the same noise."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+import unclip_jax
+from tests.golden.drawn import drawn, letters_tokenizer, noise
+from tests.pretrained.held import held
+from tests.pretrained.peer_networks import published
+from unclip_jax.__main__ import main
+from unclip_jax.cascades import sampling
+from unclip_jax.cascades.cascade import shapes
+from unclip_jax.cascades.stages import stage_settings
+from unclip_jax.models.presets import preset
+from unclip_jax.models.registry import network
+from unclip_jax.pretrained import karlo_files, registry
+from unclip_jax.pretrained.weight_mapping import check
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "karlo-pipeline.npz"
+UPSAMPLER = "upsampler_16_to_32"
+STAGE = {"prior": "diffusion_prior", "decoder": "decoder", "super_res": UPSAMPLER}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    golden = np.load(GOLDEN)
+    return golden, json.loads(str(golden["about"]))
+
+
+@pytest.fixture(scope="module")
+def pipeline(golden, tmp_path_factory):
+    """The folder that `UnCLIPPipeline.save_pretrained` would have written."""
+    _, about = golden
+    folder = tmp_path_factory.mktemp("karlo")
+    for name, config in about["configs"].items():
+        (folder / name).mkdir()
+        file = "scheduler_config.json" if name.endswith("scheduler") else "config.json"
+        (folder / name / file).write_text(json.dumps(config))
+    for part in {name.split(".")[0] for name in about["shapes"]}:
+        arrays = {
+            name.removeprefix(f"{part}."): drawn(name, tuple(shape))
+            for name, shape in about["shapes"].items()
+            if name.startswith(f"{part}.")
+        }
+        safetensors_numpy.save_file(arrays, folder / part / "diffusion_pytorch_model.safetensors")
+    letters_tokenizer(folder / "tokenizer", vocab_size=64, context_length=12)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "UnCLIPPipeline"}))
+    return folder
+
+
+@pytest.fixture
+def peers_noise(monkeypatch, golden):
+    """Has every stage take its noise from `drawn.noise`, as the peer did; a stage is known by the shape of its rows."""
+    images, about = golden[0]["images"], golden[1]
+    rows, side = len(about["prompts"]), about["configs"]["decoder"]["sample_size"]
+    shapes = {"prior": golden[0]["embedding"].shape[1:], "decoder": (side, side, 3), "super_res": images.shape[1:]}
+    tables = {
+        shape: jnp.stack([noise(stage, draw, (rows, *shape)) for draw in range(about["steps"][stage] + 1)])
+        for stage, shape in shapes.items()
+    }
+    monkeypatch.setattr(sampling, "row_noise", lambda keys, shape: lambda draw, t, t_next: tables[shape][draw])
+
+
+def open_on_one_device(source, **arguments):
+    return unclip_jax.load_cascade(source, devices=jax.local_devices()[:1], dtype="float32", **arguments)
+
+
+def draw(cascade, about):
+    return unclip_jax.text_to_image(
+        cascade,
+        about["prompts"],
+        prior_scale=about["scales"]["prior"],
+        decoder_scale=about["scales"]["decoder"],
+        steps={STAGE[stage]: steps for stage, steps in about["steps"].items()},
+    )
+
+
+def test_pictures_are_those_of_the_peer(golden, pipeline, peers_noise):
+    golden, about = golden
+    pictures = draw(open_on_one_device(pipeline), about)
+    assert np.mean((golden["images"] > 2 / 255) & (golden["images"] < 253 / 255)) > 0.5
+    assert np.max(np.abs(pictures / 255.0 - golden["images"])) <= 1 / 255
+
+
+def test_an_imported_folder_draws_the_same(golden, pipeline, peers_noise, tmp_path, capsys):
+    golden, about = golden
+    assert main(["import-weights", str(pipeline), "--out", str(tmp_path / "karlo")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in printed[1:]] == ["clip", "diffusion_prior", "decoder", UPSAMPLER]
+    cascade = open_on_one_device(tmp_path / "karlo")
+    assert cascade.stages[UPSAMPLER].last_params is not None and cascade.stages["decoder"].last_params is None
+    assert np.max(np.abs(draw(cascade, about) / 255.0 - golden["images"])) <= 1 / 255
+    (tmp_path / "karlo" / UPSAMPLER / "params_last.safetensors").unlink()
+    with pytest.raises(OSError, match="params_last.safetensors"):
+        unclip_jax.load_cascade(tmp_path / "karlo")
+
+
+def test_every_stage_is_sampled_as_karlo_does(pipeline):
+    stages = open_on_one_device(pipeline).stages
+    settings = {name: stage_settings(stage) for name, stage in stages.items() if name != "clip"}
+    assert {name: (set.sampler, set.steps, set.scale) for name, set in settings.items()} == {
+        "diffusion_prior": ("ddpm", 25, 4.0), "decoder": ("ddpm", 25, 8.0), UPSAMPLER: ("ddpm", 7, 1.0)
+    }  # fmt: skip
+    said = {name: stage.config["diffusion"] for name, stage in stages.items() if name != "clip"}
+    assert {name: (about["predicts"], about["variance"], about["clip_x0"]) for name, about in said.items()} == {
+        "diffusion_prior": ("x0", "fixed_small", 5.0),
+        "decoder": ("eps", "learned_range", 1.0),
+        UPSAMPLER: ("eps", "fixed_small", 1.0),
+    }
+
+
+def test_another_scheduler_or_another_last_network_is_refused(pipeline, tmp_path):
+    def changed(name, **change):
+        folder = shutil.copytree(pipeline, tmp_path / str(len(list(tmp_path.iterdir()))))
+        (path,) = (folder / name).glob("*config.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        return folder
+
+    with pytest.raises(ValueError, match="is a UnCLIPScheduler with prediction_type 'v_prediction' and variance_type"):
+        unclip_jax.load_cascade(changed("decoder_scheduler", prediction_type="v_prediction"))
+    with pytest.raises(ValueError, match="is a DDPMScheduler with prediction_type"):
+        unclip_jax.load_cascade(changed("prior_scheduler", _class_name="DDPMScheduler"))
+    with pytest.raises(ValueError, match=r"the last step's network is another .*: image_size 32 and 64"):
+        unclip_jax.load_cascade(changed("super_res_last", sample_size=64))
+    with pytest.raises(ValueError, match="brings its own CLIP; leave out"):
+        unclip_jax.load_cascade(pipeline, clip=pipeline)
+
+
+ORIGINAL = {
+    "prior-ckpt-step=01000000-of-01000000.ckpt": ("karlo-prior",),
+    "decoder-ckpt-step=01000000-of-01000000.ckpt": ("karlo-decoder",),
+    "improved-sr-ckpt-step=1.2M.ckpt": ("karlo-upsampler", "karlo-upsampler-last"),
+    "ViT-L-14_stats.th": (),
+}
+
+
+@pytest.fixture
+def original(tmp_path, monkeypatch):
+    """A folder of Karlo's own files, their tensors known by names and shapes alone."""
+    for name in ORIGINAL:
+        (tmp_path / name).write_bytes(b"")
+
+    def open_tensors(path):
+        if path.name.endswith(".th"):
+            return held({"0": np.arange(768.0), "1": np.ones(768)})
+        tensors = [published(keys) for keys in ORIGINAL[path.name]]
+        return {f"state_dict.{name}": tensor for part in tensors for name, tensor in part.items()}
+
+    monkeypatch.setattr(karlo_files, "open_tensors", open_tensors)
+    return tmp_path
+
+
+def test_karlos_own_files_are_the_published_networks(original, pipeline):
+    clip = registry.recognise(pipeline)
+    found = karlo_files.open_original(original, clip=dataclasses.replace(clip, stages=clip.stages[:1]))
+    assert found.family == "Karlo in its own layout" and found.tokenizer == clip.tokenizer
+    presets = {"diffusion_prior": "karlo_prior", "decoder": "karlo_decoder", "upsampler_64_to_256": "karlo_upsampler"}
+    assert [stage.name for stage in found.stages] == ["clip", *presets]
+    for stage in found.stages[1:]:
+        kind, fields = preset(presets[stage.name])
+        assert stage.config["kind"] == kind
+        assert {name: stage.config["model"][name] for name in fields if name != "dropout"} == {
+            name: value for name, value in fields.items() if name != "dropout"
+        }
+        expected = shapes(kind, network(kind, stage.config["model"]))
+        for weights in (stage.weights, stage.last or stage.weights):
+            check(weights.tensors, weights.rules, expected, what=stage.name)
+    assert found.stages[1].config["diffusion"]["clip_x0"] == 10.0
+    np.testing.assert_array_equal(found.statistics["mean"], np.arange(768))
+
+
+def test_what_karlos_own_files_lack_is_asked_for(original, pipeline, monkeypatch):
+    monkeypatch.setitem(ORIGINAL, "decoder-ckpt-step=01000000-of-01000000.ckpt", ("karlo-prior",))
+    with pytest.raises(ValueError, match="lacks 'model.input_blocks.0.0.weight', which every model of its kind has"):
+        unclip_jax.load_cascade(original, clip=pipeline)
+    with pytest.raises(ValueError, match=r"\(Karlo's own files\) holds no CLIP; give .*--clip openai/"):
+        unclip_jax.load_cascade(original)
+    (original / "ViT-L-14_stats.th").unlink()
+    with pytest.raises(ValueError, match=r"lacks ViT-L-14_stats\* of Karlo's files"):
+        unclip_jax.load_cascade(original)
