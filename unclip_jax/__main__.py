@@ -17,6 +17,7 @@ from unclip_jax import __version__
 # Verb -> (module in unclip_jax.commands, what it does in one line).
 COMMANDS = {
     "generate": ("generate", "pictures from prompts"),
+    "variations": ("variations", "pictures with what CLIP sees in a given one"),
     "train": ("train", "train one stage, or go on with it"),
     "package": ("package", "trained stages become a cascade folder"),
     "import-weights": ("import_weights", "a published model becomes a cascade folder"),

@@ -1,9 +1,10 @@
-"""Makes karlo-pipeline.npz: pictures of diffusers' unCLIP pipeline with drawn weights and drawn noise. Needs `parity`.
+"""Makes karlo-pipeline.npz and karlo-variations.npz: pictures of diffusers' unCLIP pipelines, from prompts and from a
+picture, with drawn weights and drawn noise. Needs `parity`.
 
     python -m tests.golden.make_karlo_pipeline
 
-The file holds the prompts, what each stage gave, and as JSON the config.json of every part, and each tensor's name,
-behind its folder's, and shape. The noise of every step is drawn by `noise`, here and in the test.
+A file holds what the pictures are made from, the pictures, and as JSON the config.json of every part, and each tensor's
+name, behind its folder's, and shape. The noise of every step is drawn by `noise`, here and in the test.
 """
 
 import json
@@ -25,6 +26,7 @@ EMBED, VOCAB, LENGTH, CONTEXT = 32, 64, 12, 40
 SMALL, LARGE = 16, 32
 STEPS = {"prior": 5, "decoder": 6, "super_res": 7}
 SCALES = {"prior": 1.0, "decoder": 3.0}
+UNCONFIGURED = (transformers.PreTrainedTokenizerBase, transformers.CLIPImageProcessor)
 
 
 def parts(tokenizer_folder: pathlib.Path) -> dict:
@@ -79,36 +81,58 @@ class Noise:
         return torch.from_numpy(array.transpose(0, -1, *range(1, array.ndim - 1)).copy())
 
 
-def record(pipeline, stages: dict[str, np.ndarray]):
-    """Has every stage's steps take their noise from `noise`, and writes down what they end with."""
+def inject(pipeline) -> dict[str, np.ndarray]:
+    """Has every stage's steps take their noise from `noise`. Returns what a run will fill with each stage's answer."""
+    pipeline.set_progress_bar_config(disable=True)
+    answers = {}
     for stage in STEPS:
-        scheduler, draws = getattr(pipeline, f"{stage}_scheduler"), Noise(stage)
+        scheduler, draws = getattr(pipeline, f"{stage}_scheduler", None), Noise(stage)
+        if scheduler is None:
+            continue
         draws.draw = 1  # 0 is what the stage begins with
 
         def step(*args, stage=stage, draws=draws, whole=scheduler.step, **kwargs):
             scheduling_unclip.randn_tensor = draws
             answer = whole(*args, **kwargs)
-            stages[stage] = answer.prev_sample.numpy()
+            answers[stage] = answer.prev_sample.numpy()
             return answer
 
         scheduler.step = step
+    return answers
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        letters_tokenizer(pathlib.Path(folder), vocab_size=VOCAB, context_length=LENGTH)
-        made = parts(pathlib.Path(folder))
+def beginnings(rows: int) -> dict[str, torch.Tensor]:
+    """What decoder and upsampler begin with."""
+    return {
+        "decoder_latents": Noise("decoder")((rows, 3, SMALL, SMALL)),
+        "super_res_latents": Noise("super_res")((rows, 3, LARGE, LARGE)),
+    }
+
+
+def write(name: str, pipeline_class: type, made: dict, pictures: np.ndarray, **given: np.ndarray) -> None:
+    within = np.mean((pictures > 2 / 255) & (pictures < 253 / 255))
+    print(f"{name}: {within:.0%} of the pixels are between 2 and 253")
     shapes, configs = {}, {}
-    for name, part in made.items():
-        if hasattr(part, "state_dict"):
-            shapes |= fill(part, f"{name}.")
-        if name != "tokenizer":
-            whole = part.config if isinstance(part, transformers.PreTrainedModel) else part
-            configs[name] = json.loads(whole.to_json_string())
-    pipeline, stages = diffusers.UnCLIPPipeline(**made), {}
-    pipeline.set_progress_bar_config(disable=True)
-    record(pipeline, stages)
-    rows = len(PROMPTS)
+    for part, whole in made.items():
+        if isinstance(whole, torch.nn.Module):
+            shapes |= {f"{part}.{name}": list(tensor.shape) for name, tensor in whole.state_dict().items()}
+        if not isinstance(whole, UNCONFIGURED):
+            whole = whole.config if isinstance(whole, transformers.PreTrainedModel) else whole
+            configs[part] = json.loads(whole.to_json_string())
+    about = {
+        "peer": f"diffusers {diffusers.__version__} {pipeline_class.__name__}",
+        "prompts": PROMPTS,
+        "steps": STEPS,
+        "scales": SCALES,
+        "configs": configs,
+        "shapes": shapes,
+    }
+    np.savez_compressed(HERE / f"{name}.npz", about=json.dumps(about, indent=1), images=pictures, **given)
+
+
+def text_to_image(made: dict) -> None:
+    pipeline = diffusers.UnCLIPPipeline(**made)
+    inject(pipeline)
     answer = pipeline(
         PROMPTS,
         prior_num_inference_steps=STEPS["prior"],
@@ -116,29 +140,55 @@ def main() -> None:
         super_res_num_inference_steps=STEPS["super_res"],
         prior_guidance_scale=SCALES["prior"],
         decoder_guidance_scale=SCALES["decoder"],
-        prior_latents=Noise("prior")((rows, EMBED)),
-        decoder_latents=Noise("decoder")((rows, 3, SMALL, SMALL)),
-        super_res_latents=Noise("super_res")((rows, 3, LARGE, LARGE)),
+        prior_latents=Noise("prior")((len(PROMPTS), EMBED)),
+        **beginnings(len(PROMPTS)),
         output_type="np",
     )
-    within = np.mean((answer.images > 2 / 255) & (answer.images < 253 / 255))
-    print(f"{within:.0%} of the pixels are between 2 and 253")
-    about = {
-        "peer": f"diffusers {diffusers.__version__} UnCLIPPipeline",
-        "prompts": PROMPTS,
-        "steps": STEPS,
-        "scales": SCALES,
-        "configs": configs,
-        "shapes": shapes,
-    }
-    np.savez_compressed(
-        HERE / "karlo-pipeline.npz",
-        about=json.dumps(about, indent=1),
-        embedding=stages["prior"],
-        small=stages["decoder"].transpose(0, 2, 3, 1),
-        images=answer.images,
+    write("karlo-pipeline", diffusers.UnCLIPPipeline, made, answer.images)
+
+
+def variations(made: dict) -> None:
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=LARGE,
+        patch_size=8,
+        projection_dim=EMBED,
     )
+    made = {name: part for name, part in made.items() if not name.startswith("prior")}
+    made["image_encoder"] = transformers.CLIPVisionModelWithProjection(vision)
+    fill(made["image_encoder"], "image_encoder.")
+    made["feature_extractor"] = transformers.CLIPImageProcessor()
+    pipeline = diffusers.UnCLIPImageVariationPipeline(**made)
+    answers = inject(pipeline)
+    image = np.random.default_rng(0).integers(0, 256, (LARGE, LARGE, 3), np.uint8)
+    mean, deviation = made["feature_extractor"].image_mean, made["feature_extractor"].image_std
+    pixels = ((image / 255.0 - mean) / deviation).astype(np.float32)
+    answer = pipeline(
+        torch.from_numpy(pixels).permute(2, 0, 1)[None],
+        num_images_per_prompt=2,
+        decoder_num_inference_steps=STEPS["decoder"],
+        super_res_num_inference_steps=STEPS["super_res"],
+        decoder_guidance_scale=SCALES["decoder"],
+        **beginnings(2),
+        output_type="np",
+    )
+    small = answers["decoder"].clip(-1, 1).transpose(0, 2, 3, 1)
+    write("karlo-variations", diffusers.UnCLIPImageVariationPipeline, made, answer.images, image=image, small=small)
+
+
+def filled() -> dict:
+    """The parts with drawn weights, anew at each call: `inject` changes the schedulers."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = parts(letters_tokenizer(pathlib.Path(folder), vocab_size=VOCAB, context_length=LENGTH))
+    for name, part in made.items():
+        if isinstance(part, torch.nn.Module):
+            fill(part, f"{name}.")
+    return made
 
 
 if __name__ == "__main__":
-    main()
+    text_to_image(filled())
+    variations(filled())

@@ -12,10 +12,9 @@ from unclip_jax.arrays import Float, UInt8
 from unclip_jax.cascades import stages
 from unclip_jax.cascades.cascade import Cascade
 from unclip_jax.cascades.embedding import clip_of, text_features
+from unclip_jax.cascades.painting import check_numbers, paint, plan_of
 from unclip_jax.cascades.sampling import Progress, Settings
 
-# Short names of stages in `steps` and `sampler`, beside their full ones.
-SHORT = {"prior": "diffusion_prior"}
 MOST_WORDS = 20  # that a warning names
 
 
@@ -62,18 +61,24 @@ def text_to_image(
     )  # fmt: skip
     _warn_of_unknown_words(cascade, prompts)
     numbers = first_image + np.arange(len(prompts) * count)
-    common = {"seed": seed, "numbers": numbers, "progress": progress}
     text = jax.tree.map(lambda x: np.repeat(x, count, axis=0), text_features(clip_of(cascade), prompts))
     if image_embeddings is None:
-        prior = cascade.only("diffusion_prior").name
-        image_embeddings = stages.run_prior(cascade, text, settings=plan[prior], **common)
+        settings = plan[cascade.only("diffusion_prior").name]
+        image_embeddings = stages.run_prior(
+            cascade, text, settings=settings, seed=seed, numbers=numbers, progress=progress
+        )
     if empty_caption:
         text = stages.empty_like(cascade, len(numbers))
-    decoder = cascade.only("decoder")
-    pictures = stages.run_decoder(cascade, image_embeddings, text, settings=plan[decoder.name], **common)
-    for stage in _upsamplers(cascade, stop_after):
-        pictures = stages.run_upsampler(cascade, stage, pictures, settings=plan[stage.name], **common)
-    return np.asarray(images.to_uint8(pictures))
+    return paint(
+        cascade,
+        image_embeddings,
+        text,
+        plan=plan,
+        seed=seed,
+        numbers=numbers,
+        stop_after=stop_after,
+        progress=progress,
+    )
 
 
 def check(
@@ -99,34 +104,14 @@ def check(
         raise ValueError("a prompt is empty; say what the picture shows")
     if count < 1:
         raise ValueError(f"count is {count}; it must be 1 or more")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed}; it must be from 0 to {2**32 - 1}")
-    most = 2**31 - len(prompts) * count
-    if not 0 <= first_image <= most:
-        raise ValueError(f"first_image is {first_image}; it must be from 0 to {most}")
+    check_numbers(len(prompts) * count, seed=seed, first_image=first_image)
     wanted = (len(prompts) * count, clip_of(cascade).module.embed_dim)
     if image_embeddings is not None and np.shape(image_embeddings) != wanted:
         raise ValueError(f"image_embeddings are {list(np.shape(image_embeddings))}; {list(wanted)} is wanted")
-    steps, sampler, sampling = _by_full_name(steps), _by_full_name(sampler), _by_full_name(sampling)
-    stages.check_names(cascade, steps, "steps")
-    stages.check_names(cascade, sampler, "sampler")
-    stages.check_names(cascade, sampling, "sampling")
-    makers = [stage.name for stage in cascade.stages.values() if stage.kind in ("decoder", "upsampler")]
-    if stop_after is not None and stop_after not in makers:
-        raise ValueError(f"stop_after names {stop_after}, which makes no picture here; known: {', '.join(makers)}")
-    scales = {"diffusion_prior": prior_scale, "decoder": decoder_scale}
-    return {
-        stage.name: stages.stage_settings(
-            stage,
-            sampling.get(stage.name),
-            steps=steps.get(stage.name),
-            sampler=sampler.get(stage.name),
-            scale=scales.get(stage.kind),
-            candidates=candidates if stage.kind == "diffusion_prior" else None,
-        )
-        for stage in cascade.stages.values()
-        if stage.kind != "clip"
-    }
+    return plan_of(
+        cascade, prior_scale=prior_scale, decoder_scale=decoder_scale, steps=steps, sampler=sampler,
+        candidates=candidates, sampling=sampling, stop_after=stop_after,
+    )  # fmt: skip
 
 
 def sample_prior(cascade: Cascade, prompts: Sequence[str], *, seed: int = 0, first_image: int = 0) -> Float["N E"]:
@@ -160,17 +145,6 @@ def upsample(
         numbers=first_image + np.arange(len(low_res)),
     )
     return np.asarray(images.to_uint8(pictures))
-
-
-def _upsamplers(cascade: Cascade, stop_after: str | None):
-    """The upsamplers that run, in order."""
-    names = list(cascade.stages)
-    last = names.index(stop_after) if stop_after else len(names) - 1
-    return [stage for stage in cascade.of_kind("upsampler") if names.index(stage.name) <= last]
-
-
-def _by_full_name(values: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {SHORT.get(name, name): value for name, value in (values or {}).items()}
 
 
 def _warn_of_unknown_words(cascade: Cascade, prompts: Sequence[str]) -> None:

@@ -5,13 +5,11 @@ import contextlib
 import datetime
 import functools
 import json
-import sys
 import time
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from unclip_jax.commands import compilation_cache
+from unclip_jax.commands import compilation_cache, terminal
 
 if TYPE_CHECKING:
     from unclip_jax.cascades.cascade import Cascade
@@ -64,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
     settings = describe(args, cascade)
     print("\n".join(settings_lines(settings)), flush=True)
     done: dict[str, Any] = {}
-    with warnings.catch_warnings(), contextlib.closing(RowProgress()) as progress:
-        warnings.showwarning = _one_line_warning
+    with terminal.one_line_warnings("evaluate"), contextlib.closing(RowProgress()) as progress:
         subject = cascade_subject(cascade)
         for row, result in suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=rows, progress=progress):
             progress.close()
@@ -135,10 +132,6 @@ def settings_lines(settings: Mapping[str, Any]) -> list[str]:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"unclip evaluate: warning: {message}", file=sys.stderr)
 
 
 class RowProgress:

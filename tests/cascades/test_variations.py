@@ -1,0 +1,38 @@
+"""Variations take from the picture its embedding, and from the caption nothing."""
+
+import numpy as np
+import pytest
+
+import unclip_jax
+
+FEW = {"decoder": 3, "upsampler_8_to_16": 1}
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+
+
+def test_they_are_the_pictures_of_the_embedding_with_the_empty_caption(cascade, folder, image):
+    embedding = unclip_jax.encode_image(unclip_jax.load_clip(folder), image[None])
+    made = unclip_jax.variations(cascade, image, count=2, seed=3, steps=FEW, decoder_scale=2.0)
+    right = unclip_jax.text_to_image(
+        cascade,
+        ["a red circle"],
+        count=2,
+        seed=3,
+        steps=FEW,
+        decoder_scale=2.0,
+        image_embeddings=np.repeat(embedding, 2, axis=0),
+        empty_caption=True,
+    )
+    np.testing.assert_array_equal(made, right)
+    other = unclip_jax.variations(cascade, 255 - image, count=2, seed=3, steps=FEW, decoder_scale=2.0)
+    assert not np.array_equal(made, other)
+
+
+def test_unknown_noise_and_what_is_no_picture_are_refused(cascade, image):
+    with pytest.raises(ValueError, match="noise is 'inverse'; known: fresh"):
+        unclip_jax.variations(cascade, image, noise="inverse")
+    with pytest.raises(ValueError, match=r"images are float64 \[1, 12, 20, 3\]; uint8"):
+        unclip_jax.variations(cascade, image / 255.0)
