@@ -18,6 +18,7 @@ from tests.pretrained.peer_networks import published
 from unclip_jax.__main__ import main
 from unclip_jax.cascades import sampling
 from unclip_jax.cascades.cascade import shapes
+from unclip_jax.cascades.embedding import clip_of, text_features
 from unclip_jax.cascades.stages import run_upsampler, stage_settings
 from unclip_jax.models.presets import preset
 from unclip_jax.models.registry import network
@@ -95,6 +96,31 @@ def test_pictures_are_those_of_the_peer(golden, pipeline, peers_noise):
     pictures = draw(open_on_one_device(pipeline), about)
     assert np.mean((golden["images"] > 2 / 255) & (golden["images"] < 253 / 255)) > 0.5
     assert np.max(np.abs(pictures / 255.0 - golden["images"])) <= 1 / 255
+
+
+def test_guided_answers_are_those_of_the_peer_along_its_path(golden, pipeline):
+    path, about = np.load(GOLDEN / "karlo-guidance.npz"), golden[1]
+    cascade = open_on_one_device(pipeline)
+    text = text_features(clip_of(cascade), about["prompts"])
+    empty = text_features(clip_of(cascade), [""] * len(about["prompts"]))
+    z = path["embedding"] * cascade.statistics["std"] + cascade.statistics["mean"]
+    prior, decoder = cascade.only("diffusion_prior"), cascade.only("decoder")
+
+    def answer_of_prior(x, t, text, _):
+        return prior.module.apply({"params": prior.params}, x, t, text)
+
+    def answer_of_decoder(x, t, text, drop):
+        return decoder.module.apply({"params": decoder.params}, x, t, z, text, drop_image=drop)
+
+    for name, stage, answer in (("prior", prior, answer_of_prior), ("decoder", decoder, answer_of_decoder)):
+        scale, drop = stage_settings(stage).scale, np.ones(len(z), bool)
+        for x, t, right in zip(path[f"{name}_x"], path[f"{name}_t"], path[f"{name}_answer"], strict=True):
+            t = np.full(len(z), t)
+            guided, unguided = answer(x, t, text, ~drop), answer(x, t, empty, drop)
+            channels = x.shape[-1]  # behind them the variance, which is not guided
+            found = np.array(guided)
+            found[..., :channels] = unguided[..., :channels] + scale * (guided - unguided)[..., :channels]
+            assert np.max(np.abs(found - right)) <= 1e-4 * np.max(np.abs(right)), (name, t)
 
 
 def test_variations_are_those_of_the_peer(peers_noise, tmp_path):

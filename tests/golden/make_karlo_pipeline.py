@@ -1,5 +1,6 @@
 """Makes karlo-pipeline.npz and karlo-variations.npz: pictures of diffusers' unCLIP pipelines, from prompts and from a
-picture, with drawn weights and drawn noise. Needs `parity`.
+picture, with drawn weights and drawn noise; and karlo-guidance.npz: what prior and decoder answer on the way to
+pictures with Karlo's own scales. Needs `parity`.
 
     python -m tests.golden.make_karlo_pipeline
 
@@ -26,6 +27,7 @@ EMBED, VOCAB, LENGTH, CONTEXT = 32, 64, 12, 40
 SMALL, LARGE = 16, 32
 STEPS = {"prior": 5, "decoder": 6, "super_res": 7}
 SCALES = {"prior": 1.0, "decoder": 3.0}
+KARLO_SCALES = {"prior": 4.0, "decoder": 8.0}
 UNCONFIGURED = (transformers.PreTrainedTokenizerBase, transformers.CLIPImageProcessor)
 
 
@@ -82,7 +84,8 @@ class Noise:
 
 
 def inject(pipeline) -> dict[str, np.ndarray]:
-    """Has every stage's steps take their noise from `noise`. Returns what a run will fill with each stage's answer."""
+    """Has every stage's steps take their noise from `noise`. Returns what a run will fill: each stage's last x, and of
+    every step the network's guided answer, t and x_t."""
     pipeline.set_progress_bar_config(disable=True)
     answers = {}
     for stage in STEPS:
@@ -95,6 +98,9 @@ def inject(pipeline) -> dict[str, np.ndarray]:
             scheduling_unclip.randn_tensor = draws
             answer = whole(*args, **kwargs)
             answers[stage] = answer.prev_sample.numpy()
+            named = dict(zip(("model_output", "timestep", "sample"), args)) | kwargs
+            for name in ("model_output", "timestep", "sample"):
+                answers.setdefault(f"{stage}_{name}", []).append(np.array(named[name]))
             return answer
 
         scheduler.step = step
@@ -130,21 +136,37 @@ def write(name: str, pipeline_class: type, made: dict, pictures: np.ndarray, **g
     np.savez_compressed(HERE / f"{name}.npz", about=json.dumps(about, indent=1), images=pictures, **given)
 
 
-def text_to_image(made: dict) -> None:
+def run(made: dict, scales: dict[str, float]) -> tuple[np.ndarray, dict]:
     pipeline = diffusers.UnCLIPPipeline(**made)
-    inject(pipeline)
-    answer = pipeline(
+    answers = inject(pipeline)
+    pictures = pipeline(
         PROMPTS,
         prior_num_inference_steps=STEPS["prior"],
         decoder_num_inference_steps=STEPS["decoder"],
         super_res_num_inference_steps=STEPS["super_res"],
-        prior_guidance_scale=SCALES["prior"],
-        decoder_guidance_scale=SCALES["decoder"],
+        prior_guidance_scale=scales["prior"],
+        decoder_guidance_scale=scales["decoder"],
         prior_latents=Noise("prior")((len(PROMPTS), EMBED)),
         **beginnings(len(PROMPTS)),
         output_type="np",
-    )
-    write("karlo-pipeline", diffusers.UnCLIPPipeline, made, answer.images)
+    ).images
+    return pictures, answers
+
+
+def text_to_image(made: dict) -> None:
+    pictures, _ = run(made, SCALES)
+    write("karlo-pipeline", diffusers.UnCLIPPipeline, made, pictures)
+
+
+def guidance(made: dict) -> None:
+    """Along the peer's path, since at these scales a network of drawn weights makes of rounding another picture."""
+    _, answers = run(made, KARLO_SCALES)
+    path = {}
+    for stage in ("prior", "decoder"):
+        for ours, name in (("answer", "model_output"), ("t", "timestep"), ("x", "sample")):
+            steps = np.stack(answers[f"{stage}_{name}"])
+            path[f"{stage}_{ours}"] = np.moveaxis(steps, 2, -1) if steps.ndim > 1 else steps
+    np.savez_compressed(HERE / "karlo-guidance.npz", **path, embedding=answers["prior"])
 
 
 def variations(made: dict) -> None:
@@ -191,4 +213,5 @@ def filled() -> dict:
 
 if __name__ == "__main__":
     text_to_image(filled())
+    guidance(filled())
     variations(filled())
