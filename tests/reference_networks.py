@@ -78,9 +78,16 @@ def _self_attention(p, x, heads, seen):
     out = np.zeros(x.shape) + p["out"]["bias"]
     for row in range(x.shape[0]):
         for n in range(heads):
-            q, k, v = (x[row] @ p["qkv"]["kernel"][:, i, n] + p["qkv"]["bias"][i, n] for i in range(3))
+            q, k, v = (x[row] @ p["qkv"]["kernel"][:, i, n] + _bias(p, i, n) for i in range(3))
             out[row] += attention(q, k, v, seen[row]) @ p["out"]["kernel"][n]
     return out
+
+
+def _bias(p, i, n):
+    """Of queries (0), keys (1) and values (2), where keys may have none."""
+    if "query_value_bias" in p:
+        return (p["query_value_bias"][0, n], 0.0, p["query_value_bias"][1, n])[i]
+    return p["qkv"]["bias"][i, n]
 
 
 def conv3x3(p, x, stride=1):
@@ -130,10 +137,11 @@ def attention_block(p, x, heads, groups, context=None, mask=None):
     return x + out.reshape(x.shape)
 
 
-def vit(p, pixels, patch, heads, activation):
-    """Pixels [B, S, S, 3] to embeddings, patches row by row."""
+def vit(p, pixels, patch, heads, activation, first=None):
+    """Pixels [B, S, S, 3] to embeddings, patches row by row. first [B, D]: the first token; None: the class token."""
     rows, side = pixels.shape[0], pixels.shape[1] // patch
-    tokens = [np.broadcast_to(p["class_embedding"], (rows, len(p["class_embedding"])))]
+    first = np.broadcast_to(p["class_embedding"], (rows, len(p["class_embedding"]))) if first is None else first
+    tokens = [first]
     for i in range(side):
         for j in range(side):
             part = pixels[:, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
@@ -180,9 +188,22 @@ def decoder(p, x_t, t, z, pooled, sequence, mask, *, image_tokens, **unet_fields
 
 def unet(p, x, t, *, levels, res_blocks, attentive, heads, groups, scale_shift, embedding=0.0, context=None, mask=None):
     """attentive: the levels with attention; heads: their number for so many channels."""
-    channels = p["conv_in"]["bias"].shape[0]
+    block, attend = _unet_parts(p, t, embedding, heads, groups, scale_shift, context, mask)
+    h, skips = _unet_encoder(p, x, block, attend, levels, res_blocks, attentive)
+    for level in range(levels - 1, -1, -1):
+        for r in range(res_blocks + 1):
+            h = block(f"up_{level}_block_{r}", np.concatenate([h, skips.pop()], axis=-1))
+            h = attend(f"up_{level}_attention_{r}", h) if level in attentive else h
+        if level > 0:
+            h = block(f"up_{level}_upsample", h, resample=up)
+    return conv3x3(p["conv_out"], silu(group_norm(p["norm_out"], h, groups)))
+
+
+def _unet_parts(p, t, embedding, heads, groups, scale_shift, context=None, mask=None):
+    """Residual blocks and attention blocks as functions of their name and input."""
     time = p["time_embedding"]
-    emb = dense(time["linear_2"], silu(dense(time["linear_1"], sinusoid(t, channels)))) + embedding
+    sines = sinusoid(t, time["linear_1"]["kernel"].shape[0])
+    emb = dense(time["linear_2"], silu(dense(time["linear_1"], sines))) + embedding
 
     def block(name, h, **kwargs):
         return res_block(p[name], h, emb, groups, scale_shift, **kwargs)
@@ -190,6 +211,11 @@ def unet(p, x, t, *, levels, res_blocks, attentive, heads, groups, scale_shift, 
     def attend(name, h):
         return attention_block(p[name], h, heads(h.shape[-1]), groups, context, mask)
 
+    return block, attend
+
+
+def _unet_encoder(p, x, block, attend, levels, res_blocks, attentive):
+    """What the middle answers, and the skips."""
     skips = [conv3x3(p["conv_in"], x)]
     for level in range(levels):
         for r in range(res_blocks):
@@ -199,11 +225,24 @@ def unet(p, x, t, *, levels, res_blocks, attentive, heads, groups, scale_shift, 
             skips.append(block(f"down_{level}_downsample", skips[-1], resample=down))
     h = block("middle_block_0", skips[-1])
     h = attend("middle_attention", h) if attentive else h
-    h = block("middle_block_1", h)
-    for level in range(levels - 1, -1, -1):
-        for r in range(res_blocks + 1):
-            h = block(f"up_{level}_block_{r}", np.concatenate([h, skips.pop()], axis=-1))
-            h = attend(f"up_{level}_attention_{r}", h) if level in attentive else h
-        if level > 0:
-            h = block(f"up_{level}_upsample", h, resample=up)
-    return conv3x3(p["conv_out"], silu(group_norm(p["norm_out"], h, groups)))
+    return block("middle_block_1", h), skips
+
+
+def noised_classifier(p, x, t, *, levels, res_blocks, attentive, heads, groups, scale_shift):
+    block, attend = _unet_parts(p, t, 0.0, heads, groups, scale_shift)
+    h, _ = _unet_encoder(p, x, block, attend, levels, res_blocks, attentive)
+    h = silu(group_norm(p["norm_out"], h, groups))
+    return attention_pool(p["pool"], h, heads(h.shape[-1]))
+
+
+def attention_pool(p, x, heads):
+    """Pixels [B, H, W, C] to one vector a row: what their mean sees of itself and of them."""
+    out = []
+    for pixels in x.reshape(x.shape[0], -1, x.shape[-1]):
+        tokens = np.concatenate([pixels.mean(0)[None], pixels]) + p["positional_embedding"]
+        vector = p["out"]["bias"].astype(np.float64)
+        for n in range(heads):
+            q, k, v = (tokens @ p["qkv"]["kernel"][:, i, n] + p["qkv"]["bias"][i, n] for i in range(3))
+            vector = vector + (attention(q, k, v, np.ones((len(q), len(k)), bool)) @ p["out"]["kernel"][n])[0]
+        out.append(vector)
+    return np.stack(out)

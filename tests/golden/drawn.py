@@ -17,7 +17,7 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     x = rng.standard_normal(shape)
     if len(shape) < 2:
-        is_scale = name.endswith("weight")
+        is_scale = name.endswith(("weight", ".g"))
         return np.asarray(1.0 + 0.3 * x if is_scale else 0.2 * x, np.float32)
     return (x / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 

@@ -9,7 +9,7 @@ tensor's name and shape. Nothing of the peer is changed or replaced.
 import guided_diffusion
 import numpy as np
 import torch
-from guided_diffusion.unet import SuperResModel, UNetModel
+from guided_diffusion.unet import EncoderUNetModel, SuperResModel, UNetModel
 
 from tests.golden.peer import channels_last, commit, fill, pictures, write
 
@@ -18,6 +18,9 @@ ADM = {
     "image_size": 8, "in_channels": 3, "model_channels": 64, "out_channels": 6, "num_res_blocks": 2,
     "attention_resolutions": (2,), "channel_mult": (1, 1.5), "num_classes": CLASSES, "num_head_channels": 32,
     "use_scale_shift_norm": True, "resblock_updown": True,
+}  # fmt: skip
+CLASSIFIER = {key: value for key, value in ADM.items() if key != "num_classes"} | {
+    "out_channels": CLASSES, "num_res_blocks": 1, "pool": "attention",
 }  # fmt: skip
 HEADS_OF_32 = {"image_size": 8, "head_channels": 32}
 
@@ -53,6 +56,24 @@ def make(name: str, kind: type[UNetModel], built: dict, unseen: dict) -> None:
     )
 
 
+def make_classifier(name: str, built: dict, unseen: dict) -> None:
+    model = EncoderUNetModel(**built)
+    shapes = fill(model)
+    side = built["image_size"]  # its pool has a position for each pixel, and takes no others
+    x = np.random.default_rng(1).standard_normal((2, side, side, 3)).astype(np.float32)
+    given = {"x": x, "t": inputs()["t"]}
+    with torch.no_grad():
+        answer = model(pictures(x), torch.from_numpy(given["t"]))
+    write(
+        name,
+        peer=f"openai/guided-diffusion {commit(guided_diffusion)} EncoderUNetModel",
+        config={**built, "unseen": unseen},
+        shapes=shapes,
+        inputs=given,
+        answers={"answer": answer.numpy()},
+    )
+
+
 if __name__ == "__main__":
     one_block = ADM | {"num_res_blocks": 1}
     make("guided-diffusion-labels", UNetModel, ADM, HEADS_OF_32)
@@ -75,5 +96,11 @@ if __name__ == "__main__":
         "guided-diffusion-additive",  # and with plain convolutions that resample: Improved DDPM
         UNetModel,
         one_block | {"use_scale_shift_norm": False, "resblock_updown": False, "num_classes": None, "out_channels": 3},
+        HEADS_OF_32,
+    )
+    make_classifier("guided-diffusion-classifier", CLASSIFIER, HEADS_OF_32)
+    make_classifier(
+        "guided-diffusion-classifier-deep",  # three levels, and attention not in the first, as published
+        CLASSIFIER | {"model_channels": 128, "channel_mult": (0.5, 0.5, 0.75), "attention_resolutions": (2, 4)},
         HEADS_OF_32,
     )

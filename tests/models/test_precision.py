@@ -1,13 +1,13 @@
 """What bfloat16 and remat do to the compiled training step, shown by the program itself."""
 
 import dataclasses
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.lowered_products import products
 from tests.quick import jit
 from tests.tasks.tiny_tasks import batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
 from unclip_jax.cascades.loading import load_cascade
@@ -38,12 +38,6 @@ def lowered(task, gradient=True):
         return task.loss(params, fixed, data, keys)[0]
 
     return jit(jax.grad(loss) if gradient else loss).lower(params)
-
-
-def products(text):
-    """The types of the first two operands of every product and convolution."""
-    pattern = r"stablehlo\.(?:dot_general|convolution)\b.*?: \(tensor<[0-9x]*x(\w+)>, tensor<[0-9x]*x(\w+)>\)"
-    return re.findall(pattern, text)
 
 
 @pytest.mark.parametrize("make", TASKS, ids=lambda make: make.__name__)

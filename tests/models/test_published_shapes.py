@@ -42,13 +42,19 @@ NETWORKS = {
     "guided-diffusion-256-uncond": ("guided_diffusion_256_uncond", 552_814_086),
     "guided-diffusion-64-256-upsampler": ("guided_diffusion_64_256_upsampler", 311_795_910),
     "guided-diffusion-128-512-upsampler": ("guided_diffusion_128_512_upsampler", 308_835_270),
+    "guided-diffusion-64-classifier": ("guided_diffusion_64_classifier", 65_438_568),
+    "guided-diffusion-128-classifier": ("guided_diffusion_128_classifier", 42_568_040),
+    "guided-diffusion-256-classifier": ("guided_diffusion_256_classifier", 54_096_360),
+    "guided-diffusion-512-classifier": ("guided_diffusion_512_classifier", 54_448_360),
 }
-# Of what there is no list of: OpenAI's files hold so many, and a table of labels is 1000 x 4 channels.
+# Of what there is no one list of: OpenAI's files hold so many, a table of labels is 1000 x 4 channels, and GLIDE's
+# towers are a file each.
 COUNTS = {
     "clip_vit_b_32": 151_277_313,
     "clip_vit_b_16": 149_620_737,
     "guided_diffusion_256": 552_814_086 + 1000 * 1024,
     "lsun_256": 552_814_086,
+    "glide_noised_clip": 86_443_776 + 71_679_488,
 }
 # As the papers round them: arXiv 2105.05233, appendix; 2204.06125, Table 3.
 MILLIONS = {
@@ -71,6 +77,11 @@ def inputs(kind, module):
         picture = floats(1, module.image_size, module.image_size, module.in_channels)
         tokens = jax.ShapeDtypeStruct((1, module.context_length), jnp.int32)
         return picture, STEPS, tokens, jax.ShapeDtypeStruct((1, module.context_length), jnp.bool_)
+    if kind == "noised_classifier":
+        return floats(1, module.image_size, module.image_size, 3), STEPS
+    if kind == "noised_clip":
+        picture = floats(1, module.image_size, module.image_size, 3)
+        return picture, STEPS, jax.ShapeDtypeStruct((1, module.context_length), jnp.int32)
     width = module.embed_dim
     text = TextFeatures(floats(1, width), floats(1, 77, width), jax.ShapeDtypeStruct((1, 77), jnp.bool_))
     if kind == "diffusion_prior":
@@ -83,7 +94,7 @@ def shapes_of(name):
     """A preset's parameters: name -> shape."""
     kind, fields = preset(name)
     module = network(kind, fields)
-    labels = {"labels": jnp.zeros(1, jnp.int32)} if getattr(module, "num_classes", None) else {}
+    labels = {"labels": jnp.zeros(1, jnp.int32)} if kind == "unet" and module.num_classes else {}
     extra = {"image_embedding": jnp.zeros((1, module.embed_dim))} if name == "unclip_decoder" else labels
     tree = jax.eval_shape(lambda *a: module.init(jax.random.key(0), *a, **extra)["params"], *inputs(kind, module))
     return {key: leaf.shape for key, leaf in parameters.flatten(tree).items()}
@@ -113,13 +124,15 @@ def in_their_layout(name, key, shape):
         return [(1, shape[0], shape[1]) if key == "positional_embedding" else (1, 1, *shape)]
     if "clip" in name and key.endswith("projection/kernel"):
         return [shape]
+    if key == "pool/positional_embedding":
+        return [shape[::-1]]
     return [_unstacked(key, shape)]
 
 
 def _unstacked(key, shape):
     *path, leaf = key.split("/")
     # Where it belongs to a U-Net, a projection of pixels is a convolution of width 1.
-    ones = (1,) if "attention_" in key or "middle_attention" in key else ()
+    ones = (1,) if "attention_" in key or "middle_attention" in key or "pool/" in key else ()
     if path and path[-1] in ("qkv", "context"):
         outputs = int(np.prod(shape[-3:]))
         return (outputs,) if leaf == "bias" else (outputs, shape[0], *ones)

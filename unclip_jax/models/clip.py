@@ -35,7 +35,8 @@ class TextFeatures:
 
 
 class ImageTower(nn.Module):
-    """Pixels, normalised by CLIP's mean and deviation, to an embedding. Fields: as in CLIP, without the prefix."""
+    """Pixels, normalised by CLIP's mean and deviation, to an embedding. Fields: as in CLIP, without the prefix;
+    key_bias: as in Transformer."""
 
     embed_dim: int
     image_size: int
@@ -47,17 +48,22 @@ class ImageTower(nn.Module):
     activation: str = "quick_gelu"
     remat: bool = False
     dtype: Any = jnp.float32
+    key_bias: bool = True
 
     @nn.compact
     def __call__(self, pixels: Float["B S S 3"]) -> Float["B E"]:
+        class_token = self.param("class_embedding", nn.initializers.normal(self.width**-0.5), (self.width,))
+        return self._encoded(pixels, class_token.astype(self.dtype))
+
+    def _encoded(self, pixels: Float["B S S 3"], first: Float["..."]) -> Float["B E"]:
+        """The embedding, which is read off the token `first`, broadcast to "B 1 D", after it has seen the patches."""
         side = self._patches(pixels.shape)
         init = nn.initializers.normal(self.width**-0.5)
         # The patch convolution as a product: the gradient of a strided convolution is slow on many backends.
         patch = self.patch_size
         x = pixels.reshape(-1, side, patch, side, patch, 3).swapaxes(2, 3).reshape(-1, side * side, patch, patch, 3)
         x = nn.DenseGeneral(self.width, axis=(-3, -2, -1), use_bias=False, dtype=self.dtype, name="patch_embedding")(x)
-        class_token = self.param("class_embedding", init, (self.width,)).astype(self.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(class_token, (x.shape[0], 1, self.width)), x], axis=1)
+        x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, self.width)), x], axis=1)
         x = x + self.param("positional_embedding", init, (side * side + 1, self.width)).astype(self.dtype)
         x = LayerNorm(self.dtype, name="norm_pre")(x)
         x = Transformer(
@@ -67,6 +73,7 @@ class ImageTower(nn.Module):
             self.activation,
             remat=self.remat,
             dtype=self.dtype,
+            key_bias=self.key_bias,
             name="transformer",
         )(x)
         x = LayerNorm(self.dtype, name="norm_post")(x[:, 0])
@@ -84,7 +91,7 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Tokens to TextFeatures. Fields: as in CLIP, without the prefix."""
+    """Tokens to TextFeatures. Fields: as in CLIP, without the prefix; key_bias: as in Transformer."""
 
     embed_dim: int
     vocab_size: int
@@ -96,6 +103,7 @@ class TextTower(nn.Module):
     activation: str = "quick_gelu"
     remat: bool = False
     dtype: Any = jnp.float32
+    key_bias: bool = True
 
     @nn.compact
     def __call__(self, tokens: Int["B L"]) -> TextFeatures:
@@ -118,6 +126,7 @@ class TextTower(nn.Module):
             causal=True,
             remat=self.remat,
             dtype=self.dtype,
+            key_bias=self.key_bias,
             name="transformer",
         )(x + positions[:length].astype(self.dtype))
         sequence = LayerNorm(self.dtype, name="norm_final")(x)

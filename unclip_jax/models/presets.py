@@ -17,6 +17,7 @@ _CLIP_B = {
 }  # fmt: skip
 _ADM = {"out_channels": 6, "attention_resolutions": (32, 16, 8)}
 _ADM_256 = {**_ADM, "image_size": 256, "channels": 256, "channel_mult": (1, 1, 2, 2, 4, 4), "res_blocks": 2}
+_CLASSIFIER = {"channels": 128, "res_blocks": 2, "attention_resolutions": (32, 16, 8), "num_classes": 1000}
 _UPSAMPLER = {"channels": 192, "channel_mult": (1, 1, 2, 2, 4, 4), "res_blocks": 2, "in_channels": 6}
 
 _GLIDE_BASE = {
@@ -73,6 +74,14 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "glide_base_inpaint": ("glide", {**_GLIDE_BASE, "in_channels": 7}),
     "glide_upsample": ("glide", _GLIDE_UPSAMPLE),
     "glide_upsample_inpaint": ("glide", {**_GLIDE_UPSAMPLE, "in_channels": 10}),
+    "glide_noised_clip": (
+        "noised_clip",
+        {
+            "embed_dim": 512, "image_size": 64, "patch_size": 4, "image_width": 768, "image_layers": 12,
+            "image_heads": 12, "vocab_size": 65536, "context_length": 77, "text_width": 512, "text_layers": 12,
+            "text_heads": 8, "noise_steps": 1000,
+        },
+    ),
     "guided_diffusion_64": (
         "unet",
         {
@@ -100,6 +109,22 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "guided_diffusion_128_512_upsampler": (
         "unet",
         {**_ADM, **_UPSAMPLER, "image_size": 512, "attention_resolutions": (32, 16), "num_classes": 1000},
+    ),
+    "guided_diffusion_64_classifier": (
+        "noised_classifier",
+        {**_CLASSIFIER, "image_size": 64, "channel_mult": (1, 2, 3, 4), "res_blocks": 4},
+    ),
+    "guided_diffusion_128_classifier": (
+        "noised_classifier",
+        {**_CLASSIFIER, "image_size": 128, "channel_mult": (1, 1, 2, 3, 4)},
+    ),
+    "guided_diffusion_256_classifier": (
+        "noised_classifier",
+        {**_CLASSIFIER, "image_size": 256, "channel_mult": (1, 1, 2, 2, 4, 4)},
+    ),
+    "guided_diffusion_512_classifier": (
+        "noised_classifier",
+        {**_CLASSIFIER, "image_size": 512, "channel_mult": (0.5, 1, 1, 2, 2, 4, 4)},
     ),
     "lsun_256": ("unet", {**_ADM_256, "dropout": 0.1}),
     # Table 3 says 1B, width 2048 and 24 layers; heads of 64 are chosen.

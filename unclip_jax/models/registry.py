@@ -11,6 +11,8 @@ from unclip_jax.models.clip import CLIP
 from unclip_jax.models.decoder import Decoder
 from unclip_jax.models.diffusion_prior import DiffusionPrior
 from unclip_jax.models.glide import Glide
+from unclip_jax.models.noised_classifier import NoisedClassifier
+from unclip_jax.models.noised_clip import NoisedCLIP
 from unclip_jax.models.unet import UNet
 from unclip_jax.models.upsampler import Upsampler
 
@@ -21,6 +23,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "upsampler": Upsampler,
     "unet": UNet,
     "glide": Glide,
+    "noised_classifier": NoisedClassifier,
+    "noised_clip": NoisedCLIP,
 }
 
 

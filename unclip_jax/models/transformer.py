@@ -7,6 +7,7 @@ are, with D the width, N heads of width K = D / N, and M the width of the MLP,
 
     norm_1, norm_2       scale, bias [D]
     attention/qkv        kernel [D, 3, N, K], bias [3, N, K]      the second axis is query, key, value
+    attention            query_value_bias [2, N, K]               instead of qkv/bias, where keys have none
     attention/out        kernel [N, K, D], bias [D]
     mlp_in, mlp_out      kernel [D, M], [M, D], bias [M], [D]
 
@@ -48,18 +49,29 @@ class SelfAttention(nn.Module):
     heads: int
     out_init: Any
     dtype: Any = jnp.float32
+    key_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float["B L D"], mask: Bool["B 1 L L"] | None) -> Float["B L D"]:
+        h = attend(*self._projected(x), mask)
+        return nn.DenseGeneral(x.shape[-1], axis=(-2, -1), dtype=self.dtype, kernel_init=self.out_init, name="out")(h)
+
+    def _projected(self, x: Float["B L D"]) -> tuple[Float["B L N K"], Float["B L N K"], Float["B L N K"]]:
+        """Queries, keys and values."""
         width = x.shape[-1]
+        head = (self.heads, width // self.heads)
         qkv = nn.DenseGeneral(
-            (3, self.heads, width // self.heads),
+            (3, *head),
+            use_bias=self.key_bias,
             dtype=self.dtype,
             kernel_init=nn.initializers.normal(width**-0.5),
             name="qkv",
         )(x)
-        h = attend(*jnp.unstack(qkv, axis=-3), mask)
-        return nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, kernel_init=self.out_init, name="out")(h)
+        q, k, v = jnp.unstack(qkv, axis=-3)
+        if self.key_bias:
+            return q, k, v
+        bias = self.param("query_value_bias", nn.initializers.zeros, (2, *head)).astype(self.dtype)
+        return q + bias[0], k, v + bias[1]
 
 
 class Block(nn.Module):
@@ -70,6 +82,7 @@ class Block(nn.Module):
     mlp_ratio: float
     activation: str
     dtype: Any
+    key_bias: bool
 
     @nn.compact
     def __call__(self, x: Float["B L D"], mask: Bool["B 1 L L"] | None) -> tuple[Float["B L D"], None]:
@@ -78,7 +91,7 @@ class Block(nn.Module):
         residual_init = nn.initializers.normal(width**-0.5 * (2 * self.layers) ** -0.5)
         mlp_init = nn.initializers.normal((2 * width) ** -0.5)
         h = LayerNorm(self.dtype, name="norm_1")(x)
-        x = x + SelfAttention(self.heads, residual_init, self.dtype, name="attention")(h, mask)
+        x = x + SelfAttention(self.heads, residual_init, self.dtype, self.key_bias, name="attention")(h, mask)
         h = LayerNorm(self.dtype, name="norm_2")(x)
         h = nn.Dense(int(width * self.mlp_ratio), dtype=self.dtype, kernel_init=mlp_init, name="mlp_in")(h)
         h = activation(self.activation)(h)
@@ -95,6 +108,8 @@ class Transformer(nn.Module):
       causal: whether a token sees itself and earlier tokens only.
       remat: whether a backward pass computes each block anew instead of keeping its values.
       dtype: type of the computation; norms and softmax are float32.
+      key_bias: whether keys have a bias, as queries and values do. It changes no answer: to all products of a query
+        it adds the same number, which softmax takes away.
     """
 
     layers: int
@@ -104,6 +119,7 @@ class Transformer(nn.Module):
     causal: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
+    key_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float["B L D"], mask: Bool["B 1 L L"] | None = None) -> Float["B L D"]:
@@ -122,4 +138,5 @@ class Transformer(nn.Module):
             length=self.layers,
         )
         x = x.astype(self.dtype)
-        return blocks(self.layers, self.heads, self.mlp_ratio, self.activation, self.dtype, name="blocks")(x, mask)[0]
+        fields = (self.layers, self.heads, self.mlp_ratio, self.activation, self.dtype, self.key_bias)
+        return blocks(*fields, name="blocks")(x, mask)[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 from unclip_jax.pretrained.layer_rules import count_numbers, norm
 from unclip_jax.pretrained.stored_tensor import StoredTensor
-from unclip_jax.pretrained.unet_rules import Names, complete, unet_rules
+from unclip_jax.pretrained.unet_rules import Names, complete, encoder_rules, unet_rules
 from unclip_jax.pretrained.weight_mapping import Rule
 
 RESIDUAL = {
@@ -53,19 +53,45 @@ def adm_fields(
 
     Raises KeyError for a tensor that every such U-Net has and these have not.
     """
-    conv_in, conv_out = tensors[f"{source}input_blocks.0.0.weight"], tensors[f"{source}out.2.weight"]
-    entries, per_level = count_numbers(tensors, f"{source}input_blocks."), _entries_per_level(tensors, source)
-    levels = range(entries // per_level)
+    context = tensors.get(f"{source}middle_block.1.encoder_kv.weight")
+    labels = tensors.get(f"{source}label_emb.weight")
+    return {
+        **adm_encoder_fields(
+            tensors,
+            _entries_per_level(tensors, source),
+            image_size=image_size,
+            head_channels=head_channels,
+            num_heads=num_heads,
+            groups=groups,
+            source=source,
+        ),
+        "out_channels": tensors[f"{source}out.2.weight"].shape[0],
+        "num_classes": labels and labels.shape[0],
+        "context_width": context and context.shape[1],
+    }
+
+
+def adm_encoder_fields(
+    tensors: Mapping[str, StoredTensor],
+    per_level: int,
+    *,
+    image_size: int,
+    head_channels: int = 64,
+    num_heads: int | None = None,
+    groups: int = 32,
+    source: str = "",
+) -> dict[str, Any]:
+    """The fields of `models.unet_encoder.UNetEncoder`, from shapes. per_level: entries of input_blocks that a level
+    has, res_blocks + 1. The rest as in `adm_fields`."""
+    conv_in = tensors[f"{source}input_blocks.0.0.weight"]
+    levels = range(count_numbers(tensors, f"{source}input_blocks.") // per_level)
     firsts = [f"{source}input_blocks.{1 + level * per_level}" for level in levels]
     widths = [tensors[f"{first}.0.out_layers.3.weight"].shape[0] for first in firsts]
     time_rows, channels = tensors[f"{firsts[0]}.0.emb_layers.1.weight"].shape[0], _channels(tensors, source)
     attentive = [level for level in levels if f"{firsts[level]}.1.qkv.weight" in tensors]
-    context = tensors.get(f"{source}middle_block.1.encoder_kv.weight")
-    labels = tensors.get(f"{source}label_emb.weight")
     return {
         "image_size": image_size,
         "in_channels": conv_in.shape[1],
-        "out_channels": conv_out.shape[0],
         "channels": channels,
         "channel_mult": channel_mult(widths, channels),
         "res_blocks": per_level - 1,
@@ -75,8 +101,6 @@ def adm_fields(
         "groups": groups,
         "scale_shift": time_rows == 2 * widths[0],
         "resblock_updown": f"{source}input_blocks.{per_level}.0.op.weight" not in tensors,
-        "num_classes": labels and labels.shape[0],
-        "context_width": context and context.shape[1],
     }
 
 
@@ -96,13 +120,21 @@ def adm_rules(
       source, target: as in `unet_rules`.
       new_attention_order: whether the rows of a qkv lie [q, k, v][head][width].
     """
-
     fields = complete(fields)
+    return unet_rules(fields, _names(fields, new_attention_order), source, target)
 
+
+def adm_encoder_rules(fields: Mapping[str, Any]) -> list[Rule]:
+    """The parameters of the UNetEncoder with these fields."""
+    fields = complete(fields)
+    return encoder_rules(fields, _names(fields, new_attention_order=False), "", "")
+
+
+def _names(fields: Mapping[str, Any], new_attention_order: bool) -> Names:
     def attention(ours: str, theirs: str, heads: int, has_context: bool) -> list[Rule]:
         return _attention(ours, theirs, heads, has_context, new_attention_order)
 
-    return unet_rules(fields, Names(_blocks(fields), RESIDUAL, OUTSIDE, attention), source, target)
+    return Names(_blocks(fields), RESIDUAL, OUTSIDE, attention)
 
 
 def _channels(tensors: Mapping[str, StoredTensor], source: str) -> int:
@@ -142,18 +174,24 @@ def _blocks(fields: Mapping[str, Any]) -> dict[str, str]:
 
 def _attention(target: str, source: str, heads: int, has_context: bool, new_order: bool) -> list[Rule]:
     rows = "p n k" if new_order else "n p k"
-    out = [
-        Rule(f"{target}/out/kernel", f"{source}.proj_out.weight", "o (n k) 1 -> n k o", {"n": heads}),
-        Rule(f"{target}/out/bias", f"{source}.proj_out.bias"),
-    ]
-    projections = _joint(f"{target}/qkv", f"{source}.qkv", rows, {"p": 3, "n": heads})
+    projections = joint_projection(f"{target}/qkv", f"{source}.qkv", rows, {"p": 3, "n": heads})
     if has_context:
-        projections += _joint(f"{target}/context", f"{source}.encoder_kv", "n p k", {"p": 2, "n": heads})
+        projections += joint_projection(f"{target}/context", f"{source}.encoder_kv", "n p k", {"p": 2, "n": heads})
+    out = out_projection(f"{target}/out", f"{source}.proj_out", heads)
     return [*norm(f"{target}/norm", f"{source}.norm"), *projections, *out]
 
 
-def _joint(target: str, source: str, rows: str, sizes: Mapping[str, int]) -> list[Rule]:
+def joint_projection(target: str, source: str, rows: str, sizes: Mapping[str, int]) -> list[Rule]:
+    """Several projections p of attention in one convolution of one pixel. rows: how they lie, such as "n p k"."""
     return [
         Rule(f"{target}/kernel", f"{source}.weight", f"({rows}) i 1 -> i p n k", sizes),
         Rule(f"{target}/bias", f"{source}.bias", f"({rows}) -> p n k", sizes),
+    ]
+
+
+def out_projection(target: str, source: str, heads: int) -> list[Rule]:
+    """The map behind attention, from [heads, width of a head], published as a convolution of one pixel."""
+    return [
+        Rule(f"{target}/kernel", f"{source}.weight", "o (n k) 1 -> n k o", {"n": heads}),
+        Rule(f"{target}/bias", f"{source}.bias"),
     ]

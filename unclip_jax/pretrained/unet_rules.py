@@ -1,7 +1,7 @@
 """The rules of the U-Net (`models.unet`) for any publisher: which blocks it has, once, and what each one calls them."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from unclip_jax.models.registry import defaults
@@ -56,9 +56,36 @@ def unet_rules(fields: Mapping[str, Any], names: Names, source: str, target: str
       source: what stands before every published name, such as "model.".
       target: what stands before every parameter here, such as "unet/".
     """
+    rules = [
+        *encoder_rules(fields, names, source, target),
+        *_rules(_way_up(fields), fields, names, source, target),
+        *convolution(f"{target}conv_out", f"{source}{names.outside['conv_out']}"),
+    ]
+    if fields["num_classes"] is not None:
+        labels = f"{source}{names.outside['label_embedding']}.weight"
+        rules.append(Rule(f"{target}label_embedding/embedding", labels))
+    return rules
+
+
+def encoder_rules(fields: Mapping[str, Any], names: Names, source: str, target: str) -> list[Rule]:
+    """The rules of a `models.unet_encoder.UNetEncoder`: conv_in, time embedding, the way down, the middle, and the norm
+    behind the last block, which every network has that begins so. Arguments as in `unet_rules`."""
+    theirs = {ours: f"{source}{name}" for ours, name in names.outside.items()}
+    return [
+        *convolution(f"{target}conv_in", theirs["conv_in"]),
+        *norm(f"{target}norm_out", theirs["norm_out"]),
+        *dense(f"{target}time_embedding/linear_1", theirs["time_embedding/linear_1"]),
+        *dense(f"{target}time_embedding/linear_2", theirs["time_embedding/linear_2"]),
+        *_rules(_way_down(fields), fields, names, source, target),
+    ]
+
+
+def _rules(
+    blocks: Iterable[Block], fields: Mapping[str, Any], names: Names, source: str, target: str
+) -> list[Rule]:
     has_context = fields["context_width"] is not None
-    rules = _outside(fields, names, source, target)
-    for block in blocks(fields):
+    rules = []
+    for block in blocks:
         ours, theirs = f"{target}{block.name}", f"{source}{names.blocks[block.name]}"
         if block.kind == "residual":
             rules += _residual(block, names, ours, theirs)
@@ -69,16 +96,12 @@ def unet_rules(fields: Mapping[str, Any], names: Names, source: str, target: str
     return rules
 
 
-def blocks(fields: Mapping[str, Any]) -> Iterator[Block]:
-    """All blocks of a U-Net with these fields, in the order in which they run."""
-    widths = [int(fields["channels"] * mult) for mult in fields["channel_mult"]]
-    levels, res_blocks = range(len(widths)), fields["res_blocks"]
-    resample = "residual" if fields["resblock_updown"] else "convolution"
-    attentive = [fields["image_size"] >> level in fields["attention_resolutions"] for level in levels]
-    heads = [fields["num_heads"] or width // fields["head_channels"] for width in widths]
-
+def _way_down(fields: Mapping[str, Any]) -> Iterator[Block]:
+    """The blocks of the way down and the middle, in the order in which they run."""
+    widths, heads, attentive, resample = _levels(fields)
+    levels = range(len(widths))
     for level in levels:
-        for r in range(res_blocks):
+        for r in range(fields["res_blocks"]):
             widens = r == 0 and level > 0 and widths[level] != widths[level - 1]
             yield Block(f"down_{level}_block_{r}", "residual", projects=widens)
             if attentive[level]:
@@ -91,8 +114,11 @@ def blocks(fields: Mapping[str, Any]) -> Iterator[Block]:
         yield Block("middle_attention", "attention", heads=heads[-1])
     yield Block("middle_block_1", "residual")
 
-    for level in reversed(levels):
-        for r in range(res_blocks + 1):
+
+def _way_up(fields: Mapping[str, Any]) -> Iterator[Block]:
+    _, heads, attentive, resample = _levels(fields)
+    for level in reversed(range(len(attentive))):
+        for r in range(fields["res_blocks"] + 1):
             # A skip stands behind what enters: always more channels than leave.
             yield Block(f"up_{level}_block_{r}", "residual", projects=True)
             if attentive[level]:
@@ -101,18 +127,12 @@ def blocks(fields: Mapping[str, Any]) -> Iterator[Block]:
             yield Block(f"up_{level}_upsample", resample)
 
 
-def _outside(fields: Mapping[str, Any], names: Names, source: str, target: str) -> list[Rule]:
-    theirs = {ours: f"{source}{name}" for ours, name in names.outside.items()}
-    rules = [
-        *convolution(f"{target}conv_in", theirs["conv_in"]),
-        *norm(f"{target}norm_out", theirs["norm_out"]),
-        *convolution(f"{target}conv_out", theirs["conv_out"]),
-        *dense(f"{target}time_embedding/linear_1", theirs["time_embedding/linear_1"]),
-        *dense(f"{target}time_embedding/linear_2", theirs["time_embedding/linear_2"]),
-    ]
-    if fields["num_classes"] is not None:
-        rules.append(Rule(f"{target}label_embedding/embedding", f"{theirs['label_embedding']}.weight"))
-    return rules
+def _levels(fields: Mapping[str, Any]) -> tuple[list[int], list[int], list[bool], str]:
+    """Of each level its channels, its heads and whether it has attention; and the kind of the blocks that resample."""
+    widths = [int(fields["channels"] * mult) for mult in fields["channel_mult"]]
+    heads = [fields["num_heads"] or width // fields["head_channels"] for width in widths]
+    attentive = [fields["image_size"] >> level in fields["attention_resolutions"] for level in range(len(widths))]
+    return widths, heads, attentive, "residual" if fields["resblock_updown"] else "convolution"
 
 
 def _residual(block: Block, names: Names, target: str, source: str) -> list[Rule]:
