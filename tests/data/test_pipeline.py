@@ -149,6 +149,24 @@ def test_a_share_of_the_rows_is_blurred_and_the_same_ones_at_any_batch_size():
     assert blurred(take(make(half, global_batch=8), 25)) == found
 
 
+def test_noise_of_every_strength_up_to_the_largest_lies_on_the_blurred_picture():
+    noised = CROPS | {"crop_fraction": 1.0, "noise": 0.3}
+    deviations = {}
+    for batch in take(make(noised), 50):
+        for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"]):
+            means = image.astype(np.float64).reshape(4, 4, 4, 4, 3).mean((1, 3)) / 127.5 - 1
+            clean = gaussian_blur(means, kernel=3, sigma=0.6)
+            inside = (np.abs(clean) < 0.4) & (np.abs(low_res) < 1.0)  # where nothing was clipped
+            deviations[int(row)] = np.std((low_res - clean)[inside])
+            assert np.abs(low_res).max() <= 1.0
+    found = np.asarray(list(deviations.values()))
+    # An even draw from 0 to 0.3 has the mean 0.15 and the deviation 0.087; 200 of them, give or take four errors.
+    assert abs(found.mean() - 0.15) < 0.03 and abs(found.std() - 0.087) < 0.03 and found.max() < 0.45
+    assert_same(take(make(noised, global_batch=8), 1)[:1], [
+        {name: np.concatenate([part[name] for part in take(make(noised), 2)]) for name in take(make(noised), 1)[0]}
+    ])  # fmt: skip
+
+
 def test_a_share_of_the_rows_is_degraded_by_bsr_from_their_own_number():
     mixed = CROPS | {"crop_fraction": 1.0, "bsr": 0.5}
     degraded = {}
@@ -279,6 +297,8 @@ def test_a_cached_source_reads_a_record_once():
         ({"image_size": 16, "blur": {"kernel": 3, "sigma": 0.6}}, "blur is set and low_res_size None"),
         ({"image_size": 16, "bsr": 0.5}, "bsr is set and low_res_size None"),
         (CROPS | {"bsr": 2.0}, "bsr is 2.0; a share from 0 to 1"),
+        ({"image_size": 16, "noise": 0.1}, "noise is set and low_res_size None"),
+        (CROPS | {"noise": -0.1}, "noise is -0.1; a deviation from 0 to 1"),
         ({"image_size": 16, "low_res_size": 4, "blur": {"kernel": 3}}, "kernel and sigma are wanted"),
         (CROPS | {"blur": {"kernel": 3, "sigma": 0.6, "share": 1.5}}, "blur.share is 1.5; it must be from 0 to 1"),
         (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "kernel is 4; an image of shape"),

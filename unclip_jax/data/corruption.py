@@ -1,10 +1,20 @@
 """Corruption of an upsampler's low-resolution input, so that it forgives what the stage before it gets wrong.
 
 The first upsampler's is a slight Gaussian blur, kernel 3 and sigma 0.6 (unCLIP, arXiv 2204.06125, section 2.1 and
-appendix C).
+appendix C). Gaussian noise of random strength is that of cascaded diffusion (arXiv 2106.15282, section 4.1): outlines
+that the stage before it has drawn a little wrong are drawn anew.
 """
 
 import numpy as np
+
+
+def gaussian_noise(image: np.ndarray, rng: np.random.Generator, *, most: float) -> np.ndarray:
+    """Adds noise of a deviation drawn evenly from 0 to `most` to float "H W C" in [-1, 1], and clips to that range.
+
+    Returns: float32, same shape.
+    """
+    noise = rng.uniform(0.0, most) * rng.standard_normal(image.shape)
+    return np.clip(image + noise, -1.0, 1.0).astype(np.float32)
 
 
 def gaussian_blur(image: np.ndarray, *, kernel: int = 3, sigma: float = 0.6) -> np.ndarray:

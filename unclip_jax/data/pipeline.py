@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unclip_jax.data import bsr
-from unclip_jax.data.corruption import gaussian_blur
+from unclip_jax.data.corruption import gaussian_blur, gaussian_noise
 from unclip_jax.data.records import UNREADABLE, Record, Source, Unreadable, reason_of
 from unclip_jax.data.sources import open_source
 from unclip_jax.data.transforms import flipped, low_resolution, random_crop, row_rng, shrink
@@ -39,7 +39,8 @@ def default_config() -> ConfigDict:
             "crop_fraction": 1.0,  # side of the crop over side of the picture
             "low_res_size": None,  # side of the whole low-resolution picture, of which `low_res` is the crop's part
             "blur": None,  # for `low_res`: {"kernel": odd pixels, "sigma": pixels, "share": of rows blurred (1.0)}
-            "bsr": 0.0,  # share of the rows whose `low_res` is degraded by BSR, and not blurred
+            "noise": 0.0,  # largest deviation of Gaussian noise on `low_res`, of range [-1, 1]; each row draws its own
+            "bsr": 0.0,  # share of the rows whose `low_res` is degraded by BSR, and neither blurred nor noised
             "captions": False,  # whether the batch has `tokens`
             "flip": False,  # mirror every other picture
             "cache": False,  # keep decoded records in memory
@@ -146,6 +147,7 @@ class RowMaker:
         self._clip_size = config.clip_size
         self._factor = config.image_size // config.low_res_size if config.low_res_size else None
         self._blur = config.blur.to_dict() if config.blur else None
+        self._noise = config.noise
         self._bsr = config.bsr
         self._tokens: dict[str, np.ndarray] = {}
         share = config.max_unreadable
@@ -183,9 +185,11 @@ class RowMaker:
         if self._bsr and row_rng(self._seed, row, "corruption").random() < self._bsr:
             return bsr.degrade(image, self._factor, row_rng(self._seed, row, "bsr"))
         low_res = low_resolution(image, self._factor)
-        if not self._blur or row_rng(self._seed, row, "blur").random() >= self._blur.get("share", 1.0):
-            return low_res
-        return gaussian_blur(low_res, kernel=self._blur["kernel"], sigma=self._blur["sigma"])
+        if self._blur and row_rng(self._seed, row, "blur").random() < self._blur.get("share", 1.0):
+            low_res = gaussian_blur(low_res, kernel=self._blur["kernel"], sigma=self._blur["sigma"])
+        if self._noise:
+            low_res = gaussian_noise(low_res, row_rng(self._seed, row, "noise"), most=self._noise)
+        return low_res
 
     def _read(self, index: int) -> tuple[int, Record]:
         """The record, or where it cannot be decoded the next that can, with its number."""
@@ -261,6 +265,10 @@ def check(config: ConfigDict) -> ConfigDict:
         _check_blur(config)
     if not 0.0 <= config.bsr <= 1.0:
         raise ValueError(f"config.data.bsr is {config.bsr}; a share from 0 to 1 is wanted")
+    if not 0.0 <= config.noise <= 1.0:
+        raise ValueError(f"config.data.noise is {config.noise}; a deviation from 0 to 1 is wanted")
+    if config.noise and not config.low_res_size:
+        raise ValueError("config.data.noise is set and low_res_size None; it is of the low-resolution picture")
     if config.bsr and not config.low_res_size:
         raise ValueError("config.data.bsr is set and low_res_size None; it degrades the low-resolution picture")
     if config.source == "embeddings":
