@@ -108,7 +108,7 @@ DAMAGED_CASCADES = {
 }
 DRAWN = ["generate", "a red circle", "--cascade"]
 SAID_OF_CASCADES = {
-    "no_index": "is no folder with a cascade.json and not bundled; known: shapes",
+    "no_index": "is no folder with a cascade.json and no published model that is known; known: a CLIP as",
     "index_is_list": "holds no JSON object",
     "index_is_cut": "cannot be read as JSON",
     "index_of_the_future": "has schema 99 and must have 1",
@@ -230,6 +230,7 @@ WRONG = {
         ["prepare-data", "embeddings", f"--config={CONFIGS / 'upsampler_16_to_64.py'}", "--out=new"],
         "config.frozen.clip is None",
     ),
+    "importing a cascade": (["import-weights", "whole", "--out", "new"], "'whole' is a cascade already"),
     "packaging nothing": (["package", "--out", "new"], "neither a WORKDIR nor --clip is given"),
     "packaging what is not there": (["package", "nowhere", "--out", "new"], "nowhere"),
     "packaging a damaged run": (["package", "run_damaged", "--out", "new"], "run_damaged"),

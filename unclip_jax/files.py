@@ -1,7 +1,9 @@
-"""Files and folders that are whole or not there at all: written beside their place, then renamed into it."""
+"""Files and folders that are whole or not there at all: written beside their place, then renamed into it; and JSON."""
 
 import contextlib
+import json
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
@@ -17,6 +19,18 @@ def write_whole(path: epath.PathLike, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def read_json(path: epath.PathLike) -> dict[str, Any]:
+    """The JSON object in a file. Raises ValueError, with one line, for what is none or cannot be read."""
+    path = epath.Path(path)
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} holds no JSON object")
+    return content
 
 
 def check_writable(path: epath.PathLike) -> None:

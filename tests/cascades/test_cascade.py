@@ -51,6 +51,12 @@ def test_unknown_source_names_what_is_bundled():
         load_cascade("nowhere")
 
 
+@pytest.mark.parametrize("name", ["clip", "tokenizer"])
+def test_a_cascade_is_opened_with_nothing_of_anothers(copy, name):
+    with pytest.raises(ValueError, match=f"^{name} is 'mine', and .* is a cascade, which brings its own$"):
+        load_cascade(copy, **{name: "mine"})
+
+
 def test_damaged_index_other_schema_and_unknown_stage_are_refused(copy):
     with pytest.raises(ValueError, match="stage prior is not in .*known: clip, diffusion_prior"):
         load_cascade(copy, stages=["prior"])

@@ -14,7 +14,7 @@ from safetensors import numpy as safetensors_numpy
 import unclip_jax
 from tests.golden.drawn import drawn, letters_tokenizer, noise
 from tests.pretrained.held import held
-from tests.pretrained.peer_networks import published
+from tests.pretrained.peer_networks import check_preset, published
 from unclip_jax.__main__ import main
 from unclip_jax.cascades import sampling
 from unclip_jax.cascades.cascade import shapes
@@ -219,11 +219,9 @@ def test_karlos_own_files_are_the_published_networks(original, pipeline):
     presets = {"diffusion_prior": "karlo_prior", "decoder": "karlo_decoder", "upsampler_64_to_256": "karlo_upsampler"}
     assert [stage.name for stage in found.stages] == ["clip", *presets]
     for stage in found.stages[1:]:
-        kind, fields = preset(presets[stage.name])
+        kind = preset(presets[stage.name])[0]
         assert stage.config["kind"] == kind
-        assert {name: stage.config["model"][name] for name in fields if name != "dropout"} == {
-            name: value for name, value in fields.items() if name != "dropout"
-        }
+        check_preset(stage.config["model"], presets[stage.name])
         expected = shapes(kind, network(kind, stage.config["model"]))
         for weights in (stage.weights, stage.last or stage.weights):
             check(weights.tensors, weights.rules, expected, what=stage.name)

@@ -14,6 +14,7 @@ from tests.golden.drawn import drawn
 from tests.pretrained.held import held
 from unclip_jax import parameters
 from unclip_jax.models.clip import TextFeatures
+from unclip_jax.models.presets import preset
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.weight_mapping import Rule, check, convert
 
@@ -128,3 +129,9 @@ def check_published(tensors, rules, module, call, count: int) -> None:
     expected = expected_parameters(module, call)
     check(tensors, rules, expected, what="published tensors")
     assert parameters.count(expected) == count
+
+
+def check_preset(fields: Mapping[str, Any], name: str) -> None:
+    """What was read off a published file is the preset of this name; dropout cannot be read off."""
+    known = {key: value for key, value in preset(name)[1].items() if key != "dropout"}
+    assert {key: fields[key] for key in known} == known

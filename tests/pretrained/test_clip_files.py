@@ -9,7 +9,8 @@ from safetensors import numpy as safetensors_numpy
 import unclip_jax
 from tests.golden.drawn import drawn, letters_tokenizer
 from tests.pretrained import torch_writer
-from tests.pretrained.test_openai_clip import TOLERANCE, answers, load
+from tests.pretrained.peer_networks import TOLERANCE, load
+from tests.pretrained.test_openai_clip import answers
 from unclip_jax import parameters
 from unclip_jax.__main__ import main
 from unclip_jax.pretrained import hub
@@ -183,7 +184,7 @@ def test_what_a_bare_file_does_not_say_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match="which do not say its heads and activation; name the folder with it"):
         unclip_jax.load_clip(bare)
     safetensors_numpy.save_file({"a": np.zeros(2)}, bare)
-    with pytest.raises(ValueError, match="is no published model that is known; known: a CLIP as"):
+    with pytest.raises(ValueError, match="and no published model that is known; known: a CLIP as"):
         unclip_jax.load_clip(bare)
 
 

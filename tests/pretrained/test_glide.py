@@ -12,12 +12,12 @@ from tests.pretrained.peer_networks import (
     case,
     check_answer,
     check_every_tensor_counts,
+    check_preset,
     check_published,
     load,
     published,
 )
 from unclip_jax.models.glide import Glide
-from unclip_jax.models.presets import preset
 from unclip_jax.pretrained.glide import glide_fields, glide_rules
 
 NAMES = ["base", "upsample", "base-inpaint", "upsample-inpaint"]
@@ -67,5 +67,4 @@ def test_every_published_tensor_has_its_place(name, image_size, count):
     x = jnp.zeros((1, image_size, image_size, module.in_channels))
     t, tokens = jnp.zeros(1, jnp.int32), jnp.zeros((1, module.context_length), jnp.int32)
     check_published(tensors, glide_rules(fields), module, ((x, t, tokens, tokens == 0), {}), count)
-    known = {key: value for key, value in preset(f"glide_{name.replace('-', '_')}")[1].items() if key != "dropout"}
-    assert {key: fields[key] for key in known} == known
+    check_preset(fields, f"glide_{name.replace('-', '_')}")

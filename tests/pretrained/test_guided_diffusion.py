@@ -12,11 +12,11 @@ from tests.pretrained.peer_networks import (
     case,
     check_answer,
     check_every_tensor_counts,
+    check_preset,
     check_published,
     load,
     published,
 )
-from unclip_jax.models.presets import preset
 from unclip_jax.models.unet import UNet
 from unclip_jax.pretrained.guided_diffusion import (
     NEW_ATTENTION_ORDER,
@@ -80,5 +80,4 @@ def test_every_published_tensor_has_its_place(keys, file, name, count):
     labels = {"labels": jnp.zeros(1, jnp.int32)} if module.num_classes else {}
     rules = guided_diffusion_rules(fields, new_attention_order=file in NEW_ATTENTION_ORDER)
     check_published(tensors, rules, module, ((x, jnp.zeros(1, jnp.int32)), labels), count)
-    known = {key: value for key, value in preset(name)[1].items() if key != "dropout"}
-    assert {key: fields[key] for key in known} == known
+    check_preset(fields, name)

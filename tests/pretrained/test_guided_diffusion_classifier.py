@@ -10,12 +10,12 @@ from tests.pretrained.peer_networks import (
     case,
     check_answer,
     check_every_tensor_counts,
+    check_preset,
     check_published,
     load,
     published,
 )
 from unclip_jax.models.noised_classifier import NoisedClassifier
-from unclip_jax.models.presets import preset
 from unclip_jax.pretrained.guided_diffusion_classifier import UNSEEN, classifier_fields, classifier_rules
 
 NAMES = ["classifier", "classifier-deep"]
@@ -45,8 +45,7 @@ def test_every_published_tensor_has_its_place(size, count):
     fields = classifier_fields(tensors, **UNSEEN[f"{size}x{size}_classifier"])
     call = (jnp.zeros((1, size, size, 3)), jnp.zeros(1, jnp.int32)), {}
     check_published(tensors, classifier_rules(fields), NoisedClassifier(**fields), call, count)
-    known = preset(f"guided_diffusion_{size}_classifier")[1]
-    assert {key: fields[key] for key in known} == known
+    check_preset(fields, f"guided_diffusion_{size}_classifier")
 
 
 @pytest.mark.parametrize("image_size", [4, 32, 48, 256])

@@ -12,6 +12,7 @@ from tests.pretrained.peer_networks import (
     case,
     check_answer,
     check_every_tensor_counts,
+    check_preset,
     check_published,
     load,
     published,
@@ -21,7 +22,6 @@ from tests.pretrained.peer_networks import (
 from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.decoder import Decoder
 from unclip_jax.models.diffusion_prior import DiffusionPrior
-from unclip_jax.models.presets import preset
 from unclip_jax.models.upsampler import Upsampler
 from unclip_jax.pretrained import karlo, karlo_diffusers
 from unclip_jax.pretrained.layer_rules import below
@@ -171,8 +171,7 @@ def zeros(module):
 def check_published_network(tensors, fields, rules, kind, name, count):
     module = kind(**fields)
     check_published(tensors, rules, module, zeros(module), count)
-    known = {key: value for key, value in preset(name)[1].items() if key != "dropout"}
-    assert {key: fields[key] for key in known} == known
+    check_preset(fields, name)
 
 
 def test_every_published_tensor_of_karlos_prior_has_its_place():

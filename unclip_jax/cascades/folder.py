@@ -88,7 +88,7 @@ def chosen_stages(chosen: Sequence[str] | None, known: Sequence[str], source: st
 
 def read_index(folder: epath.Path) -> dict[str, Any]:
     """The content of cascade.json. Raises ValueError for a damaged one or another schema version."""
-    index = _read_json(folder / "cascade.json")
+    index = files.read_json(folder / "cascade.json")
     if index.get("schema") != SCHEMA or not isinstance(index.get("stages"), list):
         raise ValueError(
             f"{str(folder / 'cascade.json')!r} has schema {index.get('schema')!r} and must have {SCHEMA}, with stages"
@@ -140,7 +140,7 @@ def write_stages(
 def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO) -> Stage:
     """Opens one stage's folder. `devices` None: all local ones. Raises ValueError where it is not what it says."""
     folder, devices = epath.Path(folder), devices or jax.local_devices()
-    config = _read_json(folder / CONFIG)
+    config = files.read_json(folder / CONFIG)
     sections = SECTIONS[:2] if config.get("kind") == "clip" else SECTIONS
     missing = [section for section in sections if section not in config]
     missing += [f"diffusion.{name}" for name in DIFFUSION if "diffusion" in config and name not in config["diffusion"]]
@@ -187,16 +187,6 @@ def _statistics(
                 f"each, for {prior.name}"
             )
     return found or None
-
-
-def _read_json(path: epath.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} holds no JSON object")
-    return content
 
 
 def _bundled():

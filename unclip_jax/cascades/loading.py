@@ -30,10 +30,14 @@ def load_cascade(
       clip: file, folder or hub's name of the CLIP of a published model that brings none.
       tokenizer: folder or hub's name of the tokenizer of a published model that brings none.
 
-    Raises ValueError for an unknown source, stage or dtype, and for a folder that is not what it says.
+    Raises ValueError for an unknown source, stage or dtype, for a folder that is not what it says, and for a CLIP or
+    a tokenizer given to a cascade folder, which brings both.
     """
     devices = devices or jax.local_devices()
     if folder.is_cascade(source) or not (epath.Path(source).exists() or hub.is_id(source)):
+        for name, given in (("clip", clip), ("tokenizer", tokenizer)):
+            if given is not None:
+                raise ValueError(f"{name} is {str(given)!r}, and {str(source)!r} is a cascade, which brings its own")
         return folder.open_folder(source, stages=stages, devices=devices, dtype=dtype)
     published = recognise(source, clip=clip, tokenizer=tokenizer)
     return open_published(published, source=str(source), stages=stages, devices=devices, dtype=dtype)

@@ -7,7 +7,7 @@ import jax
 from etils import epath
 
 from unclip_jax.cascades.cascade import Cascade, Stage, replicated, shapes
-from unclip_jax.cascades.folder import chosen_stages, write_stages
+from unclip_jax.cascades.folder import chosen_stages, is_cascade, write_stages
 from unclip_jax.models.precision import AUTO, compute_dtype
 from unclip_jax.models.registry import network
 from unclip_jax.pretrained import registry
@@ -19,10 +19,12 @@ from unclip_jax.tokenizer import Tokenizer
 def recognise(
     source: epath.PathLike, *, clip: epath.PathLike | None = None, tokenizer: epath.PathLike | None = None
 ) -> Published:
-    """`registry.recognise`, with a tokenizer that fits: its own, or that of the folder or repository `tokenizer`.
+    """`registry.recognise`, with a tokenizer: its own, or that of the folder or repository `tokenizer`.
 
-    Raises ValueError where there is none, or another network's.
+    Raises ValueError where there is none, and for a cascade folder, which is no published model.
     """
+    if is_cascade(source):
+        raise ValueError(f"{str(source)!r} is a cascade already; a published model is wanted")
     published = registry.recognise(source, clip=clip)
     if tokenizer is not None:
         published = dataclasses.replace(published, tokenizer=registry.find(tokenizer))
@@ -31,7 +33,6 @@ def recognise(
             f"{str(source)!r} ({published.family}) brings no tokenizer; give the folder or the hub's name of one: "
             "--tokenizer openai/clip-vit-large-patch14, in Python tokenizer="
         )
-    _check_tokenizer(published)
     return published
 
 
@@ -39,10 +40,11 @@ def open_published(
     published: Published, *, source: str, stages: Sequence[str] | None, devices: Sequence[jax.Device], dtype: str = AUTO
 ) -> Cascade:
     """The cascade of a published model; arguments as in `load_cascade`. Its parameters become float32."""
+    tokenizer = _tokenizer(published)
     by_name = {stage.name: stage for stage in published.stages}
     return Cascade(
         stages={name: _open(by_name[name], devices, dtype) for name in chosen_stages(stages, list(by_name), source)},
-        tokenizer=Tokenizer.load(published.tokenizer),
+        tokenizer=tokenizer,
         statistics=published.statistics,
         draws=None,
         devices=tuple(devices),
@@ -53,13 +55,15 @@ def open_published(
 def write_published(published: Published, folder: epath.PathLike) -> list[str]:
     """Writes the cascade folder of a published model, each tensor in its own type. Returns the stages' names.
 
-    Raises ValueError, and writes nothing, where a tensor is missing, left over or of another shape.
+    Raises ValueError, and writes nothing, where a tensor is missing, left over or of another shape, or the tokenizer is
+    another network's.
     """
+    _tokenizer(published)
     expected = {stage.name: _shapes(stage) for stage in published.stages}
     for stage in published.stages:
         for weights in _weights(stage):
             check(weights.tensors, weights.rules, expected[stage.name], what=_what(stage))
-    for stage in published.stages:
+    for place, stage in enumerate(published.stages):
         networks = [
             convert(weights.tensors, weights.rules, expected[stage.name], what=_what(stage), dtype=None)
             for weights in _weights(stage)
@@ -67,7 +71,7 @@ def write_published(published: Published, folder: epath.PathLike) -> list[str]:
         write_stages(
             folder,
             {stage.name: (stage.config, *networks)},
-            tokenizer=published.tokenizer,
+            tokenizer=published.tokenizer if place == 0 else None,
             statistics=published.statistics,
             dtype=None,
         )
@@ -103,7 +107,8 @@ def _what(stage: PublishedStage) -> str:
     return f"weights of {stage.name} in {stage.source!r}"
 
 
-def _check_tokenizer(published: Published) -> None:
+def _tokenizer(published: Published) -> Tokenizer:
+    """Raises ValueError where it is another network's."""
     tokenizer = Tokenizer.load(published.tokenizer)
     for stage in published.stages:
         fields = stage.config["model"]
@@ -113,3 +118,4 @@ def _check_tokenizer(published: Published) -> None:
                     f"tokenizer {str(published.tokenizer)!r} has {name} {getattr(tokenizer, name)}, and {stage.name} "
                     f"of {stage.source!r} has {fields[name]}; give the one that it was trained with"
                 )
+    return tokenizer

@@ -89,15 +89,10 @@ def check(
     seed: int = 0,
     first_image: int = 0,
     image_embeddings: Float["N E"] | None = None,
-    prior_scale: float | None = None,
-    decoder_scale: float | None = None,
-    steps: Mapping[str, int | str] | None = None,
-    sampler: Mapping[str, str] | None = None,
-    candidates: int | None = None,
-    sampling: Mapping[str, Mapping[str, Any]] | None = None,
-    stop_after: str | None = None,
+    **settings: Any,
 ) -> dict[str, Settings]:
-    """Checks the arguments of `text_to_image`, and returns the settings of every stage that is sampled."""
+    """Checks the arguments of `text_to_image`, and returns the settings of every stage that is sampled. `settings`: as
+    in `plan_of`."""
     if isinstance(prompts, str):
         raise ValueError(f"prompts is the string {prompts!r}; a list of strings is wanted")
     if not prompts or not all(prompt.strip() for prompt in prompts):
@@ -108,10 +103,7 @@ def check(
     wanted = (len(prompts) * count, clip_of(cascade).module.embed_dim)
     if image_embeddings is not None and np.shape(image_embeddings) != wanted:
         raise ValueError(f"image_embeddings are {list(np.shape(image_embeddings))}; {list(wanted)} is wanted")
-    return plan_of(
-        cascade, prior_scale=prior_scale, decoder_scale=decoder_scale, steps=steps, sampler=sampler,
-        candidates=candidates, sampling=sampling, stop_after=stop_after,
-    )  # fmt: skip
+    return plan_of(cascade, **settings)
 
 
 def sample_prior(cascade: Cascade, prompts: Sequence[str], *, seed: int = 0, first_image: int = 0) -> Float["N E"]:

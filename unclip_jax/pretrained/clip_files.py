@@ -5,13 +5,13 @@
     OpenAI         one .pt, which says neither heads nor activation, and has no tokenizer beside it
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from unclip_jax.files import read_json
 from unclip_jax.images import CLIP_MEAN, CLIP_STD
 from unclip_jax.pretrained import openai_clip
 from unclip_jax.pretrained.hub import OPEN_CLIP_CONFIG
@@ -104,17 +104,6 @@ def _open_parts(folder: epath.Path, index: str) -> dict[str, StoredTensor]:
     if lost:
         raise ValueError(f"{str(folder / index)!r} says that {where[lost[0]]} holds {lost[0]}, which it does not")
     return {name: parts[part][name] for name, part in where.items()}
-
-
-def read_json(path: epath.Path) -> dict[str, Any]:
-    """Raises ValueError, with one line, for what is no JSON object."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} holds no JSON object")
-    return content
 
 
 def tokenizer_in(folder: epath.Path) -> epath.Path | None:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from unclip_jax.files import read_json
 from unclip_jax.pretrained import clip_files, karlo, karlo_diffusers, openai_clip
-from unclip_jax.pretrained.clip_files import open_folder, read_json
+from unclip_jax.pretrained.clip_files import open_folder
 from unclip_jax.pretrained.layer_rules import below
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.stored_tensor import StoredTensor

@@ -2,6 +2,7 @@
 
 from etils import epath
 
+from unclip_jax.files import read_json
 from unclip_jax.pretrained import clip_files, hub, karlo_files
 from unclip_jax.pretrained.published import Published
 from unclip_jax.pretrained.tensor_files import open_tensors
@@ -37,7 +38,9 @@ def recognise(source: epath.PathLike, *, clip: epath.PathLike | None = None) -> 
     except KeyError as error:  # the sizes are read off tensors and settings that every such model has
         raise ValueError(f"{str(source)!r} lacks {error}, which every model of its kind has") from error
     if published is None:
-        raise ValueError(f"{str(source)!r} is no published model that is known; known: {KNOWN}")
+        raise ValueError(
+            f"{str(source)!r} is no folder with a cascade.json and no published model that is known; known: {KNOWN}"
+        )
     if given is not None and given.stages[0] not in published.stages:
         raise ValueError(f"{str(source)!r} ({published.family}) brings its own CLIP; leave out {str(clip)!r}")
     return published
@@ -50,7 +53,7 @@ def _of_folder(folder: epath.Path, clip: Published | None) -> Published | None:
         return karlo_files.open_original(folder, clip)
     if (folder / hub.OPEN_CLIP_CONFIG).exists():
         return clip_files.open_open_clip(folder)
-    if (folder / "config.json").exists() and clip_files.read_json(folder / "config.json").get("model_type") == "clip":
+    if (folder / "config.json").exists() and read_json(folder / "config.json").get("model_type") == "clip":
         return clip_files.open_hugging_face(folder)
     return None
 
