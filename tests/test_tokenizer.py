@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
-from unclip_jax.tokenizer import FILES, Tokenizer, copy_tokenizer, split_words, train_tokenizer
+from unclip_jax.tokenizer import Tokenizer, split_words, train_tokenizer
+from unclip_jax.tokenizer_files import FILES, copy_tokenizer
 
 CAPTIONS = [
     "a small red circle on a blue background",

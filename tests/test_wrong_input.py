@@ -168,6 +168,10 @@ WRONG = {
     "unknown dtype": (train("training.dtype=float8"), "'float8'"),
     "unknown split": (train("data.split=validation"), "validation"),
     # Types and ranges
+    "no prompt": (["generate", "--cascade", "whole"], "draws what a prompt says; give it prompts, and no classes"),
+    "class of a cascade without": (["generate", "--class", "1", "--cascade", "whole"], "draws what a prompt says"),
+    "prompt and class": ([*WHOLE, "--class", "1"], "--class 1 and prompt 'a red circle' are given; one sort is wanted"),
+    "temperature is zero": ([*WHOLE, "--sampling", "decoder.temperature=0"], "temperature of decoder is 0; it must be"),
     "count is a word": ([*WHOLE, "--count", "many"], "invalid int value: 'many'"),
     "count is zero": ([*WHOLE, "--count", "0"], "count"),
     "seed is negative": ([*WHOLE, "--seed", "-1"], "seed"),

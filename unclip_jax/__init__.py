@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load_cascade": "unclip_jax.cascades.loading",
     "text_to_image": "unclip_jax.cascades.text_to_image",
+    "class_to_image": "unclip_jax.cascades.class_to_image",
     "variations": "unclip_jax.cascades.variations",
     "load_clip": "unclip_jax.cascades.embedding",
     "encode_text": "unclip_jax.cascades.embedding",

@@ -22,9 +22,8 @@ import tokenizers
 from etils import epath
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
-ONE_FILE = "tokenizer.json"  # stands for the first two
-WORDS_FILE = "words.json"
+from unclip_jax.tokenizer_files import FILES, WORDS_FILE, read_bpe, truncation, unreadable
+
 START, END, PAD = "<|startoftext|>", "<|endoftext|>", "!"
 END_OF_WORD = "</w>"
 # CLIP's pattern of pieces that no merge crosses: contractions, runs of letters, single digits, runs of anything else.
@@ -56,21 +55,13 @@ class Tokenizer:
     def load(cls, directory: epath.PathLike) -> "Tokenizer":
         """Opens a folder. Raises ValueError, with what is wrong, for one that is not a CLIP tokenizer's."""
         directory = epath.Path(directory)
-        missing = [name for name in FILES if not (directory / name).exists()]
-        if missing and not ((directory / ONE_FILE).exists() and FILES[-1] not in missing):
-            raise ValueError(
-                f"tokenizer folder {str(directory)!r} lacks {', '.join(missing)}; it needs {', '.join(FILES)}"
-            )
+        vocab, merges = read_bpe(directory, FILES)
         try:
-            vocab, merges = _read_one_file(directory / ONE_FILE) if missing else _read_two_files(directory)
             config = json.loads((directory / FILES[-1]).read_text(encoding="utf-8"))
             context_length = int(config["model_max_length"])
             bpe = _bpe(models.BPE(vocab, merges, unk_token=END, **_SUFFIXES))
         except Exception as error:  # tokenizers raises a bare Exception for merges that do not fit
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"tokenizer folder {str(directory)!r} cannot be read: {type(error).__name__}: {reason}"
-            ) from error
+            raise unreadable(directory, error) from error
         ids = sorted(vocab.values())
         if ids != list(range(len(vocab))) or vocab.get(END) != ids[-1] or START not in vocab:
             raise ValueError(
@@ -100,7 +91,7 @@ class Tokenizer:
             ids = encoding.ids
             if len(ids) > room:
                 cut = encoding.offsets[room - 1][1]
-                message = self._truncation(text, len(ids), cut)
+                message = truncation(text, len(ids), room, cut)
                 if on_truncate is None:
                     warnings.warn(message, stacklevel=2)
                 else:
@@ -115,21 +106,6 @@ class Tokenizer:
         if self.known_words is None:
             return []
         return [word for word in dict.fromkeys(split_words(text)) if word not in self.known_words]
-
-    def _truncation(self, text: str, length: int, cut: int) -> str:
-        kept = text[max(0, cut - 40) : cut]
-        before = "..." if cut > 40 else ""
-        return (
-            f"a caption of {length} tokens is cut to {self.context_length - 2}: "
-            f"what follows character {cut}, after {before + kept!r}, is lost"
-        )
-
-
-def copy_tokenizer(source: epath.PathLike, target: epath.PathLike) -> None:
-    """Copies a tokenizer's files, and nothing else that lies in its folder, into a folder that is there."""
-    for name in (*FILES, ONE_FILE, WORDS_FILE):
-        if (epath.Path(source) / name).exists():
-            (epath.Path(target) / name).write_bytes((epath.Path(source) / name).read_bytes())
 
 
 def train_tokenizer(
@@ -179,18 +155,6 @@ def train_tokenizer(
 def split_words(text: str) -> list[str]:
     """Words of a text, lower-case, split at white space and punctuation."""
     return re.findall(r"[^\W_]+", text.lower())
-
-
-def _read_two_files(directory: epath.Path) -> tuple[dict[str, int], list[tuple[str, ...]]]:
-    vocab = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
-    lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
-    return vocab, [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
-
-
-def _read_one_file(path: epath.Path) -> tuple[dict[str, int], list[tuple[str, ...]]]:
-    model = json.loads(path.read_text(encoding="utf-8"))["model"]
-    # A merge is a pair, or, as older versions wrote it, a text with a blank between the two.
-    return model["vocab"], [tuple(merge.split() if isinstance(merge, str) else merge) for merge in model["merges"]]
 
 
 def _train_merges(captions: Iterator[str], base: list[str], count: int) -> list[tuple[str, str]]:

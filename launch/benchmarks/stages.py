@@ -85,11 +85,12 @@ def measure_sampling(stage: str, args: argparse.Namespace) -> dict[str, float]:
         common = {"settings": settings, "seed": 0, "numbers": numbers}
         if this.kind == "upsampler":
             side = this.module.image_size // 4
-            return sampled.run_upsampler(cascade, this, np.zeros((args.rows, side, side, 3)), **common)
+            return sampled.run_painter(cascade, this, None, np.zeros((args.rows, side, side, 3)), **common)
         text = text_features(clip, ["a small red circle on a blue background"] * args.rows)
         if this.kind == "diffusion_prior":
             return sampled.run_prior(cascade, text, **common)
-        return sampled.run_decoder(cascade, np.zeros((args.rows, this.module.embed_dim)), text, **common)
+        embeddings = np.zeros((args.rows, this.module.embed_dim), np.float32)
+        return sampled.run_painter(cascade, this, (embeddings, text), **common)
 
     start = time.perf_counter()
     make()
@@ -97,8 +98,10 @@ def measure_sampling(stage: str, args: argparse.Namespace) -> dict[str, float]:
     seconds = machine.best_seconds(make, least=args.seconds)
     evaluations = len(named_path(settings.steps, this.config["diffusion"]["steps"])) - 1
     evaluations *= (2 if settings.scale != 1.0 else 1) * settings.candidates
-    inputs = example_inputs(this.kind, this.module)
-    one = machine.flops(lambda params, *inputs: this.module.apply({"params": params}, *inputs), this.params, *inputs)
+    inputs, named = example_inputs(this.kind, this.module)
+    one = machine.flops(
+        lambda params, *inputs: this.module.apply({"params": params}, *inputs, **named), this.params, *inputs
+    )
     return {"speed": args.rows / seconds, "flops": one * evaluations, "compile": first - seconds}
 
 

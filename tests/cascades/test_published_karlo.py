@@ -19,7 +19,7 @@ from unclip_jax.__main__ import main
 from unclip_jax.cascades import sampling
 from unclip_jax.cascades.cascade import shapes
 from unclip_jax.cascades.embedding import clip_of, text_features
-from unclip_jax.cascades.stages import run_upsampler, stage_settings
+from unclip_jax.cascades.stages import run_painter, stage_settings
 from unclip_jax.models.presets import preset
 from unclip_jax.models.registry import network
 from unclip_jax.pretrained import karlo_files, registry
@@ -140,7 +140,7 @@ def test_variations_are_those_of_the_peer(peers_noise, tmp_path):
     # 0.00005, finds a number.
     upsampler = cascade.stages[UPSAMPLER]
     settings = stage_settings(upsampler, steps=about["steps"]["super_res"])
-    large = run_upsampler(cascade, upsampler, golden["small"], settings=settings, seed=0, numbers=np.arange(2))
+    large = run_painter(cascade, upsampler, None, golden["small"], settings=settings, seed=0, numbers=np.arange(2))
     assert np.max(np.abs((large.clip(-1, 1) + 1) / 2 - golden["images"])) <= 1 / 255
 
 
@@ -184,7 +184,7 @@ def test_another_scheduler_or_another_last_network_is_refused(pipeline, tmp_path
         unclip_jax.load_cascade(changed("prior_scheduler", _class_name="DDPMScheduler"))
     with pytest.raises(ValueError, match=r"the last step's network is another .*: image_size 32 and 64"):
         unclip_jax.load_cascade(changed("super_res_last", sample_size=64))
-    with pytest.raises(ValueError, match="brings its own CLIP; leave out"):
+    with pytest.raises(ValueError, match="needs no other CLIP; leave out"):
         unclip_jax.load_cascade(pipeline, clip=pipeline)
 
 

@@ -146,7 +146,7 @@ def test_long_prompt_is_cut_with_a_warning_that_says_where(cascade):
         ({"steps": {"prior": 1001}}, "steps of diffusion_prior is 1001; it must be from 1 to 1000"),
         ({"steps": {"prior": "fast28"}}, "steps of diffusion_prior: steps is 'fast28': it must be a number, sections"),
         ({"sampling": {"decodr": {}}}, "sampling names decodr.*known: diffusion_prior, decoder, upsampler_8_to_16"),
-        ({"sampling": {"decoder": {"temperature": 1}}}, "sampling of decoder names temperature; known: sampler, steps"),
+        ({"sampling": {"decoder": {"warmth": 1}}}, "sampling of decoder names warmth; known: sampler, steps"),
         ({"sampling": {"decoder": {"eta": "x"}}}, "eta of decoder is 'x'; it must be a number"),
         ({"sampling": {"decoder": {"eta": 2.0}}}, "eta of decoder is 2.0; it must be from 0 to 1"),
         ({"sampling": {"decoder": {"guidance_rescale": -0.1}}}, "guidance_rescale of decoder is -0.1"),

@@ -6,6 +6,7 @@ import string
 import zlib
 
 import numpy as np
+from tokenizers import pre_tokenizers
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -44,4 +45,15 @@ def letters_tokenizer(folder: pathlib.Path, *, vocab_size: int, context_length: 
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def gpt2_tokenizer(folder: pathlib.Path) -> pathlib.Path:
+    """Writes GPT-2's kind of tokenizer with eight merges: the bytes' characters, what the merges make, and the end."""
+    folder.mkdir(exist_ok=True, parents=True)
+    merges = ["Ġ a", "r e", "re d", "Ġ c", "i r", "Ġc ir", "l e", "Ġ red"]
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in merges)]
+    vocab = {token: number for number, token in enumerate([*tokens, "<|endoftext|>"])}
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
     return folder

@@ -14,8 +14,12 @@ import numpy as np
 from flax import linen as nn
 
 from unclip_jax.arrays import PyTree
+from unclip_jax.gpt2_tokenizer import GPT2Tokenizer
 from unclip_jax.models.clip import TextFeatures
 from unclip_jax.tokenizer import Tokenizer
+
+# Kinds of stage that are sampled. The others are asked once: CLIP, and what guides by its gradient.
+SAMPLED = ("diffusion_prior", "decoder", "upsampler", "glide", "unet")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ class Cascade:
     """Stages in the order in which they run.
 
     Args:
+      tokenizer: CLIP's, or GLIDE's; None where no stage reads captions.
       statistics: `mean` and `std`, float32 "E", of the embeddings that the prior works on; None without a prior.
       draws: one line that says what the cascade can draw; None: nobody said.
       devices: the local devices that sample.
@@ -53,7 +58,7 @@ class Cascade:
     """
 
     stages: Mapping[str, Stage]
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | GPT2Tokenizer | None
     statistics: Mapping[str, np.ndarray] | None
     draws: str | None
     devices: tuple[jax.Device, ...]
@@ -70,35 +75,49 @@ class Cascade:
         return found[0]
 
 
-def example_inputs(kind: str, module: nn.Module) -> tuple[Any, ...]:
-    """One row of inputs of the right shapes, to initialise or trace a stage's network with."""
+def example_inputs(kind: str, module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """One row of inputs of the right shapes, to initialise or trace a stage's network with: by place, and by name."""
+    t = jnp.zeros(1, jnp.int32)
     if kind == "clip":
         side = module.image_size or 0
-        return jnp.zeros((1, side, side, 3)), jnp.zeros((1, module.context_length), jnp.int32)
-    t = jnp.zeros(1, jnp.int32)
+        return (jnp.zeros((1, side, side, 3)), _tokens(module)), {}
+    if kind == "diffusion_prior":
+        return (jnp.zeros((1, module.embed_dim)), t, _features(module)), {}
+    if kind == "noised_clip":
+        return (jnp.zeros((1, module.image_size, module.image_size, 3)), t, _tokens(module)), {}
+    # What stands behind a noised picture counts as more channels of it.
+    x = jnp.zeros((1, module.image_size, module.image_size, module.in_channels))
+    if kind == "decoder":
+        return (x, t, jnp.zeros((1, module.embed_dim)), _features(module)), {}
     if kind == "upsampler":
-        x = jnp.zeros((1, module.image_size, module.image_size, 3))
-        return x, t, x
+        return (x[..., :3], t, x[..., 3:]), {}
+    if kind == "glide":
+        return (x, t, _tokens(module), jnp.ones((1, module.context_length), bool)), {}
+    classes = getattr(module, "num_classes", None) if kind == "unet" else None
+    return (x, t), {} if classes is None else {"labels": t}
+
+
+def _tokens(module: nn.Module) -> jax.Array:
+    return jnp.zeros((1, module.context_length), jnp.int32)
+
+
+def _features(module: nn.Module) -> TextFeatures:
     # The decoder takes texts of any length: eight tokens stand for them.
     length = getattr(module, "context_length", 8)
-    text = TextFeatures(
+    return TextFeatures(
         pooled=jnp.zeros((1, module.embed_dim)),
         sequence=jnp.zeros((1, length, module.text_width)),
         mask=jnp.ones((1, length), bool),
     )
-    embedding = jnp.zeros((1, module.embed_dim))
-    if kind == "diffusion_prior":
-        return embedding, t, text
-    return jnp.zeros((1, module.image_size, module.image_size, 3)), t, embedding, text
 
 
 def shapes(kind: str, module: nn.Module) -> PyTree:
     """The tree of parameter shapes of a stage's network."""
-    inputs, method = example_inputs(kind, module), None
+    (inputs, named), method = example_inputs(kind, module), None
     if kind == "clip" and module.image_width is None:
         inputs, method = inputs[1:], "encode_text"
     initialise = functools.partial(module.init, method=method)
-    return jax.eval_shape(initialise, jax.random.key(0), *inputs)["params"]
+    return jax.eval_shape(initialise, jax.random.key(0), *inputs, **named)["params"]
 
 
 def replicated(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:

@@ -21,15 +21,16 @@ from etils import epath
 
 from unclip_jax import files, parameters
 from unclip_jax.arrays import PyTree
-from unclip_jax.cascades.cascade import Cascade, Stage, replicated, shapes
+from unclip_jax.cascades.cascade import SAMPLED, Cascade, Stage, replicated, shapes
+from unclip_jax.cascades.tokenizers import open_tokenizer
 from unclip_jax.models.precision import AUTO, compute_dtype
 from unclip_jax.models.registry import network
-from unclip_jax.tokenizer import Tokenizer, copy_tokenizer
+from unclip_jax.tokenizer_files import copy_tokenizer
 
 SCHEMA = 1
 CONFIG, PARAMS, TOKENIZER = "config.json", "params.safetensors", "tokenizer"
 LAST_PARAMS = "params_last.safetensors"
-# What a stage's config.json must say, and what its section `diffusion`; CLIP needs the first two alone.
+# What a stage's config.json must say, and what its section `diffusion`; where it is not sampled, the first two suffice.
 SECTIONS = ("kind", "model", "diffusion", "sampling")
 DIFFUSION = ("schedule", "steps", "predicts", "variance", "clip_x0")
 
@@ -68,9 +69,10 @@ def open_folder(
         for name in chosen_stages(stages, index["stages"], str(source))
     }
     _check_clip(loaded, str(source))
+    configs = {name: stage.config for name, stage in loaded.items()}
     return Cascade(
         stages=loaded,
-        tokenizer=Tokenizer.load(folder / TOKENIZER),
+        tokenizer=open_tokenizer(folder / TOKENIZER, configs, source=str(source)),
         statistics=_statistics(folder, index, loaded),
         draws=index.get("draws"),
         devices=tuple(devices),
@@ -141,7 +143,7 @@ def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None =
     """Opens one stage's folder. `devices` None: all local ones. Raises ValueError where it is not what it says."""
     folder, devices = epath.Path(folder), devices or jax.local_devices()
     config = files.read_json(folder / CONFIG)
-    sections = SECTIONS[:2] if config.get("kind") == "clip" else SECTIONS
+    sections = SECTIONS if config.get("kind") in SAMPLED else SECTIONS[:2]
     missing = [section for section in sections if section not in config]
     missing += [f"diffusion.{name}" for name in DIFFUSION if "diffusion" in config and name not in config["diffusion"]]
     if missing:

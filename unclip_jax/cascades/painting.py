@@ -1,25 +1,25 @@
-"""From embeddings and captions to pictures, by decoder and upsamplers: what every use of a cascade ends with."""
+"""From what was asked for to pictures, by all stages that make them: what every use of a cascade ends with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from unclip_jax import images
-from unclip_jax.arrays import Float, Int, UInt8
-from unclip_jax.cascades import stages
-from unclip_jax.cascades.cascade import Cascade
+from unclip_jax.arrays import Int, PyTree, UInt8
+from unclip_jax.cascades import bindings, stages
+from unclip_jax.cascades.cascade import SAMPLED, Cascade, Stage
 from unclip_jax.cascades.sampling import Progress, Settings
-from unclip_jax.models.clip import TextFeatures
 
 # Short names of stages in `steps` and `sampler`, beside their full ones.
 SHORT = {"prior": "diffusion_prior"}
+# The stage that begins a picture, where it is no decoder: GLIDE's and guided-diffusion's.
+BASE = "base"
 
 
 def paint(
     cascade: Cascade,
-    image_embeddings: Float["N E"],
-    text: TextFeatures,
+    seen: Mapping[str, PyTree],
     *,
     plan: Mapping[str, Settings],
     seed: int,
@@ -27,13 +27,41 @@ def paint(
     stop_after: str | None = None,
     progress: Progress | None = None,
 ) -> UInt8["N H W 3"]:
-    """Pictures of raw image embeddings and captions' features. `plan`: the settings of every stage, see `plan_of`."""
-    common = {"seed": seed, "numbers": numbers, "progress": progress}
-    decoder = cascade.only("decoder")
-    pictures = stages.run_decoder(cascade, image_embeddings, text, settings=plan[decoder.name], **common)
-    for stage in _upsamplers(cascade, stop_after):
-        pictures = stages.run_upsampler(cascade, stage, pictures, settings=plan[stage.name], **common)
+    """N pictures.
+
+    Args:
+      seen: {kind of stage: what its network sees}, see `stages.run_painter`.
+      plan: the settings of every stage, see `plan_of`.
+      The rest: as in `text_to_image`.
+    """
+    pictures = None
+    for stage in painters(cascade, stop_after):
+        pictures = stages.run_painter(
+            cascade,
+            stage,
+            seen.get(stage.kind),
+            pictures,
+            settings=plan[stage.name],
+            seed=seed,
+            numbers=numbers,
+            progress=progress,
+        )
     return np.asarray(images.to_uint8(pictures))
+
+
+def painters(cascade: Cascade, stop_after: str | None = None) -> list[Stage]:
+    """The stages that make pictures, in order, up to the one that `stop_after` names (None: all).
+
+    Raises ValueError where the cascade has none that begins.
+    """
+    found = [stage for stage in cascade.stages.values() if stage.kind in bindings.PAINTERS]
+    if not found or bindings.enlarges(found[0].module):
+        known = ", ".join(cascade.stages)
+        raise ValueError(f"cascade {cascade.path!r} has no stage that begins a picture; it has: {known}")
+    names = [stage.name for stage in found]
+    if stop_after is not None and stop_after not in names:
+        raise ValueError(f"stop_after names {stop_after}, which makes no picture here; known: {', '.join(names)}")
+    return found if stop_after is None else found[: names.index(stop_after) + 1]
 
 
 def plan_of(
@@ -53,21 +81,24 @@ def plan_of(
     stages.check_names(cascade, steps, "steps")
     stages.check_names(cascade, sampler, "sampler")
     stages.check_names(cascade, sampling, "sampling")
-    makers = [stage.name for stage in cascade.stages.values() if stage.kind in ("decoder", "upsampler")]
-    if stop_after is not None and stop_after not in makers:
-        raise ValueError(f"stop_after names {stop_after}, which makes no picture here; known: {', '.join(makers)}")
-    scales = {"diffusion_prior": prior_scale, "decoder": decoder_scale}
+    if not cascade.of_kind("diffusion_prior"):
+        for name, given in (("prior_scale", prior_scale), ("candidates", candidates)):
+            if given is not None:
+                raise ValueError(f"{name} is {given}, and cascade {cascade.path!r} has no prior")
+    if stop_after is not None:
+        painters(cascade, stop_after)
+    scales = {"diffusion_prior": prior_scale, "decoder": decoder_scale, BASE: decoder_scale}
     return {
         stage.name: stages.stage_settings(
             stage,
             sampling.get(stage.name),
             steps=steps.get(stage.name),
             sampler=sampler.get(stage.name),
-            scale=scales.get(stage.kind),
+            scale=scales.get(stage.name),
             candidates=candidates if stage.kind == "diffusion_prior" else None,
         )
         for stage in cascade.stages.values()
-        if stage.kind != "clip"
+        if stage.kind in SAMPLED
     }
 
 
@@ -78,13 +109,6 @@ def check_numbers(total: int, *, seed: int, first_image: int) -> None:
     most = 2**31 - total
     if not 0 <= first_image <= most:
         raise ValueError(f"first_image is {first_image}; it must be from 0 to {most}")
-
-
-def _upsamplers(cascade: Cascade, stop_after: str | None) -> Sequence:
-    """The upsamplers that run, in order."""
-    names = list(cascade.stages)
-    last = names.index(stop_after) if stop_after else len(names) - 1
-    return [stage for stage in cascade.of_kind("upsampler") if names.index(stage.name) <= last]
 
 
 def _by_full_name(values: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from etils import epath
 
 from unclip_jax.cascades.cascade import Cascade, Stage, replicated, shapes
 from unclip_jax.cascades.folder import chosen_stages, is_cascade, write_stages
+from unclip_jax.cascades.tokenizers import open_tokenizer
+from unclip_jax.gpt2_tokenizer import GPT2Tokenizer
 from unclip_jax.models.precision import AUTO, compute_dtype
 from unclip_jax.models.registry import network
 from unclip_jax.pretrained import registry
@@ -21,17 +23,19 @@ def recognise(
 ) -> Published:
     """`registry.recognise`, with a tokenizer: its own, or that of the folder or repository `tokenizer`.
 
-    Raises ValueError where there is none, and for a cascade folder, which is no published model.
+    Raises ValueError where it needs one and there is none, and for a cascade folder, which is no published model.
     """
     if is_cascade(source):
         raise ValueError(f"{str(source)!r} is a cascade already; a published model is wanted")
     published = registry.recognise(source, clip=clip)
     if tokenizer is not None:
+        if published.tokenizer_name is None:
+            raise ValueError(f"{str(source)!r} ({published.family}) reads no captions; leave out {str(tokenizer)!r}")
         published = dataclasses.replace(published, tokenizer=registry.find(tokenizer))
-    if published.tokenizer is None:
+    if published.tokenizer is None and published.tokenizer_name is not None:
         raise ValueError(
             f"{str(source)!r} ({published.family}) brings no tokenizer; give the folder or the hub's name of one: "
-            "--tokenizer openai/clip-vit-large-patch14, in Python tokenizer="
+            f"--tokenizer {published.tokenizer_name}, in Python tokenizer="
         )
     return published
 
@@ -107,15 +111,7 @@ def _what(stage: PublishedStage) -> str:
     return f"weights of {stage.name} in {stage.source!r}"
 
 
-def _tokenizer(published: Published) -> Tokenizer:
+def _tokenizer(published: Published) -> Tokenizer | GPT2Tokenizer | None:
     """Raises ValueError where it is another network's."""
-    tokenizer = Tokenizer.load(published.tokenizer)
-    for stage in published.stages:
-        fields = stage.config["model"]
-        for name in ("vocab_size", "context_length"):
-            if name in fields and fields[name] != getattr(tokenizer, name):
-                raise ValueError(
-                    f"tokenizer {str(published.tokenizer)!r} has {name} {getattr(tokenizer, name)}, and {stage.name} "
-                    f"of {stage.source!r} has {fields[name]}; give the one that it was trained with"
-                )
-    return tokenizer
+    source = published.stages[0].source
+    return open_tokenizer(published.tokenizer, {stage.name: stage.config for stage in published.stages}, source=source)

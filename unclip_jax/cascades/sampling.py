@@ -57,6 +57,7 @@ class Settings:
       variance: of ancestral sampling, one of `variance.KINDS`; None: the one that the stage was trained with.
       threshold: percentile of dynamic thresholding, in (0, 100]; None: x0 is clipped as the stage says.
       threshold_cap: of dynamic thresholding, at least 1.
+      temperature: deviation of the noise that sampling begins with; GLIDE's upsampler has 0.997.
       candidates: how many embeddings the prior draws for each picture.
     """
 
@@ -69,6 +70,7 @@ class Settings:
     variance: str | None = None
     threshold: float | None = None
     threshold_cap: float = 1e6
+    temperature: float = 1.0
     candidates: int = 1
 
     def chosen(self) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class Settings:
         def refuse(name: str, wanted: str) -> NoReturn:
             raise ValueError(f"{name} of {stage} is {getattr(self, name)!r}; {wanted}")
 
-        numbers = ("scale", "guidance_rescale", "eta", "threshold_cap", "candidates")
+        numbers = ("scale", "guidance_rescale", "eta", "threshold_cap", "temperature", "candidates")
         for name in (*numbers, *(("threshold",) if self.threshold is not None else ())):
             wanted = int if name == "candidates" else int | float
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), wanted):
@@ -109,6 +111,8 @@ class Settings:
             refuse("threshold", "it must be a percentile above 0 and up to 100")
         if not 1.0 <= self.threshold_cap < np.inf:
             refuse("threshold_cap", "it must be a number from 1 upwards")
+        if not 0.0 < self.temperature < np.inf:
+            refuse("temperature", "it must be a number above 0")
         if self.candidates < 1:
             refuse("candidates", "it must be 1 or more")
         return self
@@ -187,7 +191,7 @@ def run_stage(
             ((np.asarray(numbers, np.int32), np.asarray(candidates, np.int32)), conditions),
         )
         names, lot = jax.device_put((names, lot), by_row)
-        state = begin(schedule, stage_key, names, pieces[0][1])
+        state = begin(schedule, stage_key, names, pieces[0][1], numbers_of)
         for params, piece, steps in pieces:
             state = segment(params, state, piece, schedule, stage_key, names, lot, shared, numbers_of)
             steps_done += steps
@@ -231,8 +235,11 @@ def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]
         keys = jax.vmap(jax.random.fold_in)(rng.rows(jax.random.wrap_key_data(stage_key), names[0]), names[1])
         return row_noise(keys, program.shape)
 
-    def begin(schedule, stage_key, names, path):
-        return initial(_sampler(program, schedule, 0.0), noise(stage_key, names), path[0])
+    def begin(schedule, stage_key, names, path, numbers):
+        def tempered(draw, t, t_next):
+            return numbers["temperature"] * noise(stage_key, names)(draw, t, t_next)
+
+        return initial(_sampler(program, schedule, 0.0), tempered, path[0])
 
     def segment(params, state, path, schedule, stage_key, names, conditions, shared, numbers):
         network = program.bind(program.module, params, conditions, shared, program.guided)
@@ -241,7 +248,7 @@ def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]
 
     devices = list(program.devices)
     return (
-        jax.pmap(begin, in_axes=(None, None, 0, None), devices=devices),
+        jax.pmap(begin, in_axes=(None, None, 0, None, None), devices=devices),
         jax.pmap(segment, in_axes=(None, 0, None, None, None, 0, 0, None, None), devices=devices),
     )
 
@@ -255,6 +262,7 @@ def _numbers(settings: Settings) -> dict[str, np.ndarray]:
         "eta": np.float32(settings.eta),
         "percentile": np.float32(settings.threshold or 100.0),
         "cap": np.float32(settings.threshold_cap),
+        "temperature": np.float32(settings.temperature),
     }
 
 

@@ -56,29 +56,24 @@ def text_to_image(
     """
     plan = check(
         cascade, prompts, count=count, seed=seed, first_image=first_image, image_embeddings=image_embeddings,
-        prior_scale=prior_scale, decoder_scale=decoder_scale, steps=steps, sampler=sampler, candidates=candidates,
-        sampling=sampling, stop_after=stop_after,
+        empty_caption=empty_caption, prior_scale=prior_scale, decoder_scale=decoder_scale, steps=steps,
+        sampler=sampler, candidates=candidates, sampling=sampling, stop_after=stop_after,
     )  # fmt: skip
-    _warn_of_unknown_words(cascade, prompts)
     numbers = first_image + np.arange(len(prompts) * count)
+    common = {"seed": seed, "numbers": numbers, "progress": progress}
+    captions = [prompt for prompt in prompts for _ in range(count)]
+    if cascade.of_kind("glide"):
+        seen = {"glide": cascade.tokenizer.encode(captions)}
+        return paint(cascade, seen, plan=plan, stop_after=stop_after, **common)
+    _warn_of_unknown_words(cascade, prompts)
     text = jax.tree.map(lambda x: np.repeat(x, count, axis=0), text_features(clip_of(cascade), prompts))
     if image_embeddings is None:
         settings = plan[cascade.only("diffusion_prior").name]
-        image_embeddings = stages.run_prior(
-            cascade, text, settings=settings, seed=seed, numbers=numbers, progress=progress
-        )
+        image_embeddings = stages.run_prior(cascade, text, settings=settings, **common)
     if empty_caption:
         text = stages.empty_like(cascade, len(numbers))
-    return paint(
-        cascade,
-        image_embeddings,
-        text,
-        plan=plan,
-        seed=seed,
-        numbers=numbers,
-        stop_after=stop_after,
-        progress=progress,
-    )
+    seen = {"decoder": (np.asarray(image_embeddings, np.float32), text)}
+    return paint(cascade, seen, plan=plan, stop_after=stop_after, **common)
 
 
 def check(
@@ -89,6 +84,7 @@ def check(
     seed: int = 0,
     first_image: int = 0,
     image_embeddings: Float["N E"] | None = None,
+    empty_caption: bool = False,
     **settings: Any,
 ) -> dict[str, Settings]:
     """Checks the arguments of `text_to_image`, and returns the settings of every stage that is sampled. `settings`: as
@@ -100,6 +96,12 @@ def check(
     if count < 1:
         raise ValueError(f"count is {count}; it must be 1 or more")
     check_numbers(len(prompts) * count, seed=seed, first_image=first_image)
+    if cascade.tokenizer is None:
+        raise ValueError(f"cascade {cascade.path!r} reads no prompts; give it labels: --class N, or class_to_image")
+    if cascade.of_kind("glide"):
+        if image_embeddings is not None or empty_caption:
+            raise ValueError(f"cascade {cascade.path!r} is GLIDE, which knows captions alone, and no embeddings")
+        return plan_of(cascade, **settings)
     wanted = (len(prompts) * count, clip_of(cascade).module.embed_dim)
     if image_embeddings is not None and np.shape(image_embeddings) != wanted:
         raise ValueError(f"image_embeddings are {list(np.shape(image_embeddings))}; {list(wanted)} is wanted")
@@ -128,9 +130,10 @@ def upsample(
     found = {stage.module.image_size: stage for stage in cascade.of_kind("upsampler")}
     if size not in found:
         raise ValueError(f"size {size} is made by no upsampler of the cascade; known: {sorted(found)}")
-    pictures = stages.run_upsampler(
+    pictures = stages.run_painter(
         cascade,
         found[size],
+        None,
         low_res,
         settings=stages.stage_settings(found[size]),
         seed=seed,

@@ -46,8 +46,7 @@ def variations(
     embedding = encode_image(clip_of(cascade), np.asarray(image)[None])
     return painting.paint(
         cascade,
-        np.repeat(embedding, count, axis=0),
-        stages.empty_like(cascade, count),
+        {"decoder": (np.repeat(embedding, count, axis=0), stages.empty_like(cascade, count))},
         plan=plan,
         seed=seed,
         numbers=first_image + np.arange(count),

@@ -20,6 +20,7 @@ from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.tensor_files import open_tensors
 
 OPENAI_BUFFERS = ("input_resolution", "context_length", "vocab_size")
+TOKENIZER = "openai/clip-vit-large-patch14"
 TOKENIZER_FILES = ("vocab.json", "tokenizer.json")
 # What of OpenCLIP's configuration the networks here know; the second do nothing when a picture is embedded.
 KNOWN = {
@@ -130,4 +131,5 @@ def _check_preprocessing(path: epath.Path, mean: str, deviation: str, within: st
 
 def _published(family, fields, tensors, rules, source: epath.Path) -> Published:
     stage = PublishedStage("clip", {"kind": "clip", "model": fields}, Weights(tensors, rules), str(source))
-    return Published(family, [stage], tokenizer_in(source if source.is_dir() else source.parent))
+    tokenizer = tokenizer_in(source if source.is_dir() else source.parent)
+    return Published(family, [stage], tokenizer, tokenizer_name=TOKENIZER)

@@ -62,7 +62,8 @@ def open_pipeline(folder: epath.Path) -> Published:
         stages.append(prior)
     decoder = _decoder_of_pipeline(folder)
     stages += [decoder, _upsampler_of_pipeline(folder, decoder.config["model"]["image_size"])]
-    return Published("Karlo in diffusers' layout", stages, clip_files.tokenizer_in(folder / "tokenizer"), statistics)
+    tokenizer = clip_files.tokenizer_in(folder / "tokenizer")
+    return Published("Karlo in diffusers' layout", stages, tokenizer, statistics, clip_files.TOKENIZER)
 
 
 def _clip_of_pipeline(folder: epath.Path) -> PublishedStage:
@@ -142,7 +143,7 @@ def open_original(folder: epath.Path, clip: Published | None) -> Published:
     if clip is None:
         raise ValueError(
             f"{str(folder)!r} (Karlo's own files) holds no CLIP; give the one that it was trained with: "
-            "--clip openai/clip-vit-large-patch14, in Python clip="
+            f"--clip {clip_files.TOKENIZER}, in Python clip="
         )
     decoder = _original_decoder(files["decoder"])
     upsampler = _original_upsampler(files["upsampler"], decoder.config["model"]["image_size"])

@@ -25,7 +25,7 @@ class PublishedStage:
 
     Args:
       name: of the stage that it becomes, such as "decoder".
-      config: what a cascade's config.json says of it: kind, model, and but for CLIP diffusion and sampling.
+      config: what a cascade's config.json says of it: kind, model, and where it is sampled diffusion and sampling.
       source: which file or folder the weights come from, for messages.
       last: the weights for the last step of sampling; None: the same.
     """
@@ -44,10 +44,12 @@ class Published:
     Args:
       family: what was recognised, such as "CLIP in OpenCLIP's layout".
       tokenizer: a folder; None: the model brings none.
+      tokenizer_name: on the hub, of the tokenizer that it was trained with; None: it reads no captions.
       statistics: mean and deviation, float32 "E", of the embeddings that its prior works on; None: there is no prior.
     """
 
     family: str
     stages: Sequence[PublishedStage]
-    tokenizer: epath.Path | None
+    tokenizer: epath.Path | None = None
     statistics: Mapping[str, np.ndarray] | None = None
+    tokenizer_name: str | None = None

@@ -3,13 +3,14 @@
 from etils import epath
 
 from unclip_jax.files import read_json
-from unclip_jax.pretrained import clip_files, hub, karlo_files
+from unclip_jax.pretrained import clip_files, glide_files, guided_diffusion_files, hub, karlo_files
 from unclip_jax.pretrained.published import Published
 from unclip_jax.pretrained.tensor_files import open_tensors
 
 KNOWN = (
     "a CLIP as Hugging Face's folder (config.json), OpenCLIP's (open_clip_config.json) or OpenAI's TorchScript file; "
-    "Karlo as diffusers' folder (model_index.json) or with its own files (prior-ckpt-*, decoder-ckpt-*, ...)"
+    "Karlo as diffusers' folder (model_index.json) or with its own files (prior-ckpt-*, decoder-ckpt-*, ...); GLIDE's "
+    "base.pt and upsample.pt; guided-diffusion's files under their own names (64x64_diffusion.pt, ...)"
 )
 
 
@@ -42,7 +43,7 @@ def recognise(source: epath.PathLike, *, clip: epath.PathLike | None = None) -> 
             f"{str(source)!r} is no folder with a cascade.json and no published model that is known; known: {KNOWN}"
         )
     if given is not None and given.stages[0] not in published.stages:
-        raise ValueError(f"{str(source)!r} ({published.family}) brings its own CLIP; leave out {str(clip)!r}")
+        raise ValueError(f"{str(source)!r} ({published.family}) needs no other CLIP; leave out {str(clip)!r}")
     return published
 
 
@@ -51,6 +52,10 @@ def _of_folder(folder: epath.Path, clip: Published | None) -> Published | None:
         return karlo_files.open_pipeline(folder)
     if karlo_files.is_original(folder):
         return karlo_files.open_original(folder, clip)
+    if glide_files.found(folder):
+        return glide_files.open_folder(folder)
+    if guided_diffusion_files.found(folder):
+        return guided_diffusion_files.open_folder(folder)
     if (folder / hub.OPEN_CLIP_CONFIG).exists():
         return clip_files.open_open_clip(folder)
     if (folder / "config.json").exists() and read_json(folder / "config.json").get("model_type") == "clip":
@@ -62,6 +67,10 @@ def _of_file(path: epath.Path) -> Published | None:
     tensors = open_tensors(path)
     if clip_files.is_openai(tensors):
         return clip_files.open_openai(path, tensors)
+    if glide_files.is_glide(tensors):
+        return glide_files.open_file(path, tensors)
+    if guided_diffusion_files.is_guided_diffusion(tensors):
+        return guided_diffusion_files.open_file(path, tensors)
     if "visual.conv1.weight" in tensors:
         raise ValueError(
             f"{str(path)!r} holds an OpenCLIP model's tensors, which do not say its heads and activation; name the "
