@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("train", "train one stage, or go on with it"),
     "package": ("package", "trained stages become a cascade folder"),
     "import-weights": ("import_weights", "a published model becomes a cascade folder"),
+    "export-weights": ("export_weights", "a cascade becomes a folder for diffusers"),
     "evaluate": ("evaluate", "measure how good a cascade is"),
     "prepare-data": ("prepare_data", "make or fetch the data that stages are trained on"),
     "doctor": ("doctor", "what this machine has, and whether it can be used"),

@@ -47,8 +47,17 @@ def network(kind: str, fields: Mapping[str, Any], *, dtype: Any = jnp.float32) -
     return NETWORKS[kind](**values, dtype=dtype)
 
 
+def fields_of(module: nn.Module) -> dict[str, Any]:
+    """The fields of a network that a config may set, with those that it left at their default."""
+    return {field.name: getattr(module, field.name) for field in _settable(type(module))}
+
+
 def _fields(kind: str) -> list[dataclasses.Field]:
     """The fields of a kind's network that a config may set."""
     if kind not in NETWORKS:
         raise ValueError(f"kind {kind!r} is unknown; known: {', '.join(NETWORKS)}")
-    return [field for field in dataclasses.fields(NETWORKS[kind]) if field.name not in ("parent", "name", "dtype")]
+    return _settable(NETWORKS[kind])
+
+
+def _settable(module: type[nn.Module]) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(module) if field.name not in ("parent", "name", "dtype")]

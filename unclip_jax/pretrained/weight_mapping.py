@@ -54,6 +54,13 @@ class Rule:
         return einops.rearrange(whole, self.axes, **(self.sizes or {})) if self.axes else whole
 
 
+    def separate(self, parameter: np.ndarray) -> list[np.ndarray]:
+        """The tensors of which `arrange` makes this parameter, or one layer of it."""
+        left, _, right = self.axes.partition("->")
+        whole = einops.rearrange(parameter, f"{right} -> {left}", **(self.sizes or {})) if self.axes else parameter
+        return [whole] if isinstance(self.sources, str) else list(whole)
+
+
 def convert(
     tensors: Mapping[str, StoredTensor],
     rules: Iterable[Rule],
@@ -79,6 +86,17 @@ def convert(
     return parameters.unflatten(
         {rule.target: place(rule.target, _fill(rule, tensors, shapes[rule.target].shape, dtype)) for rule in rules}
     )
+
+
+def restore(params: PyTree, rules: Iterable[Rule]) -> dict[str, np.ndarray]:
+    """The tensors of which `convert` makes these parameters, by their published names."""
+    flat = parameters.flatten(params)
+    tensors = {}
+    for rule in rules:
+        whole = np.asarray(flat[rule.target])
+        for names, part in zip(rule.names(), whole[None] if rule.layers is None else whole, strict=True):
+            tensors |= {name: np.asarray(x, order="C") for name, x in zip(names, rule.separate(part), strict=True)}
+    return tensors
 
 
 def check(tensors: Mapping[str, StoredTensor], rules: Sequence[Rule], expected: PyTree, *, what: str) -> None:

@@ -1,0 +1,170 @@
+"""Holds an exported cascade against the code that it is for: diffusers' UnCLIPPipeline opens it, and each network and
+the whole chain answer as they do here.
+
+    python -m tests.golden.check_export CASCADE
+
+Needs `parity`. A network's answers may differ by 1e-4 of the largest, pictures by 1/255. The chain is drawn at the
+cascade's own steps and scales, with one sample of the prior, ancestrally, from latents and noise that both sides share.
+"""
+
+import argparse
+import pathlib
+import tempfile
+
+import diffusers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from diffusers.schedulers import scheduling_unclip
+
+import unclip_jax
+from tests.golden.drawn import noise
+from tests.golden.peer import channels_last, pictures
+from unclip_jax.__main__ import main
+from unclip_jax.cascades import sampling
+from unclip_jax.cascades.cascade import Cascade, Stage
+from unclip_jax.cascades.embedding import clip_of, text_features
+from unclip_jax.cascades.stages import stage_settings
+from unclip_jax.diffusion.timesteps import named_path
+
+PROMPTS = ["a red star", "a ring"]
+T = np.array([870, 3])
+STAGES = {"prior": "diffusion_prior", "decoder": "decoder", "super_res": "upsampler"}
+
+
+def first(cascade: Cascade, part: str) -> Stage:
+    return cascade.of_kind(STAGES[part])[0]
+
+
+def far(found: np.ndarray, right: np.ndarray) -> float:
+    return float(np.max(np.abs(found - right)) / np.max(np.abs(right)))
+
+
+def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> dict[str, float]:
+    """The largest relative difference of each network's answers."""
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal((len(PROMPTS), *shape)).astype(np.float32)
+
+    def ours(part: str, *inputs):
+        stage = first(cascade, part)
+        return np.asarray(stage.module.apply({"params": stage.params}, *inputs))
+
+    text = text_features(clip_of(cascade), PROMPTS)
+    said = pipeline.tokenizer(
+        PROMPTS, padding="max_length", max_length=cascade.tokenizer.context_length, return_tensors="pt"
+    )
+    np.testing.assert_array_equal(said.input_ids, cascade.tokenizer.encode(PROMPTS))
+    read = pipeline.text_encoder(said.input_ids)
+    pooled, sequence, mask = read.text_embeds, read.last_hidden_state, said.attention_mask.bool()
+    np.testing.assert_array_equal(mask, text.mask)
+    answers = {"text_encoder": far(np.asarray(text.pooled), pooled.numpy())}
+
+    z, t = normal(pooled.shape[1]), torch.from_numpy(T)
+    theirs = pipeline.prior(torch.from_numpy(z), t, pooled, sequence, mask).predicted_image_embedding
+    answers["prior"] = far(ours("prior", z, T, text), theirs.numpy())
+
+    side = pipeline.decoder.config.sample_size
+    x, embedding = normal(side, side, 3), normal(pooled.shape[1])
+    context, added = pipeline.text_proj(
+        image_embeddings=torch.from_numpy(embedding),
+        prompt_embeds=pooled,
+        text_encoder_hidden_states=sequence,
+        do_classifier_free_guidance=False,
+    )
+    tokens = pipeline.text_proj.clip_extra_context_tokens
+    theirs = pipeline.decoder(
+        pictures(x), t, context, class_labels=added,
+        attention_mask=torch.nn.functional.pad(mask, (tokens, 0), value=True),
+    ).sample  # fmt: skip
+    answers["decoder"] = far(ours("decoder", x, T, embedding, text), channels_last(theirs))
+
+    side = pipeline.super_res_first.config.sample_size
+    x, low_res = normal(side, side, 3), normal(side, side, 3)
+    theirs = pipeline.super_res_first(torch.cat([pictures(x), pictures(low_res)], dim=1), t).sample
+    answers["super_res"] = far(ours("super_res", x, T, low_res), channels_last(theirs))
+    return answers
+
+
+def latents(part: str, draw: int, shape: tuple[int, ...]) -> np.ndarray:
+    return noise(part, draw, (len(PROMPTS), *shape))
+
+
+def draw_theirs(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline, settings: dict) -> np.ndarray:
+    """Pictures in 0..1 by the pipeline. Its `randn_tensor` gives the noise of the step that is taken."""
+    shapes = shapes_of(cascade)
+
+    def tensor(part: str, draw: int) -> torch.Tensor:
+        array = torch.from_numpy(latents(part, draw, shapes[part]))
+        return array.movedim(-1, 1) if array.ndim > 2 else array
+
+    for part in STAGES:
+        scheduler, draws = getattr(pipeline, f"{part}_scheduler"), iter(range(1, 10_000))
+
+        def step(*args, part=part, draws=draws, whole=scheduler.step, **kwargs):
+            scheduling_unclip.randn_tensor = lambda *_, **__: tensor(part, next(draws))
+            return whole(*args, **kwargs)
+
+        scheduler.step = step
+    steps = {part: len(named_path(settings[part].steps)) - 1 for part in STAGES}
+    return pipeline(
+        PROMPTS,
+        **{f"{part}_num_inference_steps": count for part, count in steps.items()},
+        **{f"{part}_latents": tensor(part, 0) for part in STAGES},
+        prior_guidance_scale=settings["prior"].scale,
+        decoder_guidance_scale=settings["decoder"].scale,
+        output_type="np",
+    ).images
+
+
+def shapes_of(cascade: Cascade) -> dict[str, tuple[int, ...]]:
+    """The shape of a row of each stage."""
+    sides = {part: first(cascade, part).module.image_size for part in ("decoder", "super_res")}
+    return {"prior": (first(cascade, "prior").module.embed_dim,)} | {
+        part: (side, side, 3) for part, side in sides.items()
+    }
+
+
+def draw_ours(cascade: Cascade, settings: dict) -> np.ndarray:
+    """The same pictures, in 0..1, here."""
+    parts = {shape: part for part, shape in shapes_of(cascade).items()}
+    most = max(len(named_path(own.steps)) for own in settings.values())
+    tables = {shape: jnp.stack([latents(part, n, shape) for n in range(most)]) for shape, part in parts.items()}
+    sampling.row_noise = lambda keys, shape: lambda draw, t, t_next: tables[shape][draw]
+    stages = [first(cascade, part) for part in STAGES]
+    made = unclip_jax.text_to_image(
+        cascade,
+        PROMPTS,
+        candidates=1,
+        sampler={stage.name: "ddpm" for stage in stages},
+        sampling={stage.name: {"variance": stage.config["diffusion"]["variance"]} for stage in stages},
+        stop_after=stages[-1].name,
+    )
+    return made / 255.0
+
+
+def run(source: str) -> None:
+    cascade = unclip_jax.load_cascade(source, devices=jax.local_devices()[:1], dtype="float32")
+    settings = {part: stage_settings(first(cascade, part)) for part in STAGES}
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        out = pathlib.Path(folder) / "pipeline"
+        if main(["export-weights", source, "--format", "diffusers", "--out", str(out)]) != 0:
+            raise SystemExit(1)
+        pipeline = diffusers.UnCLIPPipeline.from_pretrained(out)
+        pipeline.set_progress_bar_config(disable=True)
+        answers = compare_networks(cascade, pipeline)
+        theirs, ours = draw_theirs(cascade, pipeline, settings), draw_ours(cascade, settings)
+    print(f"diffusers {diffusers.__version__}")
+    for name, difference in answers.items():
+        print(f"{name}: {difference:.1e} of the largest answer")
+    print(f"pictures: {255 * np.max(np.abs(ours - theirs)):.2f}/255")
+    if max(answers.values()) > 1e-4 or np.max(np.abs(ours - theirs)) > 1 / 255:
+        raise SystemExit("the exported cascade answers otherwise")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cascade", metavar="CASCADE", help="a bundled name, or a cascade folder")
+    run(parser.parse_args().cascade)

@@ -1,0 +1,114 @@
+"""A cascade for other people's code: a folder of diffusers' UnCLIPPipeline, or of transformers' CLIPModel."""
+
+import json
+from collections.abc import Mapping
+
+from etils import epath
+from safetensors import numpy as safetensors_numpy
+
+from unclip_jax import files
+from unclip_jax.cascades.cascade import Cascade
+from unclip_jax.cascades.sampling import Settings
+from unclip_jax.cascades.stages import stage_settings
+from unclip_jax.diffusion.timesteps import named_path
+from unclip_jax.images import CLIP_MEAN, CLIP_STD
+from unclip_jax.models.registry import fields_of
+from unclip_jax.pretrained import diffusers_export as parts
+from unclip_jax.pretrained.diffusers_export import Part
+from unclip_jax.tokenizer_files import copy_tokenizer
+
+FORMATS = ("diffusers", "clip")
+KINDS = ("clip", "diffusion_prior", "decoder", "upsampler")
+
+
+def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathLike) -> list[str]:
+    """Writes the folder that `UnCLIPPipeline.from_pretrained` opens; it must not be there yet.
+
+    `tokenizer`: the folder of the cascade's. Returns lines that say what the layout does not hold, and how to ask the
+    pipeline for what the cascade would do. Raises ValueError, and writes nothing, for a cascade that it cannot hold.
+    """
+    missing = [kind for kind in KINDS if not cascade.of_kind(kind)]
+    if missing:
+        raise ValueError(f"cascade {cascade.path!r} has no stage of kind {', '.join(missing)}; the pipeline needs one")
+    clip, prior, decoder, upsampler = (cascade.of_kind(kind)[0] for kind in KINDS)
+    last = upsampler.params if upsampler.last_params is None else upsampler.last_params
+    unet, text_proj = parts.decoder_parts(fields_of(decoder.module), decoder.params)
+    made = {
+        "prior": parts.prior_part(fields_of(prior.module), prior.params, cascade.statistics),
+        "decoder": unet,
+        "text_proj": text_proj,
+        "super_res_first": parts.upsampler_part(fields_of(upsampler.module), upsampler.params),
+        "super_res_last": parts.upsampler_part(fields_of(upsampler.module), last),
+        "text_encoder": parts.text_encoder_part(fields_of(clip.module), clip.params),
+    }
+    for name, stage in (("prior", prior), ("decoder", decoder), ("super_res", upsampler)):
+        made[f"{name}_scheduler"] = parts.scheduler_part(stage.name, stage.config["diffusion"])
+    with files.whole_folder(epath.Path(folder)) as new:
+        for name, part in made.items():
+            _write(new / name, part)
+        (new / "tokenizer").mkdir()
+        copy_tokenizer(tokenizer, new / "tokenizer")
+        index = parts.pipeline_index(sorted([*made, "tokenizer"]))
+        (new / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    return _said(cascade, folder)
+
+
+def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathLike) -> None:
+    """Writes the folder that `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` open; it must not be
+    there yet. `tokenizer`: the folder of the cascade's."""
+    clip = cascade.only("clip")
+    part = parts.clip_part(fields_of(clip.module), clip.params)
+    side = clip.module.image_size
+    processor = {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "resample": 3,  # Pillow's number of bicubic
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+    }
+    with files.whole_folder(epath.Path(folder)) as new:
+        copy_tokenizer(tokenizer, new)
+        _write(new, part)
+        (new / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+
+
+def _write(folder: epath.Path, part: Part) -> None:
+    folder.mkdir(exist_ok=True)
+    name = "scheduler_config.json" if part.tensors is None else "config.json"
+    (folder / name).write_text(json.dumps(dict(part.config), indent=2) + "\n")
+    if part.tensors is not None:
+        weights = "diffusion_pytorch_model" if "_class_name" in part.config else "model"
+        content = safetensors_numpy.save(dict(part.tensors), metadata={"format": "pt"})
+        (folder / f"{weights}.safetensors").write_bytes(content)
+
+
+def _said(cascade: Cascade, folder: epath.PathLike) -> list[str]:
+    """What is lost, and the call that is left."""
+    plan = {stage.kind: stage_settings(stage) for stage in reversed(cascade.stages.values()) if stage.kind != "clip"}
+    lines = [
+        f"{stage.name} is left out: the layout has one upsampler, so that its pictures are "
+        f"{cascade.of_kind('upsampler')[0].module.image_size} px"
+        for stage in cascade.of_kind("upsampler")[1:]
+    ]
+    for kind, settings in plan.items():
+        lost = {name: value for name, value in settings.chosen().items() if name not in ("steps", "scale")}
+        if lost["sampler"] == "ddpm":
+            del lost["sampler"]
+        if lost:
+            named = ", ".join(f"{name} {value!r}" for name, value in lost.items())
+            lines.append(f"{kind}: {named} cannot be asked for; the pipeline draws one sample, ancestrally")
+    return [*lines, *_call(plan, folder)]
+
+
+def _call(plan: Mapping[str, Settings], folder: epath.PathLike) -> list[str]:
+    steps = {kind: len(named_path(settings.steps)) - 1 for kind, settings in plan.items()}
+    return [
+        "from diffusers import UnCLIPPipeline",
+        f"pipeline = UnCLIPPipeline.from_pretrained({str(folder)!r})",
+        f"pipeline(prompt, prior_num_inference_steps={steps['diffusion_prior']}, "
+        f"decoder_num_inference_steps={steps['decoder']}, super_res_num_inference_steps={steps['upsampler']}, "
+        f"prior_guidance_scale={plan['diffusion_prior'].scale}, decoder_guidance_scale={plan['decoder'].scale})",
+    ]
