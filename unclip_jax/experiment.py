@@ -75,7 +75,8 @@ def _defaults(kind: str) -> ConfigDict:
 
 
 def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Runs a config file's `get_config()` and applies overrides such as "optimizer.learning_rate=1e-4".
+    """Runs a config file's `get_config()`, or for "FILE:X" its `get_config("X")`, and applies overrides such as
+    "optimizer.learning_rate=1e-4".
 
     Raises ValueError for a file without get_config, an unknown field (with the known ones), or a value of another type.
     """
@@ -98,13 +99,15 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> ConfigDi
 
 
 def _run_config(path: epath.PathLike) -> ConfigDict:
-    """What the `get_config()` of a Python file returns."""
+    """What the `get_config()` of a Python file returns; behind a colon stands its argument."""
+    path, separator, argument = str(path).partition(".py:")
+    path, arguments = (f"{path}.py", [argument]) if separator else (path, [])
     if not epath.Path(path).is_file():
         found = "is a folder" if epath.Path(path).is_dir() else "does not exist"
         raise ValueError(f"--config {str(path)!r} {found}; a Python file with get_config() is wanted")
     try:
         module = runpy.run_path(str(path))
-        config = module["get_config"]() if "get_config" in module else None
+        config = module["get_config"](*arguments) if "get_config" in module else None
     except Exception as error:  # whatever somebody's file does
         raise ValueError(f"--config {str(path)!r} cannot be run: {type(error).__name__}: {error}") from error
     if "get_config" not in module:
@@ -347,11 +350,11 @@ def package(
     the workdir, be it after the training had ended. Raises ValueError for a workdir without a
     checkpoint, or a stage that was trained beside another CLIP than the cascade's; then nothing is written.
     """
-    stages, frozen, tokenizer, statistics = {}, {}, None, None
+    stages, frozen, taken, tokenizer, statistics = {}, {}, {}, None, None
     if clip is not None:
         source, name = locate_clip(clip)
         stage = load_stage(resolve(source) / name)
-        stages[name], tokenizer = (stage.config, stage.params), resolve(source) / TOKENIZER
+        taken[name], tokenizer = (stage.config, stage.params), resolve(source) / TOKENIZER
     for workdir in workdirs:
         trained = restore_ema(workdir)
         config, kind = trained.config, trained.config["task"]["kind"]
@@ -363,17 +366,25 @@ def package(
         stages[name], frozen[name] = (record, trained.params), trained.frozen
         tokenizer = epath.Path(workdir) / "tokenizer" if kind == "clip" else tokenizer
         statistics = trained.extras.get("statistics", statistics)
+    stages = {name: (config, jax.tree.map(np.float16, params)) for name, (config, params) in stages.items()}
+    stages |= {name: (config, _smallest(params)) for name, (config, params) in taken.items()}
     _check_frozen_clip(frozen, stages, cascade)
-    write_stages(cascade, stages, tokenizer=tokenizer, statistics=statistics, draws=draws, order=ORDER)
+    write_stages(cascade, stages, tokenizer=tokenizer, statistics=statistics, draws=draws, order=ORDER, dtype=None)
     return list(stages)
+
+
+def _smallest(params: PyTree) -> PyTree:
+    """As float16, where that says the same."""
+    halves = jax.tree.map(np.float16, params)
+    return halves if jax.tree.all(jax.tree.map(np.array_equal, halves, params)) else params
 
 
 def _check_frozen_clip(frozen: dict[str, dict[str, str]], stages: dict, cascade: epath.PathLike) -> None:
     wanted = {name: digests["clip"] for name, digests in frozen.items() if "clip" in digests}
     if not wanted:
         return
-    if "clip" in stages:  # as it will be read from its float16 file
-        params = jax.tree.map(lambda x: x.astype(np.float16).astype(np.float32), stages["clip"][1])
+    if "clip" in stages:  # as it will be read from its file
+        params = jax.tree.map(np.float32, stages["clip"][1])
     else:
         params = load_clip(cascade).params
     found = parameters.digest(params)

@@ -18,7 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Trains one stage of a cascade.",
         epilog=EXAMPLE,
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file with get_config()")
+    parser.add_argument("--config", required=True, metavar="FILE[:X]", help="a Python file with get_config()")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints, metrics and previews go here")
     # `--config.SECTION.FIELD=VALUE`: argparse cannot know every field, so these arrive apart, as `overrides`.
     parser.set_defaults(run=run, dotted="config", overrides=())
