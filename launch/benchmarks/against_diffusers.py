@@ -1,0 +1,376 @@
+"""Text to 256 px, here and by diffusers, with the same random weights of Karlo's architecture, on this machine.
+
+    python launch/benchmarks/against_diffusers.py [--width 128] [--batches 1,4] [--runs 5]
+
+Needs the extra `parity`. PyTorch and JAX each have a process of their own and all cores; they take turns, run by run.
+First both answer the same noised inputs, and must agree. Then: the whole call and each of its stages, and a training
+step of the decoder (forward, backward, AdamW), in float32, PyTorch as diffusers comes and with its networks in
+channels-last. Printed are medians with the smallest and largest, compile times apart, and how often JAX is as fast.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+PROMPT = "a corgi playing a flute trumpet"
+STEPS = {"diffusion_prior": 5, "decoder": 5, "upsampler_64_to_256": 3}
+SCALES = {"prior": 4.0, "decoder": 8.0}
+STAGES = {"prior": "diffusion_prior", "decoder": "decoder", "super_res_first": "upsampler_64_to_256"}
+TORCH_LAYOUTS = {"diffusers": "contiguous_format", "channels-last": "channels_last"}
+TOLERANCE = 1e-3
+
+
+def write_cascade(folder: pathlib.Path, width: int) -> None:
+    """Karlo with `width` channels in its decoder, half of them in its upsampler, and half its prior."""
+    from unclip_jax.cascades.cascade import shapes
+    from unclip_jax.cascades.folder import write_stages
+    from unclip_jax.models.presets import preset
+    from unclip_jax.models.registry import network
+    from unclip_jax.pretrained.karlo_files import DIFFUSION, SAMPLING
+    from unclip_jax.tokenizer import train_tokenizer
+
+    train_tokenizer([PROMPT], vocab_size=600, context_length=77, directory=folder / "tokenizer")
+    clip = {
+        "embed_dim": 768, "image_size": None, "patch_size": None, "image_width": None, "image_layers": None,
+        "image_heads": None, "vocab_size": 600, "context_length": 77, "text_width": 768, "text_layers": 6,
+        "text_heads": 12,
+    }  # fmt: skip
+    fields = {
+        "diffusion_prior": preset("karlo_prior")[1] | {"width": 1024, "layers": 10, "heads": 16},
+        "decoder": preset("karlo_decoder")[1] | {"channels": width},
+        "upsampler": preset("karlo_upsampler")[1] | {"channels": width // 2},
+    }
+    stages = {"clip": {"kind": "clip", "model": clip}}
+    for kind, model in fields.items():
+        name = "upsampler_64_to_256" if kind == "upsampler" else kind
+        stages[name] = {"kind": kind, "model": model, "diffusion": DIFFUSION[kind], "sampling": SAMPLING[kind]}
+    rng = np.random.default_rng(0)
+    drawn = {
+        name: (config, random_like(shapes(config["kind"], network(config["kind"], config["model"])), rng))
+        for name, config in stages.items()
+    }
+    standard = {"mean": np.zeros(768), "std": np.ones(768)}
+    write_stages(folder / "cascade", drawn, tokenizer=folder / "tokenizer", statistics=standard, dtype=np.float32)
+
+
+def random_like(tree: Any, rng: np.random.Generator) -> Any:
+    """Parameters under which activations keep their size, none of them 0 or 1."""
+    import jax
+
+    def draw(path, leaf) -> np.ndarray:
+        x = rng.standard_normal(leaf.shape, np.float32)
+        if path[-1].key == "kernel":
+            return x / np.sqrt(np.prod(leaf.shape[:-1]) if len(leaf.shape) != 2 else leaf.shape[0])
+        return 1 + 0.1 * x if path[-1].key == "scale" else 0.1 * x
+
+    return jax.tree_util.tree_map_with_path(draw, tree)
+
+
+def inputs(*shape: int) -> list[np.ndarray]:
+    """The same two normal inputs on both sides."""
+    rng = np.random.default_rng(1)
+    return [rng.standard_normal((1, *shape)).astype(np.float32) for _ in range(2)]
+
+
+class JaxSide:
+    def __init__(self, folder: pathlib.Path):
+        import unclip_jax
+
+        self.cascade = unclip_jax.load_cascade(folder / "cascade", dtype="float32")
+
+    def answers(self) -> dict[str, np.ndarray]:
+        """Each network's answer to `inputs` at step 500."""
+        from unclip_jax.cascades.embedding import clip_of, text_features
+
+        text, t = text_features(clip_of(self.cascade), [PROMPT]), np.array([500])
+        embedding = np.linspace(-1, 1, 768, dtype=np.float32)[None]
+        made = {}
+        for part, name in STAGES.items():
+            stage = self.cascade.stages[name]
+            x, low_res = inputs(768) if part == "prior" else inputs(*[stage.module.image_size] * 2, 3)
+            seen = {"prior": (text,), "decoder": (embedding, text), "super_res_first": (low_res,)}[part]
+            made[part] = np.asarray(stage.module.apply({"params": stage.params}, x, t, *seen))
+        return made
+
+    def whole(self, batch: int, layout: str) -> dict[str, float]:
+        import unclip_jax
+
+        ends: dict[str, float] = {}
+        start = time.perf_counter()
+        unclip_jax.text_to_image(
+            self.cascade, [PROMPT], count=batch, steps=STEPS, candidates=1, prior_scale=SCALES["prior"],
+            decoder_scale=SCALES["decoder"], progress=lambda stage, *_: ends.update({stage: time.perf_counter()}),
+        )  # fmt: skip
+        return spans(start, {part: ends[name] for part, name in STAGES.items()})
+
+    def train(self, batch: int, layout: str) -> dict[str, float]:
+        import jax
+
+        if not hasattr(self, "step"):
+            self._prepare_training()
+        arguments = self.batch_of(batch)
+        start = time.perf_counter()
+        self.params, self.state = jax.block_until_ready(self.step(self.params, self.state, *arguments))
+        return {"train": time.perf_counter() - start}
+
+    def _prepare_training(self) -> None:
+        import jax
+        import jax.numpy as jnp
+        import optax
+
+        from unclip_jax.cascades.embedding import clip_of, text_features
+
+        stage = self.cascade.stages["decoder"]
+        optimizer = optax.adamw(1e-4)
+        # A copy, since the step gives its arguments' memory back; placed as the step's answers are, or the second call
+        # would compile again.
+        self.params = jax.device_put(jax.tree.map(np.array, stage.params), jax.local_devices()[0])
+        self.state = jax.device_put(optimizer.init(self.params), jax.local_devices()[0])
+
+        def loss(params, x, t, embedding, text):
+            answer = stage.module.apply({"params": params}, x, t, embedding, text)
+            return jnp.mean((answer[..., :3] - x) ** 2)
+
+        def step(params, state, *batch):
+            updates, state = optimizer.update(jax.grad(loss)(params, *batch), state, params)
+            return optax.apply_updates(params, updates), state
+
+        self.step = jax.jit(step, donate_argnums=(0, 1))
+        text = text_features(clip_of(self.cascade), [PROMPT])
+
+        def batch_of(rows: int) -> tuple:
+            x = np.repeat(inputs(64, 64, 3)[0], rows, axis=0)
+            repeated = jax.tree.map(lambda a: np.repeat(a, rows, axis=0), text)
+            return x, np.full(rows, 500), np.zeros((rows, 768), np.float32), repeated
+
+        self.batch_of = batch_of
+
+
+class TorchSide:
+    def __init__(self, folder: pathlib.Path):
+        import diffusers
+        import torch
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        self.pipeline = diffusers.UnCLIPPipeline.from_pretrained(folder / "diffusers")
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.text = self._text()
+        self.networks = {part: getattr(self.pipeline, part) for part in (*STAGES, "super_res_last")}
+
+    def _lay_out(self, layout: str) -> None:
+        import torch
+
+        for part in ("decoder", "super_res_first", "super_res_last"):
+            self.networks[part].to(memory_format=getattr(torch, TORCH_LAYOUTS[layout]))
+
+    def _text(self):
+        """What the frozen text tower says of the prompt."""
+        import torch
+
+        said = self.pipeline.tokenizer([PROMPT], padding="max_length", max_length=77, return_tensors="pt")
+        with torch.no_grad():
+            read = self.pipeline.text_encoder(said.input_ids)
+        return read.text_embeds, read.last_hidden_state, said.attention_mask.bool()
+
+    def _context(self, embedding, rows: int):
+        import torch
+
+        pooled, sequence, mask = (x.repeat(rows, *[1] * (x.ndim - 1)) for x in self.text)
+        context, added = self.pipeline.text_proj(
+            image_embeddings=embedding.repeat(rows, 1), prompt_embeds=pooled, text_encoder_hidden_states=sequence,
+            do_classifier_free_guidance=False,
+        )  # fmt: skip
+        tokens = self.pipeline.text_proj.clip_extra_context_tokens
+        return context, added, torch.nn.functional.pad(mask, (tokens, 0), value=True)
+
+    def answers(self) -> dict[str, np.ndarray]:
+        import torch
+
+        def channels_first(array):
+            return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+        t = torch.tensor([500])
+        with torch.inference_mode():
+            pooled, sequence, mask = self.text
+            x, _ = inputs(768)
+            prior = self.networks["prior"](torch.from_numpy(x), t, pooled, sequence, mask).predicted_image_embedding
+            context, added, mask = self._context(torch.linspace(-1, 1, 768)[None], 1)
+            x, _ = inputs(64, 64, 3)
+            decoder = self.networks["decoder"](channels_first(x), t, context, class_labels=added, attention_mask=mask)
+            x, low_res = inputs(256, 256, 3)
+            both = torch.cat([channels_first(x), channels_first(low_res)], dim=1)
+            large = self.networks["super_res_first"](both, t)
+        pictures = {"decoder": decoder.sample, "super_res_first": large.sample}
+        return {"prior": prior.numpy()} | {part: x.permute(0, 2, 3, 1).numpy() for part, x in pictures.items()}
+
+    def whole(self, batch: int, layout: str) -> dict[str, float]:
+        import torch
+
+        self._lay_out(layout)
+        ends: dict[str, float] = {}
+        hooks = [
+            self.networks[part].register_forward_hook(
+                lambda *_, name=part.replace("_last", "_first"): ends.update({name: time.perf_counter()})
+            )
+            for part in self.networks
+        ]
+        start = time.perf_counter()
+        steps = dict(zip(("prior", "decoder", "super_res"), STEPS.values()))
+        with torch.inference_mode():
+            self.pipeline(
+                [PROMPT] * batch, **{f"{part}_num_inference_steps": count for part, count in steps.items()},
+                prior_guidance_scale=SCALES["prior"], decoder_guidance_scale=SCALES["decoder"], output_type="np",
+            )  # fmt: skip
+        for hook in hooks:
+            hook.remove()
+        return spans(start, ends)
+
+    def train(self, batch: int, layout: str) -> dict[str, float]:
+        import torch
+
+        self._lay_out(layout)
+        network = self.networks["decoder"].train()
+        if not hasattr(self, "optimizer"):
+            self.optimizer = torch.optim.AdamW([*network.parameters(), *self.pipeline.text_proj.parameters()], lr=1e-4)
+        x = torch.from_numpy(inputs(64, 64, 3)[0]).permute(0, 3, 1, 2)
+        x = x.repeat(batch, 1, 1, 1)
+        start = time.perf_counter()
+        context, added, mask = self._context(torch.zeros(1, 768), batch)
+        answer = network(x, torch.full((batch,), 500), context, class_labels=added, attention_mask=mask).sample
+        torch.mean((answer[:, :3] - x) ** 2).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        seconds = time.perf_counter() - start
+        network.eval()
+        return {"train": seconds}
+
+
+def spans(start: float, ends: dict[str, float]) -> dict[str, float]:
+    """Seconds of each stage, from the end of the one before, and of the whole."""
+    seconds, before = {}, start
+    for part in STAGES:
+        seconds[part], before = ends[part] - before, ends[part]
+    return {"whole": time.perf_counter() - start} | seconds
+
+
+def serve(kind: str, folder: pathlib.Path) -> None:
+    """Answers requests, a JSON line each, until there are no more."""
+    replies = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        side = {"jax": JaxSide, "torch": TorchSide}[kind](folder)
+        for line in sys.stdin:
+            request = json.loads(line)
+            if request["do"] == "answers":
+                np.savez(folder / f"{kind}.npz", **side.answers())
+                reply: dict[str, Any] = {}
+            else:
+                reply = getattr(side, request["do"])(request["batch"], request["layout"])
+            print(json.dumps(reply), file=replies, flush=True)
+
+
+@contextlib.contextmanager
+def served(kind: str, folder: pathlib.Path) -> Iterator[Callable[..., dict[str, float]]]:
+    """A process of one side, as a function of requests."""
+    command = [sys.executable, __file__, "--serve", kind, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def ask(**request: Any) -> dict[str, float]:
+            print(json.dumps(request), file=process.stdin, flush=True)
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"the {kind} process has ended")
+            return json.loads(line)
+
+        yield ask
+        process.stdin.close()
+
+
+def check_agreement(folder: pathlib.Path) -> None:
+    ours, theirs = (np.load(folder / f"{kind}.npz") for kind in ("jax", "torch"))
+    for part in STAGES:
+        far = np.max(np.abs(ours[part] - theirs[part])) / np.max(np.abs(theirs[part]))
+        print(f"agree    {part}: {far:.1e} of the largest answer")
+        if not far < TOLERANCE:
+            raise SystemExit(f"{part} answers otherwise; nothing is timed")
+
+
+def compare(sides: dict[str, Callable], do: str, batch: int, runs: int) -> None:
+    """Prints a line for each part of what is done."""
+    contestants = {"jax": ("jax", ""), **{name: ("torch", name) for name in TORCH_LAYOUTS}}
+    first, taken = {}, {name: [] for name in contestants}
+    for turn in range(runs + 1):
+        for name, (side, layout) in contestants.items():
+            seconds = sides[side](do=do, batch=batch, layout=layout)
+            if turn == 0:
+                first[name] = next(iter(seconds.values()))
+            else:
+                taken[name].append(seconds)
+    for part in taken["jax"][0]:
+        found = {name: [run[part] for run in done] for name, done in taken.items()}
+        middle = {name: statistics.median(values) for name, values in found.items()}
+        cells = "".join(
+            f"{middle[name]:9.2f} ({min(values):.2f} to {max(values):.2f})".rjust(26) for name, values in found.items()
+        )
+        ratios = "".join(f"{middle[name] / middle['jax']:14.2f}" for name in TORCH_LAYOUTS)
+        print(f"{batch:5}  {part:16}{cells}{ratios}", flush=True)
+    whole = {name: statistics.median(next(iter(run.values())) for run in done) for name, done in taken.items()}
+    beyond = ", ".join(f"{name} {first[name] - whole[name]:.1f} s" for name in contestants)
+    print(f"{batch:5}  first call, beyond the median: {beyond}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=128, help="channels of the decoder (128; Karlo has 320)")
+    parser.add_argument("--batches", default="1,4", help="numbers of pictures (1,4)")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each side, after one that is not (5)")
+    parser.add_argument("--serve", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.serve[0], pathlib.Path(args.serve[1]))
+        return
+
+    import diffusers
+    import machine
+    import torch
+
+    from unclip_jax.__main__ import main as unclip
+
+    folder = pathlib.Path(tempfile.mkdtemp())
+    try:
+        write_cascade(folder, args.width)
+        source, target = str(folder / "cascade"), str(folder / "diffusers")
+        if unclip(["export-weights", source, "--format", "diffusers", "--out", target]) != 0:
+            raise SystemExit(1)
+        print(machine.header(machine.product_rate()))
+        threads = len(os.sched_getaffinity(0))
+        print(f"peer     diffusers {diffusers.__version__}, torch {torch.__version__}, {threads} threads")
+        steps = ", ".join(f"{name} {count}" for name, count in STEPS.items())
+        print(f"steps    {steps}; {args.width} channels in the decoder")
+        with served("jax", folder) as jax_side, served("torch", folder) as torch_side:
+            sides = {"jax": jax_side, "torch": torch_side}
+            for ask in sides.values():
+                ask(do="answers")
+            check_agreement(folder)
+            names = "".join(f"{name}, seconds".rjust(26) for name in ("jax", *TORCH_LAYOUTS))
+            print(f"\nbatch  {'':16}{names}  times as fast as diffusers, channels-last")
+            for batch in map(int, args.batches.split(",")):
+                for do in ("whole", "train"):
+                    compare(sides, do, batch, args.runs)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
