@@ -14,6 +14,7 @@ from tests.golden.drawn import drawn
 from unclip_jax import parameters
 from unclip_jax.__main__ import main
 from unclip_jax.cascades.embedding import load_clip
+from unclip_jax.cascades.folder import write_stages
 
 # What the peer writes of itself and no network depends on.
 ABOUT = {"_diffusers_version", "transformers_version"}
@@ -93,6 +94,19 @@ def test_a_cascade_trained_here_comes_back_the_same(folder, cascade, tmp_path, c
             assert back.stages[name].config["diffusion"] == stage.config["diffusion"]
     for name, value in cascade.statistics.items():
         np.testing.assert_allclose(back.statistics[name], value, rtol=1e-6)
+
+
+def test_the_second_upsampler_is_left_out_with_a_line(folder, cascade, tmp_path, capsys):
+    copy, first = shutil.copytree(folder, tmp_path / "copy"), "upsampler_8_to_16"
+    config = read(copy / first / "config.json")
+    second = {**config, "model": {**config["model"], "image_size": 32}, "sampling": {"sampler": "ddpm", "steps": 9}}
+    write_stages(copy, {"upsampler_16_to_32": (second, cascade.stages[first].params)})
+    out = tmp_path / "out"
+    assert main(["export-weights", str(copy), "--format", "diffusers", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "upsampler_16_to_32 is left out: the layout has one upsampler, so that its pictures are 16 px" in printed
+    assert "super_res_num_inference_steps=3," in printed
+    assert read(out / "super_res_first/config.json")["sample_size"] == 16
 
 
 def test_clip_is_transformers_own(folder, cascade, tmp_path):
