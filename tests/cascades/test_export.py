@@ -9,7 +9,7 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 import unclip_jax
-from tests.cascades.test_published_karlo import load, write_pipeline
+from tests.cascades.published import load, write_pipeline
 from tests.golden.drawn import drawn
 from unclip_jax import parameters
 from unclip_jax.__main__ import main

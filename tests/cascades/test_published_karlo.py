@@ -2,17 +2,13 @@
 
 import dataclasses
 import json
-import pathlib
 import shutil
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors import numpy as safetensors_numpy
 
 import unclip_jax
-from tests.golden.drawn import drawn, letters_tokenizer, noise
+from tests.cascades.published import GOLDEN, load, open_on_one_device, row_noise_of, write_pipeline
 from tests.pretrained.held import held
 from tests.pretrained.peer_networks import check_preset, published
 from unclip_jax.__main__ import main
@@ -25,37 +21,13 @@ from unclip_jax.models.registry import network
 from unclip_jax.pretrained import karlo_files, registry
 from unclip_jax.pretrained.weight_mapping import check
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 UPSAMPLER = "upsampler_16_to_32"
 STAGE = {"prior": "diffusion_prior", "decoder": "decoder", "super_res": UPSAMPLER}
-
-
-def load(name):
-    golden = np.load(GOLDEN / f"{name}.npz")
-    return golden, json.loads(str(golden["about"]))
 
 
 @pytest.fixture(scope="module")
 def golden():
     return load("karlo-pipeline")
-
-
-def write_pipeline(folder, about):
-    """The folder that `save_pretrained` of the peer would have written."""
-    for name, config in about["configs"].items():
-        (folder / name).mkdir()
-        file = "scheduler_config.json" if name.endswith("scheduler") else "config.json"
-        (folder / name / file).write_text(json.dumps(config))
-    for part in {name.split(".")[0] for name in about["shapes"]}:
-        arrays = {
-            name.removeprefix(f"{part}."): drawn(name, tuple(shape))
-            for name, shape in about["shapes"].items()
-            if name.startswith(f"{part}.")
-        }
-        safetensors_numpy.save_file(arrays, folder / part / "diffusion_pytorch_model.safetensors")
-    letters_tokenizer(folder / "tokenizer", vocab_size=64, context_length=12)
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": about["peer"].split()[-1]}))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -65,20 +37,13 @@ def pipeline(golden, tmp_path_factory):
 
 @pytest.fixture
 def peers_noise(monkeypatch, golden):
-    """Has every stage take its noise from `drawn.noise`, as the peer did; a stage is known by the shape of its rows."""
+    """Has every stage take its noise from `drawn.noise`, as the peer did."""
     images, about = golden[0]["images"], golden[1]
     rows, side = len(about["prompts"]), about["configs"]["decoder"]["sample_size"]
     embed = about["configs"]["prior"]["embedding_dim"]
     shapes = {"prior": (embed,), "decoder": (side, side, 3), "super_res": images.shape[1:]}
-    tables = {
-        shape: jnp.stack([noise(stage, draw, (rows, *shape)) for draw in range(about["steps"][stage] + 1)])
-        for stage, shape in shapes.items()
-    }
-    monkeypatch.setattr(sampling, "row_noise", lambda keys, shape: lambda draw, t, t_next: tables[shape][draw])
-
-
-def open_on_one_device(source, **arguments):
-    return unclip_jax.load_cascade(source, devices=jax.local_devices()[:1], dtype="float32", **arguments)
+    stages = {stage: (shape, about["steps"][stage] + 1) for stage, shape in shapes.items()}
+    monkeypatch.setattr(sampling, "row_noise", row_noise_of(rows, stages))
 
 
 def draw(cascade, about):

@@ -1,16 +1,13 @@
 """GLIDE's and guided-diffusion's files draw what the repositories' own code draws with the same noise."""
 
-import json
-import pathlib
 import shutil
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import unclip_jax
-from tests.golden.drawn import drawn, gpt2_tokenizer, noise
+from tests.cascades.published import load, open_on_one_device, row_noise_of
+from tests.golden.drawn import drawn, gpt2_tokenizer
 from tests.pretrained import torch_writer
 from unclip_jax.__main__ import main
 from unclip_jax.cascades import sampling
@@ -18,13 +15,7 @@ from unclip_jax.cascades.stages import run_painter, stage_settings
 from unclip_jax.gpt2_tokenizer import GPT2Tokenizer
 from unclip_jax.images import to_unit
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 UPSAMPLER = "upsampler_64_to_256"
-
-
-def load(name):
-    golden = np.load(GOLDEN / f"{name}.npz")
-    return golden, json.loads(str(golden["about"]))
 
 
 def write_files(folder, about):
@@ -52,16 +43,9 @@ def adm(tmp_path_factory):
 
 @pytest.fixture
 def peers_noise(monkeypatch):
-    """Has every stage take its noise from `drawn.noise`, as the peer did; a stage is known by the shape of its rows."""
-    tables = {
-        (side, side, 3): jnp.stack([noise(stage, draw, (2, side, side, 3)) for draw in range(10)])
-        for stage, side in (("base", 64), ("upsample", 256))
-    }
-    monkeypatch.setattr(sampling, "row_noise", lambda keys, shape: lambda draw, t, t_next: tables[shape][draw])
-
-
-def open_on_one_device(source, **arguments):
-    return unclip_jax.load_cascade(source, devices=jax.local_devices()[:1], dtype="float32", **arguments)
+    """Has every stage take its noise from `drawn.noise`, as the peer did."""
+    stages = {stage: ((side, side, 3), 10) for stage, side in (("base", 64), ("upsample", 256))}
+    monkeypatch.setattr(sampling, "row_noise", row_noise_of(2, stages))
 
 
 def check(pictures, right):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cascades.test_published_karlo import load, write_pipeline
+from tests.cascades.published import load, write_pipeline
 from unclip_jax import parameters
 from unclip_jax.__main__ import main
 from unclip_jax.cascades.loading import load_cascade

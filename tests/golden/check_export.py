@@ -13,12 +13,12 @@ import tempfile
 
 import diffusers
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from diffusers.schedulers import scheduling_unclip
 
 import unclip_jax
+from tests.cascades.published import row_noise_of
 from tests.golden.drawn import noise
 from tests.golden.peer import channels_last, pictures
 from unclip_jax.__main__ import main
@@ -88,16 +88,12 @@ def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> di
     return answers
 
 
-def latents(part: str, draw: int, shape: tuple[int, ...]) -> np.ndarray:
-    return noise(part, draw, (len(PROMPTS), *shape))
-
-
 def draw_theirs(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline, settings: dict) -> np.ndarray:
     """Pictures in 0..1 by the pipeline. Its `randn_tensor` gives the noise of the step that is taken."""
     shapes = shapes_of(cascade)
 
     def tensor(part: str, draw: int) -> torch.Tensor:
-        array = torch.from_numpy(latents(part, draw, shapes[part]))
+        array = torch.from_numpy(noise(part, draw, (len(PROMPTS), *shapes[part])))
         return array.movedim(-1, 1) if array.ndim > 2 else array
 
     for part in STAGES:
@@ -129,10 +125,9 @@ def shapes_of(cascade: Cascade) -> dict[str, tuple[int, ...]]:
 
 def draw_ours(cascade: Cascade, settings: dict) -> np.ndarray:
     """The same pictures, in 0..1, here."""
-    parts = {shape: part for part, shape in shapes_of(cascade).items()}
-    most = max(len(named_path(own.steps)) for own in settings.values())
-    tables = {shape: jnp.stack([latents(part, n, shape) for n in range(most)]) for shape, part in parts.items()}
-    sampling.row_noise = lambda keys, shape: lambda draw, t, t_next: tables[shape][draw]
+    draws = {part: len(named_path(own.steps)) for part, own in settings.items()}
+    stages = {part: (shape, draws[part]) for part, shape in shapes_of(cascade).items()}
+    sampling.row_noise = row_noise_of(len(PROMPTS), stages)
     stages = [first(cascade, part) for part in STAGES]
     made = unclip_jax.text_to_image(
         cascade,

@@ -70,7 +70,5 @@ def check(
         raise ValueError(f"class {unknown[0]} is unknown; {first.name} of {cascade.path!r} has 0 to {classes - 1}")
     if labels is not None and not len(labels):
         raise ValueError("labels is empty; name at least one class")
-    if count < 1:
-        raise ValueError(f"count is {count}; it must be 1 or more")
-    check_numbers(count * (1 if labels is None else len(labels)), seed=seed, first_image=first_image)
+    check_numbers(1 if labels is None else len(labels), count=count, seed=seed, first_image=first_image)
     return plan_of(cascade, **settings)

@@ -102,11 +102,14 @@ def plan_of(
     }
 
 
-def check_numbers(total: int, *, seed: int, first_image: int) -> None:
-    """Raises ValueError for a seed, or numbers of `total` pictures, that cannot be."""
+def check_numbers(asked: int, *, count: int, seed: int, first_image: int) -> None:
+    """Raises ValueError for a seed, a `count` of pictures of each of `asked` things, or their numbers, that cannot
+    be."""
+    if count < 1:
+        raise ValueError(f"count is {count}; it must be 1 or more")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed is {seed}; it must be from 0 to {2**32 - 1}")
-    most = 2**31 - total
+    most = 2**31 - asked * count
     if not 0 <= first_image <= most:
         raise ValueError(f"first_image is {first_image}; it must be from 0 to {most}")
 

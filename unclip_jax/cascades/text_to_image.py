@@ -93,9 +93,7 @@ def check(
         raise ValueError(f"prompts is the string {prompts!r}; a list of strings is wanted")
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise ValueError("a prompt is empty; say what the picture shows")
-    if count < 1:
-        raise ValueError(f"count is {count}; it must be 1 or more")
-    check_numbers(len(prompts) * count, seed=seed, first_image=first_image)
+    check_numbers(len(prompts), count=count, seed=seed, first_image=first_image)
     if cascade.tokenizer is None:
         raise ValueError(f"cascade {cascade.path!r} reads no prompts; give it labels: --class N, or class_to_image")
     if cascade.of_kind("glide"):

@@ -65,10 +65,8 @@ def check(
     **settings: Any,
 ) -> dict[str, Settings]:
     """Checks the arguments of `variations`, and returns the settings of every stage that is sampled."""
-    if count < 1:
-        raise ValueError(f"count is {count}; it must be 1 or more")
     if noise not in NOISES:
         raise ValueError(f"noise is {noise!r}; known: {', '.join(NOISES)}")
-    painting.check_numbers(count, seed=seed, first_image=first_image)
+    painting.check_numbers(1, count=count, seed=seed, first_image=first_image)
     plan = painting.plan_of(cascade, **settings)
     return {name: stage for name, stage in plan.items() if cascade.stages[name].kind != "diffusion_prior"}

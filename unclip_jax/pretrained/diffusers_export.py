@@ -14,13 +14,14 @@ import numpy as np
 
 from unclip_jax.arrays import PyTree
 from unclip_jax.models.diffusion_prior import EXTRA_TOKENS
-from unclip_jax.pretrained import karlo_diffusers, openai_clip
-from unclip_jax.pretrained.unet_rules import complete
+from unclip_jax.pretrained import karlo_diffusers, karlo_files, openai_clip
+from unclip_jax.pretrained.unet_rules import complete, levels_of
 from unclip_jax.pretrained.weight_mapping import restore
 
 VERSION = "0.42.1"  # of diffusers, whose layout this is
-PREDICTION_TYPES = {"x0": "sample", "eps": "epsilon"}
-VARIANCE_TYPES = {"fixed_small": "fixed_small_log", "learned_range": "learned_range"}
+PREDICTION_TYPES, VARIANCE_TYPES = (
+    {ours: theirs for theirs, ours in known.items()} for known in (karlo_files.PREDICTS, karlo_files.VARIANCES)
+)
 # Of a network's fields: no part of what it computes when it is sampled.
 OF_TRAINING = ("dropout", "remat")
 
@@ -178,13 +179,12 @@ def _tower_config(fields: Mapping[str, Any], tower: str) -> dict[str, Any]:
 def _unet_config(fields: Mapping[str, Any], down: str, up: str) -> dict[str, Any]:
     """What UNet2DModel and UNet2DConditionModel have in common. down, up: the blocks of levels with attention."""
     fields = complete(fields)
-    levels = range(len(fields["channel_mult"]))
-    attentive = [fields["image_size"] >> level in fields["attention_resolutions"] for level in levels]
+    widths, _, attentive, _ = levels_of(fields)
     return {
         "sample_size": fields["image_size"],
         "in_channels": fields["in_channels"],
         "out_channels": fields["out_channels"],
-        "block_out_channels": [int(fields["channels"] * mult) for mult in fields["channel_mult"]],
+        "block_out_channels": widths,
         "layers_per_block": fields["res_blocks"],
         "norm_num_groups": fields["groups"],
         "down_block_types": [down if attends else "ResnetDownsampleBlock2D" for attends in attentive],

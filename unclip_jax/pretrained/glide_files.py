@@ -18,9 +18,7 @@ from unclip_jax.pretrained.tensor_files import open_tensors
 FILES = (("base.pt", "base_inpaint.pt"), ("upsample.pt", "upsample_inpaint.pt"))
 TOKENIZER = "openai-community/gpt2"
 # By the channels that a network sees. Sides, schedules and sampling are those of GLIDE's code and notebooks.
-BASE, UPSAMPLER = (3, 7), (6, 10)
-SIDES = {3: 64, 7: 64, 6: 256, 10: 256}
-SCHEDULES = {3: "cosine", 7: "cosine", 6: "linear", 10: "linear"}
+BASE = (3, 7)
 SAMPLING: dict[int, dict[str, Any]] = {
     3: {"sampler": "ddpm", "steps": 100, "scale": 3.0},
     7: {"sampler": "ddpm", "steps": 100, "scale": 5.0},
@@ -50,12 +48,13 @@ def open_file(path: epath.Path, tensors: Mapping[str, StoredTensor]) -> Publishe
 
 def _stage(path: epath.Path, tensors: Mapping[str, StoredTensor]) -> PublishedStage:
     channels = tensors["input_blocks.0.0.weight"].shape[1]
-    if channels not in SIDES:
-        raise ValueError(f"{str(path)!r} sees {channels} channels; GLIDE's networks see {', '.join(map(str, SIDES))}")
-    fields = glide_fields(tensors, image_size=SIDES[channels])
+    if channels not in SAMPLING:
+        known = ", ".join(map(str, SAMPLING))
+        raise ValueError(f"{str(path)!r} sees {channels} channels; GLIDE's networks see {known}")
+    name, image_size, schedule = ("base", 64, "cosine") if channels in BASE else ("upsampler_64_to_256", 256, "linear")
+    fields = glide_fields(tensors, image_size=image_size)
     diffusion = {
-        "schedule": SCHEDULES[channels], "steps": 1000, "predicts": "eps", "variance": "learned_range", "clip_x0": 1.0,
+        "schedule": schedule, "steps": 1000, "predicts": "eps", "variance": "learned_range", "clip_x0": 1.0,
     }  # fmt: skip
     config = {"kind": "glide", "model": fields, "diffusion": diffusion, "sampling": SAMPLING[channels]}
-    name = "base" if channels in BASE else "upsampler_64_to_256"
     return PublishedStage(name, config, Weights(tensors, glide_rules(fields)), str(path))

@@ -98,7 +98,7 @@ def _rules(
 
 def _way_down(fields: Mapping[str, Any]) -> Iterator[Block]:
     """The blocks of the way down and the middle, in the order in which they run."""
-    widths, heads, attentive, resample = _levels(fields)
+    widths, heads, attentive, resample = levels_of(fields)
     levels = range(len(widths))
     for level in levels:
         for r in range(fields["res_blocks"]):
@@ -116,7 +116,7 @@ def _way_down(fields: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def _way_up(fields: Mapping[str, Any]) -> Iterator[Block]:
-    _, heads, attentive, resample = _levels(fields)
+    _, heads, attentive, resample = levels_of(fields)
     for level in reversed(range(len(attentive))):
         for r in range(fields["res_blocks"] + 1):
             # A skip stands behind what enters: always more channels than leave.
@@ -127,7 +127,7 @@ def _way_up(fields: Mapping[str, Any]) -> Iterator[Block]:
             yield Block(f"up_{level}_upsample", resample)
 
 
-def _levels(fields: Mapping[str, Any]) -> tuple[list[int], list[int], list[bool], str]:
+def levels_of(fields: Mapping[str, Any]) -> tuple[list[int], list[int], list[bool], str]:
     """Of each level its channels, its heads and whether it has attention; and the kind of the blocks that resample."""
     widths = [int(fields["channels"] * mult) for mult in fields["channel_mult"]]
     heads = [fields["num_heads"] or width // fields["head_channels"] for width in widths]

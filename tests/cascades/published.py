@@ -1,0 +1,53 @@
+"""What the tests of published models share: the recorded pictures, files as published, and the peer's noise."""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import numpy as safetensors_numpy
+
+import unclip_jax
+from tests.golden.drawn import drawn, letters_tokenizer, noise
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
+
+def load(name):
+    """A golden file, and what it says about itself."""
+    golden = np.load(GOLDEN / f"{name}.npz")
+    return golden, json.loads(str(golden["about"]))
+
+
+def write_pipeline(folder, about):
+    """The folder that `save_pretrained` of diffusers' unCLIP pipeline would have written, with drawn weights."""
+    for name, config in about["configs"].items():
+        (folder / name).mkdir()
+        file = "scheduler_config.json" if name.endswith("scheduler") else "config.json"
+        (folder / name / file).write_text(json.dumps(config))
+    for part in {name.split(".")[0] for name in about["shapes"]}:
+        arrays = {
+            name.removeprefix(f"{part}."): drawn(name, tuple(shape))
+            for name, shape in about["shapes"].items()
+            if name.startswith(f"{part}.")
+        }
+        safetensors_numpy.save_file(arrays, folder / part / "diffusion_pytorch_model.safetensors")
+    letters_tokenizer(folder / "tokenizer", vocab_size=64, context_length=12)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": about["peer"].split()[-1]}))
+    return folder
+
+
+def open_on_one_device(source, **arguments):
+    return unclip_jax.load_cascade(source, devices=jax.local_devices()[:1], dtype="float32", **arguments)
+
+
+def row_noise_of(rows: int, stages: Mapping[str, tuple[tuple[int, ...], int]]) -> Callable:
+    """Stands for `sampling.row_noise`: `drawn.noise`, as the peer had it. stages: {name: (shape of a row, draws)}; a
+    stage is known by the shape of its rows."""
+    tables = {
+        shape: jnp.stack([noise(stage, draw, (rows, *shape)) for draw in range(draws)])
+        for stage, (shape, draws) in stages.items()
+    }
+    return lambda keys, shape: lambda draw, t, t_next: tables[shape][draw]
