@@ -2,9 +2,16 @@
 
 import pathlib
 
+import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
-from unclip_jax import experiment
+from tests.cascades.tiny import CONFIGS as CONFIGS_OF_TINY
+from tests.cascades.tiny import write_tiny_cascade
+from unclip_jax import experiment, parameters
+from unclip_jax.cascades import folder
+from unclip_jax.cascades.embedding import load_clip
+from unclip_jax.models import precision
 from unclip_jax.models.registry import network
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs/shapes").glob("*.py"))
@@ -59,3 +66,20 @@ def test_unknown_kind_and_field_of_a_network_name_the_known_ones():
         network("vae", {})
     with pytest.raises(ValueError, match="no field chanels; known: .*channels"):
         network("upsampler", {"chanels": 32})
+
+
+def test_what_is_trained_on_is_exact_where_cascades_open_in_bfloat16(tmp_path, monkeypatch):
+    source = write_tiny_cascade(tmp_path / "tiny")
+    monkeypatch.setattr(folder, "compute_dtype", lambda name, platform: precision.compute_dtype(name, "gpu"))
+    stored = parameters.digest_of_file(source / "clip" / folder.PARAMS)
+    assert parameters.digest(load_clip(source).params) != stored
+    config = ConfigDict({"frozen": {"clip": str(source)}, "training": {"dtype": "bfloat16"}})
+    frozen = experiment._load_frozen_clip(config)
+    assert frozen.module.dtype == jnp.bfloat16 and parameters.digest(frozen.params) == stored
+    experiment._check_frozen_clip({"decoder": {"clip": stored}}, {}, source)
+    config = ConfigDict({"task": {"kind": "decoder"}, "model": CONFIGS_OF_TINY["decoder"]["model"], "training": {}})
+    config.training.init_from = str(source / "decoder")
+    stored_decoder = parameters.digest_of_file(source / "decoder" / folder.PARAMS)
+    assert parameters.digest(experiment._initial_params(config)) == stored_decoder
+    experiment.package([], tmp_path / "packaged", clip=source)
+    assert parameters.digest_of_file(tmp_path / "packaged" / "clip" / folder.PARAMS) == stored

@@ -187,7 +187,7 @@ def test_every_package_that_is_imported_is_declared_in_setup_py():
 
 def test_no_test_imports_what_the_test_install_does_not_have():
     for path in sorted(PACKAGE.parent.joinpath("tests").rglob("*.py")):
-        if "golden" not in path.parts:  # the scripts there run other people's code, and no test runs them
+        if "golden" not in path.parts:  # which run other people's code, by hand or where it is installed
             found = imported(path.stem, path.read_text(encoding="utf-8"), set(), set())
             assert not [name for name in found if name.split(".")[0] in NOT_INSTALLED], path
 

@@ -1,9 +1,12 @@
 """Parameters go to safetensors and back exactly, and a file that does not fit is refused by name."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from unclip_jax import parameters
 
@@ -17,7 +20,7 @@ SHAPES = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, TREE))
 def test_saved_and_loaded_parameters_are_the_same_bytes(tmp_path):
     parameters.save(tmp_path / "p.safetensors", TREE)
     loaded = parameters.load(tmp_path / "p.safetensors", SHAPES)
-    assert parameters.digest(loaded) == parameters.digest(TREE)
+    assert parameters.digest(loaded) == parameters.digest(TREE) == parameters.digest_of_file(tmp_path / "p.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
 
 
@@ -35,6 +38,22 @@ def test_half_precision_files_load_as_float32(tmp_path):
     loaded = parameters.load(tmp_path / "p.safetensors", SHAPES)
     assert loaded["a"]["kernel"].dtype == np.float32
     np.testing.assert_array_equal(loaded["a"]["kernel"], TREE["a"]["kernel"])  # small whole numbers are exact
+    assert parameters.digest_of_file(tmp_path / "p.safetensors") == parameters.digest(loaded)
+
+
+def test_parameters_are_loaded_from_a_store(tmp_path):
+    tree = {"a": np.arange(3.0, dtype=np.float32)}
+    parameters.save(tmp_path / "params.safetensors", tree)
+
+    def copy(*paths, overwrite):
+        source, target = paths[-2:]
+        assert str(source) == "gs://bucket/params.safetensors"
+        shutil.copy(tmp_path / "params.safetensors", target)
+
+    with epath.testing.mock_epath(copy=copy):
+        loaded = parameters.load("gs://bucket/params.safetensors", tree)
+        assert parameters.digest_of_file("gs://bucket/params.safetensors") == parameters.digest(tree)
+    np.testing.assert_array_equal(loaded["a"], tree["a"])
 
 
 def test_every_misfit_is_named(tmp_path):
@@ -50,6 +69,38 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path):
     (tmp_path / "p.safetensors").write_bytes(b"not weights at all")
     with pytest.raises(ValueError, match="not a safetensors file"):
         parameters.load(tmp_path / "p.safetensors", SHAPES)
+
+
+def test_a_large_parameter_goes_to_the_devices_in_pieces_and_is_there_once(tmp_path, monkeypatch):
+    tree = {"kernel": np.random.default_rng(0).standard_normal((40, 32)).astype(np.float16), "scale": np.ones(4)}
+    parameters.save(tmp_path / "p.safetensors", tree)
+    monkeypatch.setattr(parameters, "PIECE", 1024)
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()[:2]), ("device",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    to_devices = parameters.on_devices(sharding, lambda name: {"kernel": jnp.bfloat16, "scale": jnp.float32}[name])
+    fill, rows = parameters._with_rows, {"kernel": [], "scale": []}
+
+    def in_place(whole, *rest):
+        filled = fill(whole, *rest)
+        assert whole.is_deleted()
+        return filled
+
+    def place(name, shape, pieces):
+        def watched():
+            for piece in pieces:
+                rows[name].append(len(piece))
+                yield piece
+
+        return to_devices(name, shape, watched())
+
+    monkeypatch.setattr(parameters, "_with_rows", in_place)
+    placed = parameters.load(tmp_path / "p.safetensors", tree, place=place)
+    assert rows == {"kernel": [8] * 5, "scale": [4]}
+    np.testing.assert_array_equal(placed["kernel"], tree["kernel"].astype(jnp.bfloat16))
+    assert placed["kernel"].dtype == jnp.bfloat16 and placed["scale"].dtype == np.float32
+    assert placed["kernel"].sharding == placed["scale"].sharding == sharding
+    exact = parameters.digest(jax.tree.map(np.float32, tree))
+    assert parameters.digest_of_file(tmp_path / "p.safetensors") == exact
 
 
 def test_count_is_the_number_of_numbers():

@@ -159,7 +159,7 @@ def assemble(config: ConfigDict, workdir: epath.PathLike) -> Parts:
     """The task and the data that `config` describes. Of `workdir` the tokenizer and the statistics of a run that began
     there are read; a new tokenizer is written."""
     workdir = epath.Path(workdir)
-    clip = load_clip(config.frozen.clip, dtype=config.training.dtype) if config.frozen.clip else None
+    clip = _load_frozen_clip(config) if config.frozen.clip else None
     source = open_source(config.data, config.data.split)
     if config.data.source == "embeddings":
         _check_embeddings(config, clip)
@@ -244,11 +244,18 @@ def _initial_params(config: ConfigDict) -> PyTree | None:
     if (folder / "checkpoints").exists():
         params = restore_ema(folder).params
     elif (folder / "params.safetensors").exists():
-        params = jax.tree.map(np.asarray, load_stage(folder).params)
+        params = jax.tree.map(np.asarray, load_stage(folder, dtype="float32").params)
     else:
         raise ValueError(f"config.training.init_from {source!r} is neither a workdir nor a stage's folder in a cascade")
     parameters.check(parameters.flatten(params), expected, f"weights of config.training.init_from {source!r}")
     return params
+
+
+def _load_frozen_clip(config: ConfigDict) -> Clip:
+    """It computes in `config.training.dtype`. Its parameters are float32 all the same: of them is its digest."""
+    clip = load_clip(config.frozen.clip, dtype="float32")
+    dtype = compute_dtype(config.training.dtype, jax.default_backend())
+    return dataclasses.replace(clip, module=clip.module.clone(dtype=dtype))
 
 
 def _frozen(config: ConfigDict, clip: Clip | None, data, extras: PyTree | None) -> tuple[PyTree, PyTree]:
@@ -271,7 +278,7 @@ def store_embeddings(config: ConfigDict, directory: epath.PathLike) -> dict[str,
     embedding_store.check_new(directory)
     if not config.frozen.clip:
         raise ValueError("config.frozen.clip is None; embeddings are made by a CLIP: a cascade's name or folder")
-    clip = load_clip(config.frozen.clip, dtype=config.training.dtype)
+    clip = _load_frozen_clip(config)
     data = pipeline.check(config.data)
     if data.source == "embeddings":
         raise ValueError("config.data.source is embeddings; name the source of the pictures")
@@ -353,7 +360,7 @@ def package(
     stages, frozen, taken, tokenizer, statistics = {}, {}, {}, None, None
     if clip is not None:
         source, name = locate_clip(clip)
-        stage = load_stage(resolve(source) / name)
+        stage = load_stage(resolve(source) / name, dtype="float32")
         taken[name], tokenizer = (stage.config, stage.params), resolve(source) / TOKENIZER
     for workdir in workdirs:
         trained = restore_ema(workdir)
@@ -386,7 +393,7 @@ def _check_frozen_clip(frozen: dict[str, dict[str, str]], stages: dict, cascade:
     if "clip" in stages:  # as it will be read from its file
         params = jax.tree.map(np.float32, stages["clip"][1])
     else:
-        params = load_clip(cascade).params
+        params = load_clip(cascade, dtype="float32").params
     found = parameters.digest(params)
     for name, digest in wanted.items():
         if digest != found:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,19 @@ def read_json(path: epath.PathLike) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{str(path)!r} holds no JSON object")
     return content
+
+
+@contextlib.contextmanager
+def on_this_machine(path: epath.PathLike) -> Iterator[str]:
+    """The path of a file, for code that knows none but this machine's: of one in a store (`gs://`) that of a copy,
+    which is there until the block ends."""
+    if "://" not in str(path):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = epath.Path(folder) / epath.Path(path).name
+        epath.Path(path).copy(copy)
+        yield str(copy)
 
 
 def check_writable(path: epath.PathLike) -> None:

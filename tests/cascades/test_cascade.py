@@ -3,12 +3,15 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.cascades.tiny import CONFIGS
 from unclip_jax import parameters
 from unclip_jax.cascades import folder as folders
+from unclip_jax.cascades.cascade import example_inputs
 from unclip_jax.cascades.embedding import encode_image, encode_text, load_clip
 from unclip_jax.cascades.loading import load_cascade
 
@@ -32,6 +35,34 @@ def test_stages_come_in_their_order_with_float32_parameters_of_the_float16_file(
     for name, value in stored.items():
         assert value.dtype == np.float16 and loaded[name].dtype == np.float32
         np.testing.assert_array_equal(value.astype(np.float32), loaded[name])
+
+
+def test_bfloat16_networks_have_kernels_and_embeddings_of_their_type_and_exact_vectors(cascade, folder):
+    low = load_cascade(folder, devices=cascade.devices, dtype="bfloat16")
+    for name, stage in low.stages.items():
+        exact = parameters.flatten(cascade.stages[name].params)
+        for path, value in parameters.flatten(stage.params).items():
+            vector = path.endswith(("scale", "bias", "null_image", "query"))
+            assert value.dtype == (np.float32 if vector else jnp.bfloat16), path
+            np.testing.assert_array_equal(value, np.asarray(exact[path]).astype(value.dtype), err_msg=path)
+
+
+def test_answers_of_rounded_kernels_are_as_near_as_those_of_bfloat16_networks(cascade, folder):
+    low, rng = load_cascade(folder, devices=cascade.devices, dtype="bfloat16"), np.random.default_rng(0)
+    for stage in list(cascade.stages.values())[1:]:
+        inputs, _ = example_inputs(stage.kind, stage.module)
+        drawn = jax.tree.map(lambda x: rng.standard_normal(x.shape) if x.dtype == np.float32 else x, inputs)
+        in_bfloat16 = low.stages[stage.name].module
+
+        def answer(module, params, drawn=drawn):
+            return np.asarray(jax.jit(module.apply)({"params": params}, *drawn))
+
+        right = answer(stage.module, stage.params)
+        of_exact, of_rounded = (
+            np.sqrt(np.mean((answer(in_bfloat16, params) - right) ** 2))
+            for params in (stage.params, low.stages[stage.name].params)
+        )
+        assert 0 < of_rounded < 1.5 * of_exact < 0.03 * np.sqrt(np.mean(right**2)), stage.name
 
 
 def test_missing_extra_and_misshapen_tensors_are_named(copy):
@@ -85,14 +116,15 @@ def rewrite(path, change) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_stage_of_another_clip_is_refused(copy, cascade):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stage_of_another_clip_is_refused(copy, cascade, dtype):
     digest = parameters.digest(cascade.stages["clip"].params)
     rewrite(copy / "decoder" / "config.json", lambda config: config.update(frozen={"clip": digest}))
-    load_cascade(copy)
+    load_cascade(copy, dtype=dtype)
     halved = {name: value / 2 for name, value in tensors(copy / "clip" / "params.safetensors").items()}
     folders.write_stages(copy, {"clip": (CONFIGS["clip"], parameters.unflatten(halved))})
     with pytest.raises(ValueError, match=f"decoder was trained beside a CLIP of digest {digest}, and clip has"):
-        load_cascade(copy)
+        load_cascade(copy, dtype=dtype)
     assert load_clip(copy / "clip").module.embed_dim == 16  # by itself it is whole
 
 

@@ -1,5 +1,6 @@
 """Pictures from prompts: each a function of its own number, whatever is made beside it; and what is refused."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -169,3 +170,52 @@ def test_wrong_arguments_are_refused_in_one_line(cascade, arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         text_to_image(cascade, **{"prompts": ["a ring"], **arguments})
     assert "\n" not in str(error.value)
+
+
+def live_bytes() -> int:
+    return sum(array.nbytes for array in jax.live_arrays())
+
+
+def test_stages_that_are_freed_draw_the_same_and_leave_nothing(folder, pictures):
+    held, freed = [], []
+    for free, seen in ((False, held), (True, freed)):
+        cascade = load_cascade(folder, devices=jax.local_devices()[:1])
+        before = live_bytes()
+        made = text_to_image(
+            cascade, PROMPTS, seed=3, free=free, progress=lambda stage, *_: seen.append((stage, live_bytes() - before))
+        )
+        np.testing.assert_array_equal(made, pictures)
+    sizes = {name: sum(leaf.nbytes for leaf in stage.leaves()) for name, stage in cascade.stages.items()}
+    differences = {stage: with_all - without for (stage, with_all), (_, without) in zip(held, freed, strict=True)}
+    assert differences == {
+        "diffusion_prior": 0,
+        "decoder": sizes["diffusion_prior"],
+        "upsampler_8_to_16": sizes["diffusion_prior"] + sizes["clip"] + sizes["decoder"],
+    }
+    assert all(leaf.is_deleted() for stage in cascade.stages.values() for leaf in stage.leaves())
+
+
+def test_a_freed_cascade_and_what_holds_its_arrays_say_so(folder):
+    cascade = load_cascade(folder, devices=jax.local_devices()[:1])
+    other = dataclasses.replace(cascade, path="other")
+    text_to_image(cascade, ["a ring"], stop_after="decoder", free=True)
+    again = (
+        lambda: text_to_image(cascade, ["a ring"]),
+        lambda: unclip_jax.variations(cascade, np.zeros((8, 8, 3), np.uint8)),
+        lambda: sample_prior(cascade, ["a ring"]),
+        lambda: upsample(cascade, np.zeros((1, 8, 8, 3)), size=16),
+    )
+    for call in again:
+        with pytest.raises(ValueError, match="^cascade '.*' was freed .*; open it again, by load_cascade$"):
+            call()
+    with pytest.raises(ValueError, match="^cascade 'other' was freed"):
+        text_to_image(other, ["a ring"])
+
+
+def test_what_a_later_stage_shares_with_an_earlier_is_kept_for_it(folder):
+    cascade = load_cascade(folder, devices=jax.local_devices()[:1])
+    decoder, upsampler = cascade.stages["decoder"], cascade.stages["upsampler_8_to_16"]
+    cascade.stages["decoder"] = dataclasses.replace(decoder, last_params=upsampler.params)
+    cascade.keep(upsampler)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(decoder.params))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(upsampler.params))

@@ -31,6 +31,22 @@ def test_they_are_the_pictures_of_the_embedding_with_the_empty_caption(cascade, 
     assert not np.array_equal(made, other)
 
 
+def test_what_variations_do_without_is_freed_before_they_begin(folder, image):
+    cascade = unclip_jax.load_cascade(folder)
+    seen = {}
+    freed = unclip_jax.variations(
+        cascade, image, seed=3, steps=FEW, free=True,
+        progress=lambda stage, *_: seen.setdefault(stage, [name for name, s in cascade.stages.items() if held(s)]),
+    )  # fmt: skip
+    assert seen == {"decoder": ["clip", "decoder", "upsampler_8_to_16"], "upsampler_8_to_16": ["upsampler_8_to_16"]}
+    kept = unclip_jax.variations(unclip_jax.load_cascade(folder), image, seed=3, steps=FEW)
+    np.testing.assert_array_equal(freed, kept)
+
+
+def held(stage) -> bool:
+    return not any(leaf.is_deleted() for leaf in stage.leaves())
+
+
 def test_unknown_noise_and_what_is_no_picture_are_refused(cascade, image):
     with pytest.raises(ValueError, match="noise is 'inverse'; known: fresh"):
         unclip_jax.variations(cascade, image, noise="inverse")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import unclip_jax
 from unclip_jax import images
 from unclip_jax.__main__ import main
 
@@ -68,6 +69,13 @@ def test_folder_holds_the_pictures_of_the_grid_each_with_its_own_number(generate
     number = images.read_png_metadata(names[3])["first_image"]
     generate("a green ring", "--first-image", number, "--out", "again.png")
     assert np.max(np.abs(images.read_image("again.png").astype(int) - pictures[3])) <= 1
+
+
+def test_each_stage_is_freed_after_its_turn(generate, monkeypatch):
+    load, opened = unclip_jax.load_cascade, []
+    monkeypatch.setattr(unclip_jax, "load_cascade", lambda source: opened.append(load(source)) or opened[0])
+    assert generate("a ring")[0] == 0
+    assert all(leaf.is_deleted() for stage in opened[0].stages.values() for leaf in stage.leaves())
 
 
 def test_unknown_words_give_one_line_on_stderr(generate):

@@ -120,7 +120,7 @@ def test_packaging_nothing_is_refused(tmp_path, capsys):
 def test_resumed_training_refuses_another_config_by_field(runs, capsys):
     assert train("upsampler_16_to_64", runs / "upsampler_16_to_64", "optimizer.learning_rate=0.5") == 2
     err = capsys.readouterr().err
-    assert "optimizer.learning_rate is 0.5 and was 0.001" in err and err.count("\n") == 1
+    assert "optimizer.learning_rate is 0.5 and was 0.0006" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

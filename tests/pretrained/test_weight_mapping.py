@@ -1,10 +1,15 @@
 """How published tensors become parameters, and what is said where they do not."""
 
+import functools
+import weakref
+
 import jax
 import numpy as np
 import pytest
 
 from tests.pretrained.held import held
+from unclip_jax.parameters import on_host
+from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.weight_mapping import Rule, convert
 
 RULES = [
@@ -43,16 +48,37 @@ def test_axes_layers_and_tensors_that_are_joined():
 
 def test_each_parameter_is_of_the_type_and_place_that_is_asked_for():
     placed = []
-    params = convert(
-        held(arrays()),
-        RULES,
-        EXPECTED,
-        what="w",
-        dtype=np.float16,
-        place=lambda name, array: placed.append(name) or array,
-    )
+
+    def place(name, shape, pieces):
+        placed.append(name)
+        return on_host(np.float16)(name, shape, pieces)
+
+    params = convert(held(arrays()), RULES, EXPECTED, what="w", place=place)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float16)}
     assert placed == ["scale", "conv/kernel", "blocks/qkv"]
+    half = held(arrays(**{"norm.weight": np.ones(4, np.float16)}))
+    own = convert(half, RULES, EXPECTED, what="w", place=on_host(None))
+    assert (own["scale"].dtype, own["blocks"]["qkv"].dtype) == (np.float16, np.float32)
+
+
+def test_no_more_than_one_layer_is_in_memory_beside_what_is_placed():
+    made, alive = [], []
+
+    def read(array):
+        copy = array.copy()
+        made.append(weakref.ref(copy))
+        return copy
+
+    def place(name, shape, pieces):
+        for _ in pieces:
+            alive.append(sum(reference() is not None for reference in made))
+
+    tensors = {
+        name: StoredTensor(array.shape, array.dtype, functools.partial(read, array)) for name, array in arrays().items()
+    }
+    convert(tensors, RULES, EXPECTED, what="w", place=place)
+    # One of "scale", one of "conv/kernel", and of "blocks/qkv" three times the copy that joins a layer's tensors.
+    assert alive == [1, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

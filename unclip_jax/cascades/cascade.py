@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.gpt2_tokenizer import GPT2Tokenizer
 from unclip_jax.models.clip import TextFeatures
+from unclip_jax.models.precision import parameter_dtype
 from unclip_jax.tokenizer import Tokenizer
 
 # Kinds of stage that are sampled. The others are asked once: CLIP, and what guides by its gradient.
@@ -30,7 +32,7 @@ class Stage:
       name: of the stage in its cascade, such as "upsampler_16_to_64"; seeds its noise.
       config: the stage's config.json.
       module: the linen module.
-      params: its parameters, on every device that samples.
+      params: its parameters, on every device that samples, in the types of `precision.parameter_dtype`.
       last_params: those for the last step of sampling, where it has its own (Karlo's upsampler); None: the same.
     """
 
@@ -43,6 +45,10 @@ class Stage:
     @property
     def kind(self) -> str:
         return self.config["kind"]
+
+    def leaves(self) -> list[jax.Array]:
+        """All its arrays on devices."""
+        return [leaf for leaf in jax.tree.leaves((self.params, self.last_params)) if isinstance(leaf, jax.Array)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +69,23 @@ class Cascade:
     draws: str | None
     devices: tuple[jax.Device, ...]
     path: str
+
+    def keep(self, *stages: Stage) -> None:
+        """Deletes from the devices all parameters but those of these stages. What else holds the same arrays, such as
+        another cascade made of this one, loses them too."""
+        kept = {id(leaf) for stage in stages for leaf in stage.leaves()}
+        for stage in self.stages.values():
+            for leaf in stage.leaves():
+                if id(leaf) not in kept:
+                    leaf.delete()
+
+    def check_held(self) -> None:
+        """Raises ValueError where parameters were deleted."""
+        if any(leaf.is_deleted() for stage in self.stages.values() for leaf in stage.leaves()):
+            raise ValueError(
+                f"cascade {self.path!r} was freed while it drew (free=True), and draws no more; open it again, by "
+                "load_cascade"
+            )
 
     def of_kind(self, kind: str) -> list[Stage]:
         return [stage for stage in self.stages.values() if stage.kind == kind]
@@ -123,6 +146,11 @@ def shapes(kind: str, module: nn.Module) -> PyTree:
 def replicated(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
     """Every device holds the whole: placed so once, parameters are not copied again when a sampler is called."""
     return _sharded(devices)
+
+
+def on_devices(devices: Sequence[jax.Device], dtype: Any) -> parameters.Place:
+    """Puts the parameters of a network that computes in `dtype` on every device, in the type that serves it."""
+    return parameters.on_devices(replicated(devices), lambda name: parameter_dtype(name, dtype))
 
 
 def row_sharded(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:

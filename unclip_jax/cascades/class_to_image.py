@@ -19,6 +19,7 @@ def class_to_image(
     seed: int = 0,
     first_image: int = 0,
     stop_after: str | None = None,
+    free: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8["N H W 3"]:
@@ -42,6 +43,7 @@ def class_to_image(
         seed=seed,
         numbers=first_image + np.arange(total),
         stop_after=stop_after,
+        free=free,
         progress=progress,
     )
 

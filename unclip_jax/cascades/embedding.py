@@ -25,7 +25,7 @@ ROWS = 64  # of one call of a tower
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-    """A trained CLIP: both towers and the tokenizer that goes with them. `params` are float32."""
+    """A trained CLIP: both towers and the tokenizer that goes with them. `params` are as in `Stage`."""
 
     module: CLIP
     params: PyTree

@@ -1,4 +1,7 @@
-"""A cascade for other people's code: a folder of diffusers' UnCLIPPipeline, or of transformers' CLIPModel."""
+"""A cascade for other people's code: a folder of diffusers' UnCLIPPipeline, or of transformers' CLIPModel.
+
+Parameters are written as the cascade holds them: it is to be opened with dtype "float32", or they are rounded.
+"""
 
 import json
 from collections.abc import Mapping

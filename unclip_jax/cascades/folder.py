@@ -21,7 +21,7 @@ from etils import epath
 
 from unclip_jax import files, parameters
 from unclip_jax.arrays import PyTree
-from unclip_jax.cascades.cascade import SAMPLED, Cascade, Stage, replicated, shapes
+from unclip_jax.cascades.cascade import SAMPLED, Cascade, Stage, on_devices, shapes
 from unclip_jax.cascades.tokenizers import open_tokenizer
 from unclip_jax.models.precision import AUTO, compute_dtype
 from unclip_jax.models.registry import network
@@ -68,7 +68,7 @@ def open_folder(
         name: load_stage(folder / name, devices=devices, dtype=dtype)
         for name in chosen_stages(stages, index["stages"], str(source))
     }
-    _check_clip(loaded, str(source))
+    _check_clip(folder, loaded, str(source))
     configs = {name: stage.config for name, stage in loaded.items()}
     return Cascade(
         stages=loaded,
@@ -140,7 +140,8 @@ def write_stages(
 
 
 def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO) -> Stage:
-    """Opens one stage's folder. `devices` None: all local ones. Raises ValueError where it is not what it says."""
+    """Opens one stage's folder; `devices` and `dtype` as in `load_cascade`. Raises ValueError where it is not what it
+    says."""
     folder, devices = epath.Path(folder), devices or jax.local_devices()
     config = files.read_json(folder / CONFIG)
     sections = SECTIONS if config.get("kind") in SAMPLED else SECTIONS[:2]
@@ -148,11 +149,12 @@ def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None =
     missing += [f"diffusion.{name}" for name in DIFFUSION if "diffusion" in config and name not in config["diffusion"]]
     if missing:
         raise ValueError(f"{str(folder / CONFIG)!r} lacks {', '.join(missing)}")
-    module = network(config["kind"], config["model"], dtype=compute_dtype(dtype, devices[0].platform))
-    expected, sharding = shapes(config["kind"], module), replicated(devices)
+    dtype = compute_dtype(dtype, devices[0].platform)
+    module = network(config["kind"], config["model"], dtype=dtype)
+    expected, place = shapes(config["kind"], module), on_devices(devices, dtype)
 
     def load(file: str) -> PyTree:
-        return parameters.load(folder / file, expected, place=lambda _, array: jax.device_put(array, sharding))
+        return parameters.load(folder / file, expected, place=place)
 
     last = config.get("last_step")
     if last not in (None, LAST_PARAMS):
@@ -160,14 +162,15 @@ def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None =
     return Stage(folder.name, config, module, params=load(PARAMS), last_params=load(LAST_PARAMS) if last else None)
 
 
-def _check_clip(stages: Mapping[str, Stage], source: str) -> None:
+def _check_clip(folder: epath.Path, stages: Mapping[str, Stage], source: str) -> None:
     """Raises ValueError where a stage was trained beside another CLIP than the one that is here. A stage that does not
     say is believed."""
     wanted = {stage.name: stage.config.get("frozen", {}).get("clip") for stage in stages.values()}
     clips = [stage for stage in stages.values() if stage.kind == "clip"]
     if not clips or not any(wanted.values()):
         return
-    found = parameters.digest(clips[0].params)
+    # Of the file: on the devices they may be rounded.
+    found = parameters.digest_of_file(folder / clips[0].name / PARAMS)
     for name, digest in wanted.items():
         if digest not in (None, found):
             raise ValueError(

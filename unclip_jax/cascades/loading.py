@@ -23,10 +23,14 @@ def load_cascade(
 ) -> Cascade:
     """Opens a bundled cascade by name, a cascade folder, or a published model: a file, a folder, or its hub's name.
 
+    The parameters go straight to the devices, a piece at a time: beside them a few hundred MB of memory are needed, of
+    whatever size they are.
+
     Args:
       stages: names of those to load; None: all.
       devices: the local devices that sample; None: all of this process.
-      dtype: in which the networks compute: "float32", "bfloat16", or "auto", by the devices (see `precision`).
+      dtype: in which the networks compute, and their kernels and embeddings lie on the devices: "float32", "bfloat16",
+        or "auto", by the devices (see `precision`). "float32" is exact: to train on them, or to export them.
       clip: file, folder or hub's name of the CLIP of a published model that brings none.
       tokenizer: folder or hub's name of the tokenizer of a published model that brings none.
 

@@ -25,6 +25,7 @@ def paint(
     seed: int,
     numbers: Int["N"],
     stop_after: str | None = None,
+    free: bool = False,
     progress: Progress | None = None,
 ) -> UInt8["N H W 3"]:
     """N pictures.
@@ -34,8 +35,10 @@ def paint(
       plan: the settings of every stage, see `plan_of`.
       The rest: as in `text_to_image`.
     """
-    pictures = None
-    for stage in painters(cascade, stop_after):
+    pictures, order = None, painters(cascade, stop_after)
+    for place, stage in enumerate(order):
+        if free:  # the first may ask CLIP for the empty caption
+            cascade.keep(*order[place:], *(cascade.of_kind("clip") if place == 0 else ()))
         pictures = stages.run_painter(
             cascade,
             stage,
@@ -46,6 +49,8 @@ def paint(
             numbers=numbers,
             progress=progress,
         )
+    if free:
+        cascade.keep()
     return np.asarray(images.to_uint8(pictures))
 
 
@@ -76,7 +81,9 @@ def plan_of(
     stop_after: str | None = None,
 ) -> dict[str, Settings]:
     """The settings of every stage that is sampled: the cascade's own, and over them those given, as in
-    `text_to_image`. Raises ValueError for a stage that the cascade has not, or a setting that cannot be."""
+    `text_to_image`. Raises ValueError for a stage that the cascade has not, a setting that cannot be, and a cascade
+    that was freed."""
+    cascade.check_held()
     steps, sampler, sampling = _by_full_name(steps), _by_full_name(sampler), _by_full_name(sampling)
     stages.check_names(cascade, steps, "steps")
     stages.check_names(cascade, sampler, "sampler")

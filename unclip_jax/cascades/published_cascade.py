@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import jax
 from etils import epath
 
-from unclip_jax.cascades.cascade import Cascade, Stage, replicated, shapes
+from unclip_jax.cascades.cascade import Cascade, Stage, on_devices, shapes
 from unclip_jax.cascades.folder import chosen_stages, is_cascade, write_stages
 from unclip_jax.cascades.tokenizers import open_tokenizer
 from unclip_jax.gpt2_tokenizer import GPT2Tokenizer
 from unclip_jax.models.precision import AUTO, compute_dtype
 from unclip_jax.models.registry import network
+from unclip_jax.parameters import on_host
 from unclip_jax.pretrained import registry
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.weight_mapping import check, convert
@@ -43,7 +44,7 @@ def recognise(
 def open_published(
     published: Published, *, source: str, stages: Sequence[str] | None, devices: Sequence[jax.Device], dtype: str = AUTO
 ) -> Cascade:
-    """The cascade of a published model; arguments as in `load_cascade`. Its parameters become float32."""
+    """The cascade of a published model; arguments as in `load_cascade`."""
     tokenizer = _tokenizer(published)
     by_name = {stage.name: stage for stage in published.stages}
     return Cascade(
@@ -69,7 +70,7 @@ def write_published(published: Published, folder: epath.PathLike) -> list[str]:
             check(weights.tensors, weights.rules, expected[stage.name], what=_what(stage))
     for place, stage in enumerate(published.stages):
         networks = [
-            convert(weights.tensors, weights.rules, expected[stage.name], what=_what(stage), dtype=None)
+            convert(weights.tensors, weights.rules, expected[stage.name], what=_what(stage), place=on_host(None))
             for weights in _weights(stage)
         ]
         write_stages(
@@ -83,18 +84,12 @@ def write_published(published: Published, folder: epath.PathLike) -> list[str]:
 
 
 def _open(stage: PublishedStage, devices: Sequence[jax.Device], dtype: str) -> Stage:
-    sharding, expected = replicated(devices), _shapes(stage)
+    dtype = compute_dtype(dtype, devices[0].platform)
+    expected, place = _shapes(stage), on_devices(devices, dtype)
     params, *last = (
-        convert(
-            weights.tensors,
-            weights.rules,
-            expected,
-            what=_what(stage),
-            place=lambda _, array: jax.device_put(array, sharding),
-        )
+        convert(weights.tensors, weights.rules, expected, what=_what(stage), place=place)
         for weights in _weights(stage)
     )
-    dtype = compute_dtype(dtype, devices[0].platform)
     module = network(stage.config["kind"], stage.config["model"], dtype=dtype)
     return Stage(stage.name, stage.config, module, params, last_params=last[0] if last else None)
 

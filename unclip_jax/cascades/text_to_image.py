@@ -34,6 +34,7 @@ def text_to_image(
     candidates: int | None = None,
     sampling: Mapping[str, Mapping[str, Any]] | None = None,
     stop_after: str | None = None,
+    free: bool = False,
     progress: Progress | None = None,
 ) -> UInt8["N H W 3"]:
     """Pictures of prompts, `count` of each: all of the first prompt, then all of the second.
@@ -49,10 +50,14 @@ def text_to_image(
       candidates: embeddings that the prior draws for each picture, of which the best is taken.
       sampling: {stage: {field: value}}, any field of `sampling.Settings`; the arguments above go before it.
       stop_after: name of the stage whose pictures are wanted; None: the last.
+      free: deletes the parameters of every stage from the devices as soon as this call needs them no more: the prior's
+        before the decoder draws, CLIP's and the decoder's before the first upsampler does. The cascade is used up then,
+        and so is whatever holds the same arrays, such as a `Clip` of it: open it again to draw again.
       progress: is called with (stage, steps done, steps in all).
 
     Warns, in a line each, where a prompt is cut, and where prompts hold words that the cascade's captions did not.
-    Raises ValueError for empty prompts, numbers that cannot be, unknown stages, or a stage that is missing.
+    Raises ValueError for empty prompts, numbers that cannot be, unknown stages, a stage that is missing, or a cascade
+    that was freed.
     """
     plan = check(
         cascade, prompts, count=count, seed=seed, first_image=first_image, image_embeddings=image_embeddings,
@@ -64,7 +69,7 @@ def text_to_image(
     captions = [prompt for prompt in prompts for _ in range(count)]
     if cascade.of_kind("glide"):
         seen = {"glide": cascade.tokenizer.encode(captions)}
-        return paint(cascade, seen, plan=plan, stop_after=stop_after, **common)
+        return paint(cascade, seen, plan=plan, stop_after=stop_after, free=free, **common)
     _warn_of_unknown_words(cascade, prompts)
     text = jax.tree.map(lambda x: np.repeat(x, count, axis=0), text_features(clip_of(cascade), prompts))
     if image_embeddings is None:
@@ -73,7 +78,7 @@ def text_to_image(
     if empty_caption:
         text = stages.empty_like(cascade, len(numbers))
     seen = {"decoder": (np.asarray(image_embeddings, np.float32), text)}
-    return paint(cascade, seen, plan=plan, stop_after=stop_after, **common)
+    return paint(cascade, seen, plan=plan, stop_after=stop_after, free=free, **common)
 
 
 def check(
@@ -123,8 +128,9 @@ def upsample(
 ) -> UInt8["N H W 3"]:
     """Pictures of size x size by the one upsampler that makes that size, from pictures in [-1, 1].
 
-    Raises ValueError for a size that no stage makes.
+    Raises ValueError for a size that no stage makes, and a cascade that was freed.
     """
+    cascade.check_held()
     found = {stage.module.image_size: stage for stage in cascade.of_kind("upsampler")}
     if size not in found:
         raise ValueError(f"size {size} is made by no upsampler of the cascade; known: {sorted(found)}")

@@ -27,6 +27,7 @@ def variations(
     sampler: Mapping[str, str] | None = None,
     sampling: Mapping[str, Mapping[str, Any]] | None = None,
     stop_after: str | None = None,
+    free: bool = False,
     progress: Progress | None = None,
 ) -> UInt8["N H W 3"]:
     """`count` pictures that share with `image` what CLIP sees in it; the decoder gets the empty caption.
@@ -51,6 +52,7 @@ def variations(
         seed=seed,
         numbers=first_image + np.arange(count),
         stop_after=stop_after,
+        free=free,
         progress=progress,
     )
 

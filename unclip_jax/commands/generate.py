@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     settings = pictures.flags_of(args) | {"prior_scale": args.prior_scale, "candidates": args.candidates}
     plan = module.check(cascade, asked, **settings)
     with terminal.one_line_warnings("generate"), terminal.StageBars() as bars:
-        made = draw(cascade, asked, **settings, progress=bars)
+        made = draw(cascade, asked, **settings, free=True, progress=bars)
     labels = [name for name in names or ["picture"] for _ in range(args.count)]
     columns = args.count if len(names) > 1 and args.count > 1 else None
     about = "prompt" if args.prompts else "class"

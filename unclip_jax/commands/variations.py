@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     cascade = unclip_jax.load_cascade(args.cascade)
     plan = module.check(cascade, **settings)
     with terminal.one_line_warnings("variations"), terminal.StageBars() as bars:
-        made = unclip_jax.variations(cascade, image, **settings, progress=bars)
+        made = unclip_jax.variations(cascade, image, **settings, free=True, progress=bars)
     for path in pictures.write(out, made, [args.image] * len(made), args, plan, about="image"):
         print(path)
     return 0

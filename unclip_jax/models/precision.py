@@ -1,4 +1,6 @@
-"""The type in which networks compute. Parameters, norms, softmax, losses and schedules are float32 whatever it is."""
+"""The type in which networks compute. Norms, softmax, losses and schedules are float32 whatever it is, and so are
+parameters that are trained.
+"""
 
 from typing import Any
 
@@ -19,3 +21,11 @@ def compute_dtype(name: str, platform: str) -> Any:
     if name not in DTYPES:
         raise ValueError(f"dtype {name!r} is unknown; known: {', '.join((AUTO, *DTYPES))}")
     return DTYPES[name]
+
+
+def parameter_dtype(name: str, dtype: Any) -> Any:
+    """The type of the parameter of that name (see `parameters`) where nothing is trained and networks compute in
+    `dtype`: so are kernels and embeddings. Norms, biases and other vectors stay float32: they are a thousandth of the
+    bytes, and much of them goes into what is computed in float32.
+    """
+    return dtype if name.endswith(("kernel", "embedding")) else jnp.float32

@@ -13,7 +13,7 @@ first axis of the parameter, as a scanned transformer has it.
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import einops
 import jax
@@ -53,7 +53,6 @@ class Rule:
         whole = tensors[0] if isinstance(self.sources, str) else list(tensors)
         return einops.rearrange(whole, self.axes, **(self.sizes or {})) if self.axes else whole
 
-
     def separate(self, parameter: np.ndarray) -> list[np.ndarray]:
         """The tensors of which `arrange` makes this parameter, or one layer of it."""
         left, _, right = self.axes.partition("->")
@@ -67,24 +66,22 @@ def convert(
     expected: PyTree,
     *,
     what: str,
-    dtype: jnp.dtype | None = jnp.float32,
-    place: Callable[[str, np.ndarray], jax.Array] | None = None,
+    place: parameters.Place | None = None,
 ) -> PyTree:
-    """The parameters of which `expected` has the shapes, one after the other: no more than one of them lies in memory
-    beside those that are placed.
+    """The parameters of which `expected` has the shapes, one after the other and each layer by layer: beside
+    what is placed, the tensors of a layer or two of one of them lie in memory.
 
     Args:
       what: whose tensors these are, for messages.
-      dtype: type of the parameters; None: that of their tensors.
-      place: puts one named host array on its devices. None: leaves numpy arrays.
+      place: where the parameters go, and in which type; None: `parameters.on_host()`, float32.
 
     Raises ValueError that names every tensor that is missing, left over or of another shape than the network's.
     """
     rules, shapes = list(rules), parameters.flatten(expected)
     check(tensors, rules, expected, what=what)
-    place = place or (lambda name, array: array)
+    place = place or parameters.on_host()
     return parameters.unflatten(
-        {rule.target: place(rule.target, _fill(rule, tensors, shapes[rule.target].shape, dtype)) for rule in rules}
+        {rule.target: place(rule.target, shapes[rule.target].shape, _pieces(rule, tensors)) for rule in rules}
     )
 
 
@@ -134,11 +131,7 @@ def _shape(rule: Rule, tensors: Mapping[str, StoredTensor], what: str) -> tuple[
     return shape if rule.layers is None else (rule.layers, *shape)
 
 
-def _fill(
-    rule: Rule, tensors: Mapping[str, StoredTensor], shape: tuple[int, ...], dtype: jnp.dtype | None
-) -> np.ndarray:
-    filled = np.empty(shape, dtype or tensors[rule.names()[0][0]].dtype)
-    for layer, names in enumerate(rule.names()):
-        part = rule.arrange([tensors[name].read() for name in names])
-        filled[... if rule.layers is None else layer] = part
-    return filled
+def _pieces(rule: Rule, tensors: Mapping[str, StoredTensor]) -> Iterator[np.ndarray]:
+    """The parameter, one layer after the other; in one where there are no layers."""
+    for names in rule.names():  # nothing has a name here: what is yielded is the taker's alone
+        yield rule.arrange([tensors[name].read() for name in names])[None if rule.layers else ...]
