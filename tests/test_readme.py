@@ -1,7 +1,10 @@
-"""What README.md names exists: files and commands."""
+"""What README.md shows is true: its Python runs as it stands, and the files and commands that it names exist."""
 
 import pathlib
 import re
+
+import numpy as np
+import pytest
 
 from unclip_jax.__main__ import COMMANDS
 
@@ -17,3 +20,12 @@ def test_every_file_that_is_linked_exists():
 
 def test_every_command_is_named_and_every_named_one_exists():
     assert set(re.findall(r"unclip ([a-z-]+)[ `]", README)) == set(COMMANDS)
+
+
+@pytest.mark.slow
+def test_the_library_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert names["images"].shape == (4, 256, 256, 3) and names["images"].dtype == np.uint8
+    assert names["embeddings"].shape == (4, 128)

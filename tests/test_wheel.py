@@ -1,8 +1,10 @@
 """The wheel: what is in it, and that it makes a picture in a fresh environment, away from the checkout."""
 
 import email
+import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -10,10 +12,12 @@ import zipfile
 
 import pytest
 
-from tests.cascades.tiny import write_tiny_cascade
+from tests.commands.test_package import CONFIGS, SHORT, TINY
 from unclip_jax import __version__, images
+from unclip_jax.data.captioned_shapes.reading import read
 
 ROOT = pathlib.Path(__file__).parents[1]
+OFTEN = ["training.checkpoint_every=5", "training.preview_every=0", "optimizer.warmup_steps=2"]
 PROMPT = "a red circle on a blue background"
 
 
@@ -57,21 +61,46 @@ def test_the_base_install_asks_for_neither_torch_nor_tensorflow(wheel):
 
 
 @pytest.mark.slow
-def test_a_fresh_environment_makes_a_picture_away_from_the_checkout(wheel, tmp_path):
-    home = tmp_path / "environment"
+@pytest.mark.parametrize("versions", ["newest", "lowest"])
+def test_a_fresh_environment_makes_a_picture_and_trains_away_from_the_checkout(wheel, tmp_path, versions):
+    home, away = tmp_path / "environment", tmp_path / "away"
+    away.mkdir()
     run(sys.executable, "-m", "venv", home)
-    run(home / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", wheel)
+    limits = tmp_path / "constraints.txt"
+    limits.write_text("\n".join(lowest(wheel)) if versions == "lowest" else "")
+    run(home / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "-c", limits, wheel)
     installed = run(home / "bin" / "python", "-m", "pip", "list", "--format=freeze").stdout.lower().split()
     assert not {line.partition("==")[0] for line in installed} & {"torch", "tensorflow", "diffusers", "pytest"}
 
-    away = tmp_path / "away"
-    away.mkdir()
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    cascade = write_tiny_cascade(tmp_path / "cascade")
-    command = (home / "bin" / "unclip", "generate", PROMPT, "--cascade", cascade, "--out", "picture.png")
+    command = (home / "bin" / "unclip", "generate", PROMPT, "--out", "picture.png")
     done = run(*command, cwd=away, env=surroundings)
     assert "Traceback" not in done.stderr and "Deprecat" not in done.stderr, done.stderr
 
-    assert images.read_image(away / "picture.png").shape == (16, 16, 3)
+    picture = images.read_image(away / "picture.png")
+    assert picture.shape == (256, 256, 3)
+    shown = read(picture)
+    assert shown is not None and shown.background == "blue"
+    assert [(item.colour, item.shape) for item in shown.objects] == [("red", "circle")]
     metadata = images.read_png_metadata(away / "picture.png")
     assert metadata["prompt"] == PROMPT and metadata["seed"] == "0"
+
+    stages = {}
+    for name, fields in TINY.items():
+        # As wide as the bundled CLIP, beside which they train.
+        fields = [field for field in fields if not field.startswith(("model.embed_dim", "model.text_width"))]
+        stages[name] = [str(CONFIGS / f"{name}.py"), *SHORT, *fields, *OFTEN]
+    (tmp_path / "stages.json").write_text(json.dumps(stages))
+    shutil.copy(ROOT / "tests" / "train_every_stage.py", away)
+    run(home / "bin" / "python", "train_every_stage.py", tmp_path / "stages.json", "runs", cwd=away, env=surroundings)
+
+
+def lowest(wheel) -> list[str]:
+    """The lowest version that the wheel declares of each of its direct dependencies, as constraints."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = email.message_from_bytes(archive.read(name))
+    found = [re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line) for line in metadata.get_all("Requires-Dist")]
+    base = [match for match, line in zip(found, metadata.get_all("Requires-Dist")) if "extra ==" not in line]
+    assert all(base)
+    return [f"{match[1]}=={match[2]}" for match in base]

@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     config.optimizer.warmup_steps = 200
     config.optimizer.weight_decay = 0.0
     config.training.global_batch = 32
-    config.training.steps = 8000
+    config.training.steps = 15000
     config.training.ema_decay = 0.999
-    config.sampling = ConfigDict({"sampler": "ddpm", "steps": 40, "scale": 3.0})
+    config.sampling = ConfigDict({"sampler": "ddpm", "steps": 25, "scale": 2.0, "variance": "fixed_small"})
     return config

@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.optimizer.warmup_steps = 100
     config.optimizer.weight_decay = 0.0
     config.training.global_batch = 2
-    config.training.steps = 5000
+    config.training.steps = 12000
     config.training.ema_decay = 0.999
-    config.sampling = ConfigDict({"sampler": "ddim", "steps": 5, "scale": 1.0, "eta": 0.0})
+    config.sampling = ConfigDict({"sampler": "ddim", "steps": 2, "scale": 1.0, "eta": 0.0})
     return config
