@@ -1,6 +1,7 @@
 """The wheel: what is in it, and that it makes a picture in a fresh environment, away from the checkout."""
 
 import email
+import email.message
 import json
 import os
 import pathlib
@@ -50,10 +51,8 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
 
 
 def test_the_base_install_asks_for_neither_torch_nor_tensorflow(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = email.message_from_bytes(archive.read(name))
-    base = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
+    metadata = metadata_of(wheel)
+    base = base_requirements(metadata)
     assert not [line for line in base if line.startswith(("torch", "tensorflow")) and "datasets" not in line]
     assert {"tpu", "cuda", "test", "parity"} <= set(metadata.get_all("Provides-Extra"))
     assert metadata["License-Expression"] == "Apache-2.0"
@@ -95,12 +94,19 @@ def test_a_fresh_environment_makes_a_picture_and_trains_away_from_the_checkout(w
     run(home / "bin" / "python", "train_every_stage.py", tmp_path / "stages.json", "runs", cwd=away, env=surroundings)
 
 
-def lowest(wheel) -> list[str]:
-    """The lowest version that the wheel declares of each of its direct dependencies, as constraints."""
+def metadata_of(wheel) -> email.message.Message:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = email.message_from_bytes(archive.read(name))
-    found = [re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line) for line in metadata.get_all("Requires-Dist")]
-    base = [match for match, line in zip(found, metadata.get_all("Requires-Dist")) if "extra ==" not in line]
+        return email.message_from_bytes(archive.read(name))
+
+
+def base_requirements(metadata) -> list[str]:
+    """What the package needs without any extra."""
+    return [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
+
+
+def lowest(wheel) -> list[str]:
+    """The lowest version that the wheel declares of each of its direct dependencies, as constraints."""
+    base = [re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line) for line in base_requirements(metadata_of(wheel))]
     assert all(base)
     return [f"{match[1]}=={match[2]}" for match in base]

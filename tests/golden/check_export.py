@@ -19,6 +19,7 @@ from diffusers.schedulers import scheduling_unclip
 
 import unclip_jax
 from tests.cascades.published import row_noise_of
+from tests.golden.check_published import difference
 from tests.golden.drawn import noise
 from tests.golden.peer import channels_last, pictures
 from unclip_jax.__main__ import main
@@ -35,10 +36,6 @@ STAGES = {"prior": "diffusion_prior", "decoder": "decoder", "super_res": "upsamp
 
 def first(cascade: Cascade, part: str) -> Stage:
     return cascade.of_kind(STAGES[part])[0]
-
-
-def far(found: np.ndarray, right: np.ndarray) -> float:
-    return float(np.max(np.abs(found - right)) / np.max(np.abs(right)))
 
 
 def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> dict[str, float]:
@@ -60,11 +57,11 @@ def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> di
     read = pipeline.text_encoder(said.input_ids)
     pooled, sequence, mask = read.text_embeds, read.last_hidden_state, said.attention_mask.bool()
     np.testing.assert_array_equal(mask, text.mask)
-    answers = {"text_encoder": far(np.asarray(text.pooled), pooled.numpy())}
+    answers = {"text_encoder": difference(np.asarray(text.pooled), pooled.numpy())}
 
     z, t = normal(pooled.shape[1]), torch.from_numpy(T)
     theirs = pipeline.prior(torch.from_numpy(z), t, pooled, sequence, mask).predicted_image_embedding
-    answers["prior"] = far(ours("prior", z, T, text), theirs.numpy())
+    answers["prior"] = difference(ours("prior", z, T, text), theirs.numpy())
 
     side = pipeline.decoder.config.sample_size
     x, embedding = normal(side, side, 3), normal(pooled.shape[1])
@@ -79,12 +76,12 @@ def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> di
         pictures(x), t, context, class_labels=added,
         attention_mask=torch.nn.functional.pad(mask, (tokens, 0), value=True),
     ).sample  # fmt: skip
-    answers["decoder"] = far(ours("decoder", x, T, embedding, text), channels_last(theirs))
+    answers["decoder"] = difference(ours("decoder", x, T, embedding, text), channels_last(theirs))
 
     side = pipeline.super_res_first.config.sample_size
     x, low_res = normal(side, side, 3), normal(side, side, 3)
     theirs = pipeline.super_res_first(torch.cat([pictures(x), pictures(low_res)], dim=1), t).sample
-    answers["super_res"] = far(ours("super_res", x, T, low_res), channels_last(theirs))
+    answers["super_res"] = difference(ours("super_res", x, T, low_res), channels_last(theirs))
     return answers
 
 
@@ -152,8 +149,8 @@ def run(source: str) -> None:
         answers = compare_networks(cascade, pipeline)
         theirs, ours = draw_theirs(cascade, pipeline, settings), draw_ours(cascade, settings)
     print(f"diffusers {diffusers.__version__}")
-    for name, difference in answers.items():
-        print(f"{name}: {difference:.1e} of the largest answer")
+    for name, distance in answers.items():
+        print(f"{name}: {distance:.1e} of the largest answer")
     print(f"pictures: {255 * np.max(np.abs(ours - theirs)):.2f}/255")
     if max(answers.values()) > 1e-4 or np.max(np.abs(ours - theirs)) > 1 / 255:
         raise SystemExit("the exported cascade answers otherwise")
