@@ -6,8 +6,7 @@ As in Karlo, with linear maps of the image embedding z, the pooled text p and th
     context   = [image_to_tokens(z) (image_tokens of them), LN(sequence_to_tokens(s))]
 
 A row whose z is dropped gets the learned vector `null_image` in its place, everywhere. A dropped caption is the
-features of the empty caption, which the caller passes. image_to_tokens has the kernel [E, D, image_tokens]: in the
-published weights the token is the fastest index of its rows.
+features of the empty caption, which the caller passes.
 """
 
 from typing import Any
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 
 from unclip_jax.arrays import Bool, Float, Int
 from unclip_jax.models.clip import TextFeatures
+from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
 from unclip_jax.models.layers import LayerNorm, published_init
 from unclip_jax.models.unet import unet_of
 
@@ -73,31 +73,21 @@ class Decoder(nn.Module):
           deterministic: switches dropout off.
         """
         self._check(image_embedding, text)
-        null = self.param("null_image", nn.initializers.normal(1.0), (self.embed_dim,))
-        if drop_image is not None:
-            image_embedding = jnp.where(drop_image[:, None], null, image_embedding)
-        embedding = self._to_time("image_to_time")(image_embedding) + self._to_time("text_to_time")(text.pooled)
-        context, mask = self._context(image_embedding, text)
+        z = or_null(self, image_embedding, drop_image)
+        embedding = to_time(self, "image_to_time")(z) + to_time(self, "text_to_time")(text.pooled)
+        context, mask = self._context(z, text)
         return unet_of(self)(
             x_t, t, embedding=embedding, context=context, context_mask=mask, deterministic=deterministic
         )
 
-    def _to_time(self, name: str) -> nn.Dense:
-        return nn.Dense(4 * self.channels, kernel_init=published_init, name=name)
-
-    def _context(self, image_embedding: Float["B E"], text: TextFeatures) -> tuple[Float["B L D"], Bool["B L"]]:
+    def _context(self, z: Float["B E"], text: TextFeatures) -> tuple[Float["B L D"], Bool["B L"]]:
         """The tokens that attention sees, image tokens first, and which of them are not padding."""
-        image = nn.DenseGeneral(
-            (self.context_width, self.image_tokens),
-            dtype=self.dtype,
-            kernel_init=published_init,
-            name="image_to_tokens",
-        )(image_embedding)
+        image = image_tokens(self, z, self.context_width)
         sequence = nn.Dense(
             self.context_width, dtype=self.dtype, kernel_init=published_init, name="sequence_to_tokens"
         )(text.sequence)
         sequence = LayerNorm(self.dtype, name="sequence_norm")(sequence)
-        context = jnp.concatenate([image.swapaxes(1, 2), sequence], axis=1)
+        context = jnp.concatenate([image, sequence], axis=1)
         images = jnp.ones((text.mask.shape[0], self.image_tokens), bool)
         return context, jnp.concatenate([images, text.mask], axis=1)
 

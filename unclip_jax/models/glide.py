@@ -17,7 +17,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Bool, Float, Int
-from unclip_jax.models.layers import LayerNorm, published_init
+from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
+from unclip_jax.models.layers import LayerNorm
 from unclip_jax.models.transformer import Transformer
 from unclip_jax.models.unet import unet_of
 
@@ -124,13 +125,11 @@ class Glide(nn.Module):
             dtype=self.dtype,
             name="text",
         )(tokens, mask)
-        embedding = self._to_time("text_to_time")(sequence[:, -1].astype(jnp.float32))
+        embedding = to_time(self, "text_to_time")(sequence[:, -1].astype(jnp.float32))
         if image_embedding is not None:
-            null = self.param("null_image", nn.initializers.normal(1.0), (self.embed_dim,))
-            if drop_image is not None:
-                image_embedding = jnp.where(drop_image[:, None], null, image_embedding)
-            embedding += self._to_time("image_to_time")(image_embedding)
-            sequence = jnp.concatenate([self._image_tokens(image_embedding), sequence], axis=1)
+            z = or_null(self, image_embedding, drop_image)
+            embedding += to_time(self, "image_to_time")(z)
+            sequence = jnp.concatenate([image_tokens(self, z, self.text_width), sequence], axis=1)
         return unet_of(self, context_width=self.text_width)(
             x_t if behind is None else jnp.concatenate([x_t, behind], axis=-1),
             t,
@@ -138,12 +137,3 @@ class Glide(nn.Module):
             context=sequence,
             deterministic=deterministic,
         )
-
-    def _to_time(self, name: str) -> nn.Dense:
-        return nn.Dense(4 * self.channels, kernel_init=published_init, name=name)
-
-    def _image_tokens(self, image_embedding: Float["B E"]) -> Float["B T D"]:
-        tokens = nn.DenseGeneral(
-            (self.text_width, self.image_tokens), dtype=self.dtype, kernel_init=published_init, name="image_to_tokens"
-        )(image_embedding)
-        return tokens.swapaxes(1, 2)
