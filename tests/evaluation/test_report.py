@@ -12,6 +12,12 @@ ONE = {
 }
 SHUFFLED = {**ONE, "accuracy": 0.0, "chance": {"accuracy": 0.0015, "attributes": {"shape": 1 / 6}}}
 DIVERSITY = {"ratio": 0.931, "spread": 38.24, "spread_of_data": 41.07, "prompts": 16, "pictures": 125}
+FLATNESS = {"share": 0.9812, "share_of_true": 0.9934, "n": 188}
+UNNAMED = {
+    "n": 60,
+    "shares": {"size": {"small": 0.25, "large": 0.75}, "colour": {"red": 1.0, "blue": 0.0}},
+    "shares_of_data": {"size": {"small": 0.5, "large": 0.5}, "colour": {"red": 0.52, "blue": 0.48}},
+}
 UPSAMPLER = {
     "n": 200,
     "psnr": 33.5,
@@ -63,6 +69,12 @@ def test_every_measure_is_told_in_words():
     assert text("diversity", DIVERSITY).startswith("0.93: 38.2 px, data 41.1 px (16 prompts, 125 readable")
     nothing = {**DIVERSITY, "ratio": None, "spread": None}
     assert text("diversity", nothing).startswith("none could be measured")
+    assert text("flatness", FLATNESS) == "98.1 % of the pixels, of true pictures 99.3 % (n 188)"
+    assert text("flatness", {**FLATNESS, "share": None, "n": 0}).startswith("none could be read")
+    assert text("unnamed", UNNAMED) == (
+        "size small 25.0 % (50.0 %), large 75.0 % (50.0 %); colour red 100.0 % (52.0 %), blue 0.0 % (48.0 %) "
+        "(n 60; in brackets the data)"
+    )
     assert text("upsampler_16_to_64", UPSAMPLER) == (
         "+4.50 dB over bicubic's 29.00; flat 97.0 %, bicubic 80.0 %, true 98.0 %: 94.4 % of the gap closed (n 200)"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from unclip_jax import images
 from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
-from unclip_jax.data.captioned_shapes.scene import Object, Scene, sample_scene
+from unclip_jax.data.captioned_shapes.scene import SHAPES, Object, Scene, sample_scene
 from unclip_jax.evaluation import suites
 from unclip_jax.evaluation.shapes_prompts import KINDS, draw_prompts, stream
 from unclip_jax.evaluation.subject import Subject
@@ -23,12 +23,23 @@ def embed(pictures):
     return small - small.mean(axis=1, keepdims=True) + 1.0
 
 
+def one_of(shape, rng):
+    """A scene of one object of that shape."""
+    while True:
+        scene = sample_scene(rng, num_objects=1)
+        if scene.objects[0].shape == shape:
+            return scene
+
+
 class Perfect:
     """Knows the scene of every prompt that the suite can ask for, and paints it. Every call is noted in `calls`."""
 
     def __init__(self, seed=SEED, count=PROMPTS):
         drawn = [draw_prompts(kind, count, seed) for kind in KINDS] + [draw_prompts("any", count, seed, distinct=True)]
         self.scenes = {prompt.caption.text: prompt.scene for prompts in drawn for prompt in prompts}
+        rng = np.random.default_rng(1)
+        self.unnamed = {f"a {shape}": one_of(shape, rng) for shape in SHAPES}
+        self.scenes |= self.unnamed
         self.places = np.random.default_rng(0)
         self.true = {}
         for row, size in suites.UPSAMPLER_ROWS.items():
@@ -111,6 +122,59 @@ def test_a_perfect_generator_is_right_in_every_row(perfect):
     assert results["prior_cosine"]["cosine_shuffled"] < 0.5
 
 
+def test_flatness_is_the_share_of_pixels_near_a_colour_of_the_scene():
+    """A third of every picture is one level farther from all colours than counts as flat, a third just near enough."""
+
+    def tinted(prompts, **settings):
+        pictures = Perfect().make_pictures(prompts, **settings)
+        tint = np.where(pictures > 127, -1, 1) * np.array([9, 8, 0]).repeat([85, 85, 86])[:, None]
+        return (pictures + tint).astype(np.uint8)
+
+    subject = Perfect().subject()
+    made = run(dataclasses.replace(subject, make_pictures=tinted), "flatness")["flatness"]
+    untouched = run(subject, "flatness")["flatness"]
+    assert untouched["n"] == made["n"] == PROMPTS
+    assert untouched["share"] == pytest.approx(untouched["share_of_true"], abs=2e-3)
+    assert made["share_of_true"] == untouched["share_of_true"]
+    assert 0.985 < made["share_of_true"] < 1.0
+    assert made["share"] == pytest.approx(made["share_of_true"] * 171 / 256, abs=0.01)
+
+
+def test_flatness_looks_at_readable_pictures_alone():
+    def noise(prompts, **settings):
+        return np.random.default_rng(0).integers(0, 256, (len(prompts), 256, 256, 3), np.uint8)
+
+    result = run(dataclasses.replace(Perfect().subject(), make_pictures=noise), "flatness")["flatness"]
+    assert result["share"] is None and result["n"] == 0
+
+
+def test_unnamed_counts_what_the_prompt_left_open(perfect):
+    generator, results, _ = perfect
+    result = results["unnamed"]
+    assert result["n"] == 64
+    # Six prompts in turn: of 64 pictures the first four shapes have eleven and the others ten.
+    wanted = {"colour": {}, "size": {}, "background": {}}
+    for place, scene in enumerate(generator.unnamed.values()):
+        share = (11 if place < 4 else 10) / 64
+        item = scene.objects[0]
+        for name, value in (("colour", item.colour), ("size", item.size), ("background", scene.background)):
+            wanted[name][value] = wanted[name].get(value, 0.0) + share
+    for name, shares in result["shares"].items():
+        assert {value: share for value, share in shares.items() if share} == pytest.approx(wanted[name]), name
+        assert sum(result["shares_of_data"][name].values()) == pytest.approx(1.0)
+    # Both sizes are as frequent, and so, to within 3.5 deviations of 4,096 draws, is each of the eight colours.
+    assert result["shares_of_data"]["size"]["small"] == pytest.approx(0.5, abs=0.03)
+    for share in result["shares_of_data"]["background"].values():
+        assert share == pytest.approx(1 / 8, abs=0.02)
+
+
+def test_unnamed_leaves_out_pictures_of_two_objects():
+    two = sample_scene(np.random.default_rng(2), num_objects=2)
+    generator = Perfect()
+    generator.scenes["a circle"] = two
+    assert run(generator.subject(), "unnamed")["unnamed"]["n"] == 64 - 11
+
+
 def test_the_results_are_plain_json(perfect):
     _, results, _ = perfect
     for result in results.values():
@@ -150,8 +214,9 @@ def test_what_each_row_hands_over(perfect):
         (None, False),
     ]
     assert {seed for _, seed, _, _, _ in generator.calls} == {SEED}
-    diversity = [call for call in generator.calls if call[0] != PROMPTS]
-    assert [(count, first) for count, _, first, _, _ in diversity] == [(32, 0), (32, 32), (32, 64), (32, 96)]
+    others = [(count, first) for count, _, first, _, _ in generator.calls if count != PROMPTS]
+    diversity, unnamed = [(32, 0), (32, 32), (32, 64), (32, 96)], [(32, 0), (32, 32)]
+    assert others == diversity + unnamed
 
 
 def test_progress_counts_every_picture(perfect):

@@ -26,8 +26,8 @@ def table_lines(row: str, result: Mapping[str, Any], before: Sequence[str] = ())
 
 
 def as_json(results: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The results as one object: a key for each accuracy and upsampler row, `diversity` (the ratio alone, its parts as
-    `diversity_spread`), `stages` (what CLIP and the prior are worth by themselves), and `settings`."""
+    """The results as one object: a key for each row, but `diversity` is the ratio alone, with its parts as
+    `diversity_spread`, and `stages` holds what CLIP and the prior are worth by themselves; and `settings`."""
     out: dict[str, Any] = {"settings": dict(settings)}
     for row, result in results.items():
         if row in STAGE_ROWS:
@@ -62,6 +62,12 @@ def _measure_text(row: str, result: Mapping[str, Any]) -> str:
         if result["ratio"] is None:
             return f"none could be measured {counts}"
         return f"{result['ratio']:.2f}: {result['spread']:.1f} px, data {result['spread_of_data']:.1f} px {counts}"
+    if row == "flatness":
+        share = "none could be read" if result["share"] is None else _percent(result["share"])
+        return f"{share} of the pixels, of true pictures {_percent(result['share_of_true'])} (n {result['n']})"
+    if row == "unnamed":
+        told = [_shares_text(name, made, result["shares_of_data"][name]) for name, made in result["shares"].items()]
+        return f"{'; '.join(told)} (n {result['n']}; in brackets the data)"
     if row == "clip_retrieval":
         return (
             f"text to image {_percent(result['text_to_image'])}, image to text {_percent(result['image_to_text'])}, "
@@ -71,6 +77,10 @@ def _measure_text(row: str, result: Mapping[str, Any]) -> str:
         f"{result['cosine']:.3f} to the own picture's embedding, {result['cosine_shuffled']:.3f} to the others' "
         f"(n {result['n']})"
     )
+
+
+def _shares_text(attribute: str, made: Mapping[str, float], data: Mapping[str, float]) -> str:
+    return f"{attribute} " + ", ".join(f"{value} {_percent(made[value])} ({_percent(data[value])})" for value in made)
 
 
 def _line(cells: Mapping[str, str]) -> str:

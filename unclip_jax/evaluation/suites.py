@@ -11,6 +11,8 @@ The `shapes` suite asks for pictures of captioned shapes and reads them back:
     free_wording    one object, worded as no training caption is, with one to three attributes named
     shuffled        one_object's pictures against each other's captions, beside what chance would give
     diversity       spread of the object's place over the pictures of one prompt, divided by the data's
+    flatness        how even the areas and how clean the edges of one_object's pictures are, beside true pictures
+    unnamed         colours, sizes and backgrounds of pictures whose prompts name the shape alone, beside the data's
     upsampler_...   one upsampler alone, given true low-resolution pictures
     clip_retrieval  held-out pictures found by their captions, and captions by their pictures
     prior_cosine    the prior's embeddings against those of true pictures
@@ -30,13 +32,13 @@ from unclip_jax import images
 from unclip_jax.arrays import Float, UInt8
 from unclip_jax.data.captioned_shapes.captions import Caption
 from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
-from unclip_jax.data.captioned_shapes.scene import COLOURS, Scene, sample_scene
+from unclip_jax.data.captioned_shapes.scene import COLOURS, SHAPES, SIZES, Scene, sample_scene
 from unclip_jax.data.transforms import low_resolution
 from unclip_jax.evaluation import diversity, embedding_quality, shapes_accuracy
 from unclip_jax.evaluation.shapes_accuracy import judge, read_all, summarise
 from unclip_jax.evaluation.shapes_prompts import Prompt, draw_prompts, likewise_placed, stream
 from unclip_jax.evaluation.subject import Progress, Subject, no_progress
-from unclip_jax.evaluation.upsampling_quality import UpsamplingQuality, upsampling_quality
+from unclip_jax.evaluation.upsampling_quality import UpsamplingQuality, flat, upsampling_quality
 
 SUITES = ("shapes",)
 ACCURACY_ROWS = (
@@ -51,12 +53,13 @@ ACCURACY_ROWS = (
 )
 UPSAMPLER_ROWS = {"upsampler_16_to_64": 64, "upsampler_64_to_256": 256}
 STAGE_ROWS = ("clip_retrieval", "prior_cosine")
-SHAPES_ROWS = (*ACCURACY_ROWS, "diversity", *UPSAMPLER_ROWS, *STAGE_ROWS)
+SHAPES_ROWS = (*ACCURACY_ROWS, "diversity", "flatness", "unnamed", *UPSAMPLER_ROWS, *STAGE_ROWS)
 
 BATCH = 32  # prompts of one call; a power of two, which is what a sampler pads to
 READER_SCENES = 2000
 DIVERSITY_PROMPTS, DIVERSITY_PICTURES = 16, 8
 DATA_GROUPS = 32  # groups of DIVERSITY_PICTURES scenes for each prompt's share of the data's spread
+UNNAMED_PICTURES, UNNAMED_SCENES = 64, 4096
 FACTOR = 4  # of an upsampler's sides
 
 
@@ -107,7 +110,7 @@ class _Shapes:
         return result if isinstance(result, dict) else dataclasses.asdict(result)
 
     def one_object(self) -> shapes_accuracy.Accuracy:
-        prompts, seen = self._one_object
+        prompts, seen, _ = self._one_object
         return _accuracy(seen, prompts)
 
     def two_objects(self) -> shapes_accuracy.Accuracy:
@@ -121,12 +124,12 @@ class _Shapes:
 
     def embedding_only(self) -> shapes_accuracy.Accuracy:
         prompts = draw_prompts("one_object", self.prompts, self.seed)
-        return _accuracy(self._pictures("embedding_only", prompts, empty_caption=True), prompts)
+        return _accuracy(self._read("embedding_only", _texts(prompts), empty_caption=True), prompts)
 
     def true_embedding(self) -> shapes_accuracy.Accuracy:
         prompts = draw_prompts("one_object", self.prompts, self.seed)
         embeddings = self._embed_scenes("true_embedding", prompts)
-        seen = self._pictures("true_embedding", prompts, image_embeddings=embeddings, empty_caption=True)
+        seen = self._read("true_embedding", _texts(prompts), image_embeddings=embeddings, empty_caption=True)
         return _accuracy(seen, prompts)
 
     def reader(self) -> shapes_accuracy.Accuracy:
@@ -138,7 +141,7 @@ class _Shapes:
 
     def shuffled(self) -> dict[str, Any]:
         """In a random circle, every picture is held against the caption of the next: no caption meets its own."""
-        prompts, seen = self._one_object
+        prompts, seen, _ = self._one_object
         circle = stream("shuffled", self.seed).permutation(len(prompts))
         others = [prompts[place] for place in np.roll(circle, 1)]
         accuracy = _accuracy([seen[place] for place in circle], others)
@@ -151,8 +154,7 @@ class _Shapes:
     def diversity(self) -> dict[str, Any]:
         """`ratio` is None where no prompt had two readable pictures. Spreads in pixels."""
         prompts = draw_prompts("one_object", min(DIVERSITY_PROMPTS, self.prompts), self.seed)
-        repeated = [prompt for prompt in prompts for _ in range(DIVERSITY_PICTURES)]
-        seen = self._pictures("diversity", repeated)
+        seen = self._read("diversity", [text for text in _texts(prompts) for _ in range(DIVERSITY_PICTURES)])
         groups = [
             diversity.centres(seen[at : at + DIVERSITY_PICTURES]) for at in range(0, len(seen), DIVERSITY_PICTURES)
         ]
@@ -164,6 +166,26 @@ class _Shapes:
             "prompts": sum(len(group) >= 2 for group in groups),
             "pictures": sum(map(len, groups)),
         }
+
+    def flatness(self) -> dict[str, Any]:
+        """Shares of flat pixels (see upsampling_quality) of the pictures that could be read, by the colours that they
+        were read to show, and of the true pictures of the same prompts. `share` is None where none could be read."""
+        prompts, _, shares = self._one_object
+        true = [flat(draw(prompt.scene), _colours(prompt.scene)) for prompt in prompts]
+        return {
+            "share": float(np.mean(shares)) if shares else None,
+            "share_of_true": float(np.mean(true)),
+            "n": len(shares),
+        }
+
+    def unnamed(self) -> dict[str, Any]:
+        """`shares` and `shares_of_data`: of each attribute that no prompt names, each value's share, over the `n`
+        readable pictures of one object and over the data's scenes of one."""
+        texts = [f"a {SHAPES[place % len(SHAPES)]}" for place in range(UNNAMED_PICTURES)]
+        seen = [scene for scene in self._read("unnamed", texts) if scene and len(scene.objects) == 1]
+        rng = stream("unnamed, data", self.seed)
+        data = [sample_scene(rng, num_objects=1) for _ in range(UNNAMED_SCENES)]
+        return {"n": len(seen), "shares": _value_shares(seen), "shares_of_data": _value_shares(data)}
 
     def upsampler(self, row: str, size: int) -> UpsamplingQuality:
         """One stage alone: from true pictures shrunk and blurred as its training shrinks and blurs them."""
@@ -193,35 +215,43 @@ class _Shapes:
         return embedding_quality.prior_cosine(np.concatenate(generated), true)
 
     @functools.cached_property
-    def _one_object(self) -> tuple[list[Prompt], list[Scene | None]]:
-        """Kept, for `shuffled` looks at the same pictures."""
+    def _one_object(self) -> tuple[list[Prompt], list[Scene | None], list[float]]:
+        """The prompts, what their pictures show, and the shares of flat pixels of those that could be read. Kept, for
+        several rows look at the same pictures."""
         prompts = draw_prompts("one_object", self.prompts, self.seed)
-        return prompts, self._pictures("one_object", prompts)
+        seen: list[Scene | None] = []
+        shares = []
+        for pictures in self._made("one_object", _texts(prompts)):
+            read = read_all(pictures)
+            seen += read
+            shares += [flat(picture, _colours(scene)) for picture, scene in zip(pictures, read, strict=True) if scene]
+        return prompts, seen, shares
 
     def _drawn(self, kind: str) -> shapes_accuracy.Accuracy:
         prompts = draw_prompts(kind, self.prompts, self.seed)
-        return _accuracy(self._pictures(kind, prompts), prompts)
+        return _accuracy(self._read(kind, _texts(prompts)), prompts)
 
-    def _pictures(
+    def _read(self, row: str, texts: list[str], **given: Any) -> list[Scene | None]:
+        """What is read from one picture for each prompt; `given`: see `_made`."""
+        return [scene for pictures in self._made(row, texts, **given) for scene in read_all(pictures)]
+
+    def _made(
         self,
         row: str,
-        prompts: list[Prompt],
+        texts: list[str],
         *,
         image_embeddings: Float["N E"] | None = None,
         empty_caption: bool = False,
-    ) -> list[Scene | None]:
-        """What is read from one picture for each prompt."""
-        seen: list[Scene | None] = []
-        for start, batch in self._batches(row, prompts):
-            pictures = self.subject.make_pictures(
-                _texts(batch),
+    ) -> Iterator[UInt8["B H W 3"]]:
+        """One picture for each prompt, in batches."""
+        for start, batch in self._batches(row, texts):
+            yield self.subject.make_pictures(
+                batch,
                 seed=self.seed,
                 first_image=start,
                 image_embeddings=None if image_embeddings is None else image_embeddings[start : start + len(batch)],
                 empty_caption=empty_caption,
             )
-            seen += read_all(pictures)
-        return seen
 
     def _embed_scenes(self, row: str, prompts: list[Prompt]) -> Float["N E"]:
         """CLIP's embeddings of the scenes' true pictures."""
@@ -260,6 +290,19 @@ def _true_picture(scene: Scene, size: int) -> UInt8["H W 3"]:
 
 def _colours(scene: Scene) -> list[tuple[int, int, int]]:
     return [COLOURS[name] for name in (scene.background, *(item.colour for item in scene.objects))]
+
+
+def _value_shares(scenes: Sequence[Scene]) -> dict[str, dict[str, float]]:
+    """How often each colour, size and background occurs in scenes of one object; every share 0 for no scenes."""
+    values = {
+        "colour": (COLOURS, [scene.objects[0].colour for scene in scenes]),
+        "size": (SIZES, [scene.objects[0].size for scene in scenes]),
+        "background": (COLOURS, [scene.background for scene in scenes]),
+    }
+    return {
+        attribute: {value: found.count(value) / max(len(found), 1) for value in known}
+        for attribute, (known, found) in values.items()
+    }
 
 
 def _texts(prompts: Sequence[Prompt]) -> list[str]:
