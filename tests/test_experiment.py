@@ -80,6 +80,7 @@ def test_what_is_trained_on_is_exact_where_cascades_open_in_bfloat16(tmp_path, m
     config = ConfigDict({"task": {"kind": "decoder"}, "model": CONFIGS_OF_TINY["decoder"]["model"], "training": {}})
     config.training.init_from = str(source / "decoder")
     stored_decoder = parameters.digest_of_file(source / "decoder" / folder.PARAMS)
-    assert parameters.digest(experiment._initial_params(config)) == stored_decoder
+    params, begun_with = experiment._initial_params(config)
+    assert parameters.digest(params) == begun_with["digest"] == stored_decoder
     experiment.package([], tmp_path / "packaged", clip=source)
     assert parameters.digest_of_file(tmp_path / "packaged" / "clip" / folder.PARAMS) == stored

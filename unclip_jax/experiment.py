@@ -27,9 +27,9 @@ from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.cascades.cascade import shapes
 from unclip_jax.cascades.embedding import ROWS, Clip, encode_image, image_encoder, load_clip, locate_clip
-from unclip_jax.cascades.folder import TOKENIZER, load_stage, resolve, write_stages
+from unclip_jax.cascades.folder import TOKENIZER, is_bundled, load_stage, resolve, write_stages
 from unclip_jax.data import embedding_store, pipeline
-from unclip_jax.data.sources import open_source
+from unclip_jax.data.sources import describe, open_source
 from unclip_jax.diffusion import schedule
 from unclip_jax.models import registry
 from unclip_jax.models.precision import compute_dtype
@@ -39,12 +39,13 @@ from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
 from unclip_jax.tasks.upsampler import UpsamplerTask
 from unclip_jax.tokenizer import Tokenizer, train_tokenizer
 from unclip_jax.training import loop
-from unclip_jax.training.checkpointing import restore_ema, restore_extras
+from unclip_jax.training.checkpointing import Restored, restore_ema, restore_extras, steps_saved
 from unclip_jax.training.task import Task
 
 # The order in which stages run; one of another name comes behind.
 ORDER = ("clip", "diffusion_prior", "decoder", "upsampler_16_to_64", "upsampler_64_to_256")
 STATISTICS_ROWS = 4096
+TRAINED = ("steps", "global_batch", "seed", "data", "split", "from")  # what a bundled stage says of its training
 ELSEWHERE = ("predicts", "micro_batches")  # fields of tasks that stand in `diffusion` and `training`
 TASKS = {
     "clip": Contrastive,
@@ -141,6 +142,8 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     defaults = _defaults(config.task.kind)
     loop.check_workdir(config, workdir, defaults)
     parts = assemble(config, workdir)
+    begun = bool(steps_saved(workdir))
+    initial_params, source = (None, None) if begun else _initial_params(config)
     return loop.train(
         parts.task,
         config=config,
@@ -149,7 +152,8 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
         train_data=parts.train_data,
         eval_data=parts.eval_data,
         workdir=workdir,
-        initial_params=_initial_params(config),
+        initial_params=initial_params,
+        origin={"data": describe(config.data), "split": config.data.split, "from": source},
         defaults=defaults,
         progress=progress,
     )
@@ -234,21 +238,31 @@ def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Pat
     return Tokenizer.load(directory)
 
 
-def _initial_params(config: ConfigDict) -> PyTree | None:
-    """The parameters of `config.training.init_from`: the averaged ones of a workdir, or a packaged stage's."""
+def _initial_params(config: ConfigDict) -> tuple[PyTree | None, dict[str, Any] | None]:
+    """The parameters of `config.training.init_from`, the averaged ones of a workdir or a packaged stage's, with their
+    digest and what is known of how they were trained."""
     source = config.training.init_from
     if not source:
-        return None
+        return None, None
     folder, kind = epath.Path(source), config.task.kind
     expected = shapes(kind, registry.network(kind, config.model.to_dict()))
     if (folder / "checkpoints").exists():
-        params = restore_ema(folder).params
+        restored = restore_ema(folder)
+        params, trained = restored.params, _how_trained(restored)
     elif (folder / "params.safetensors").exists():
-        params = jax.tree.map(np.asarray, load_stage(folder, dtype="float32").params)
+        stage = load_stage(folder, dtype="float32")
+        params, trained = jax.tree.map(np.asarray, stage.params), stage.config.get("trained")
     else:
         raise ValueError(f"config.training.init_from {source!r} is neither a workdir nor a stage's folder in a cascade")
     parameters.check(parameters.flatten(params), expected, f"weights of config.training.init_from {source!r}")
-    return params
+    return params, {"digest": parameters.digest(params), "trained": trained}
+
+
+def _how_trained(restored: Restored) -> dict[str, Any]:
+    """What a packaged stage says of its training: steps, batch, seed, and what `train_stage` said of data and start."""
+    training = restored.config["training"]
+    said = {name: training[name] for name in ("global_batch", "seed")}
+    return {"steps": restored.step, **said, **(restored.origin or {})}
 
 
 def _load_frozen_clip(config: ConfigDict) -> Clip:
@@ -288,6 +302,7 @@ def store_embeddings(config: ConfigDict, directory: epath.PathLike) -> dict[str,
         sources,
         image_encoder(clip),
         clip=parameters.digest(clip.params),
+        data=describe(data),
         config=data,
         rows=ROWS * jax.local_device_count(),
     )
@@ -355,7 +370,8 @@ def package(
     `clip` names a cascade whose CLIP is taken along, as it is, with its tokenizer; a CLIP of a workdir brings its own.
     The prior brings the statistics of the embeddings. How a stage is sampled is what `unclip train` was last given for
     the workdir, be it after the training had ended. Raises ValueError for a workdir without a
-    checkpoint, or a stage that was trained beside another CLIP than the cascade's; then nothing is written.
+    checkpoint, a stage that was trained beside another CLIP than the cascade's, or one for a bundled cascade that does
+    not say what it was trained on; then nothing is written.
     """
     stages, frozen, taken, tokenizer, statistics = {}, {}, {}, None, None
     if clip is not None:
@@ -366,7 +382,7 @@ def package(
         trained = restore_ema(workdir)
         config, kind = trained.config, trained.config["task"]["kind"]
         name = config["task"]["stage"]
-        record = {"kind": kind, "model": config["model"], "steps_trained": trained.step}
+        record = {"kind": kind, "model": config["model"], "trained": _how_trained(trained)}
         if kind != "clip":
             sampling = json.loads((epath.Path(workdir) / "config.json").read_text())["sampling"]
             record |= {"diffusion": config["diffusion"], "sampling": sampling, "frozen": trained.frozen}
@@ -376,6 +392,8 @@ def package(
     stages = {name: (config, jax.tree.map(np.float16, params)) for name, (config, params) in stages.items()}
     stages |= {name: (config, _smallest(params)) for name, (config, params) in taken.items()}
     _check_frozen_clip(frozen, stages, cascade)
+    if is_bundled(cascade):
+        _check_trained(stages)
     write_stages(cascade, stages, tokenizer=tokenizer, statistics=statistics, draws=draws, order=ORDER, dtype=None)
     return list(stages)
 
@@ -384,6 +402,17 @@ def _smallest(params: PyTree) -> PyTree:
     """As float16, where that says the same."""
     halves = jax.tree.map(np.float16, params)
     return halves if jax.tree.all(jax.tree.map(np.array_equal, halves, params)) else params
+
+
+def _check_trained(stages: dict[str, tuple]) -> None:
+    """Whoever is given a bundled stage can see what it learned from."""
+    for name, (config, *_) in stages.items():
+        missing = [field for field in TRAINED if field not in config.get("trained", {})]
+        if missing:
+            raise ValueError(
+                f"{name} does not say of its training: {', '.join(missing)}. A bundled cascade takes stages that "
+                "`unclip train` trained from its start on, with a version that notes these"
+            )
 
 
 def _check_frozen_clip(frozen: dict[str, dict[str, str]], stages: dict, cascade: epath.PathLike) -> None:

@@ -1,12 +1,16 @@
 """`unclip train` and `unclip package` at tiny size: trained stages become a cascade that samples."""
 
+import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
+from tests.cascades.tiny import write_tiny_cascade
 from unclip_jax import parameters
 from unclip_jax.__main__ import main
+from unclip_jax.cascades import folder
 from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import text_to_image
 from unclip_jax.training.checkpointing import restore_ema
@@ -73,6 +77,42 @@ def test_training_begins_with_the_weights_of_another_stage(runs, tmp_path, sourc
         np.testing.assert_allclose(after[name], value, rtol=1e-3, atol=1e-6)  # packaged as float16
     trained = [np.abs(value).max() for name, value in before.items() if "conv_2/kernel" in name]
     assert min(trained) > 1e-6  # zeros where a network is fresh
+
+
+def test_a_packaged_stage_says_how_it_was_trained_and_from_what(runs, tmp_path):
+    def trained(cascade, stage):
+        return json.loads((cascade / stage / "config.json").read_text())["trained"]
+
+    stage = "upsampler_16_to_64"
+    fresh = {
+        "steps": 2, "global_batch": 8, "seed": 0, "data": "captioned_shapes/tiny 1.0.0", "split": "train", "from": None,
+    }  # fmt: skip
+    assert {name: trained(runs / "shapes", name) for name in TINY} == dict.fromkeys(TINY, fresh)
+
+    packaged = runs / "shapes" / stage
+    assert train(stage, tmp_path / "second", f"training.init_from={packaged}", "training.seed=5") == 0
+    assert train(stage, tmp_path / "third", f"training.init_from={tmp_path / 'second'}", "training.steps=1") == 0
+    # What it began with is no longer asked for when a run goes on.
+    shutil.move(tmp_path / "second", tmp_path / "moved")
+    assert train(stage, tmp_path / "third", f"training.init_from={tmp_path / 'second'}", "training.steps=3") == 0
+    assert main(["package", str(tmp_path / "third"), "--out", str(tmp_path / "out")]) == 0
+    digest_of_first = parameters.digest_of_file(packaged / "params.safetensors")
+    second = {**fresh, "seed": 5, "from": {"digest": digest_of_first, "trained": fresh}}
+    digest_of_second = parameters.digest(restore_ema(tmp_path / "moved").params)
+    third = {**fresh, "steps": 3, "from": {"digest": digest_of_second, "trained": second}}
+    assert trained(tmp_path / "out", stage) == third
+
+
+def test_a_bundled_cascade_takes_no_stage_that_does_not_say_how_it_was_trained(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(folder, "_bundled", lambda: tmp_path / "bundled")
+    (tmp_path / "bundled").mkdir()
+    unknown = write_tiny_cascade(tmp_path / "unknown")
+    assert main(["package", "--clip", str(unknown), "--out", str(tmp_path / "bundled" / "own")]) == 2
+    err = capsys.readouterr().err
+    assert "clip does not say of its training: steps, global_batch, seed, data, split, from." in err
+    assert err.count("\n") == 1 and not (tmp_path / "bundled" / "own").exists()
+    assert main(["package", str(runs / "upsampler_16_to_64"), "--out", str(tmp_path / "bundled" / "own")]) == 0
+    assert main(["package", "--clip", str(unknown), "--out", str(tmp_path / "elsewhere")]) == 0
 
 
 def test_sampling_can_be_changed_when_the_training_is_over(runs, tmp_path):

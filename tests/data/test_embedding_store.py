@@ -43,7 +43,8 @@ def config(**fields):
 
 
 def write(directory, records, *, clip="c1", **fields):
-    return embedding_store.write_store(directory, {"train": records}, means, clip=clip, config=config(**fields), rows=3)
+    given = {"clip": clip, "data": "some pictures", "config": config(**fields)}
+    return embedding_store.write_store(directory, {"train": records}, means, **given, rows=3)
 
 
 def test_records_come_back_in_order_with_their_captions(tmp_path):

@@ -2,7 +2,8 @@
 
     CASCADE/cascade.json              schema version, stages in order, embedding statistics, what it can draw
     CASCADE/tokenizer/                vocab.json, merges.txt, ...
-    CASCADE/<stage>/config.json       kind, model, diffusion, sampling, digest of the CLIP that it was trained beside
+    CASCADE/<stage>/config.json       kind, model, diffusion, sampling, how it was trained, and the digest of the CLIP
+                                      that it was trained beside
     CASCADE/<stage>/params.safetensors
     CASCADE/<stage>/params_last.safetensors   where config.json says "last_step": that of the last step of sampling
 
@@ -40,6 +41,11 @@ def bundled_names() -> list[str]:
     folder = _bundled()
     names = folder.iterdir() if folder.is_dir() else ()
     return sorted(path.name for path in names if (path / "cascade.json").is_file())
+
+
+def is_bundled(folder: epath.PathLike) -> bool:
+    """Whether a cascade in this folder comes with the package."""
+    return epath.Path(folder).resolve().parent == epath.Path(str(_bundled())).resolve()
 
 
 def is_cascade(source: epath.PathLike) -> bool:

@@ -1,7 +1,7 @@
 """CLIP embeddings of a data set's pictures, computed once and stored beside the captions.
 
-    DIR/manifest.json           which CLIP and which preprocessing made them, and for each split how many records are
-                                there and how many could not be read and were left out
+    DIR/manifest.json           of which data, which CLIP and which preprocessing made them, and for each split how many
+                                records are there and how many could not be read and were left out
     DIR/train/embeddings.npy    float32 [N, E], raw, in the order of the data set's records
     DIR/train/captions.jsonl    the captions of each record, a list a line
 
@@ -75,6 +75,7 @@ def write_store(
     encode: Callable[[np.ndarray], np.ndarray],
     *,
     clip: str,
+    data: str,
     config: ConfigDict,
     rows: int = 256,
 ) -> dict[str, dict[str, int]]:
@@ -83,6 +84,7 @@ def write_store(
     Args:
       encode: pictures, uint8 "N S S 3", to embeddings, float32 "N E".
       clip: digest of the CLIP behind `encode`.
+      data: which records these are, see `sources.describe`.
       config: `config.data`, which says how a picture is prepared.
       rows: pictures of one call of `encode`.
     Raises ValueError for a `directory` that is there already, or more unreadable records than `max_unreadable` allows.
@@ -93,7 +95,8 @@ def write_store(
         for split, source in sources.items():
             (folder / split).mkdir()
             splits[split] = _write_split(folder / split, split, source, encode, config, rows)
-        manifest = {"schema": SCHEMA, "clip": clip, "preprocessing": preprocessing(config), "splits": splits}
+        made = {"data": data, "clip": clip, "preprocessing": preprocessing(config)}
+        manifest = {"schema": SCHEMA, **made, "splits": splits}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return splits
 
@@ -132,7 +135,8 @@ def read_manifest(directory: epath.PathLike) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         if manifest["schema"] != SCHEMA:
             raise ValueError(f"its schema is {manifest['schema']}, and {SCHEMA} is read here")
-        return {name: manifest[name] for name in ("clip", "preprocessing", "splits")}
+        known = {name: manifest[name] for name in ("clip", "preprocessing", "splits")}
+        return {"data": manifest.get("data", "unnamed data"), **known}
     except FileNotFoundError as error:
         raise ValueError(f"{str(directory)!r} holds no embeddings: it has no {MANIFEST}") from error
     except (KeyError, TypeError, ValueError) as error:

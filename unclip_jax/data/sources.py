@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from unclip_jax.data.embedding_store import EmbeddingStore
+from unclip_jax.data.embedding_store import EmbeddingStore, read_manifest
 from unclip_jax.data.image_folder import ImageFolder
 from unclip_jax.data.records import Record, Source
 from unclip_jax.data.tfds_source import PREFIX, TfdsSource
@@ -31,9 +31,25 @@ def open_source(config: ConfigDict, split: str) -> Source:
             raise ValueError(f"config.data.dir is None; source {config.source} needs the folder {holds}")
         source = (ImageFolder if config.source == "folder" else EmbeddingStore)(config.dir, split)
     else:
-        size = "tiny" if config.source.endswith("/tiny") else "full"
-        source = CaptionedShapesSource(split, config.dir, size=size, image_field=config.image_field)
+        size, image_field = _size(config.source), config.image_field
+        source = CaptionedShapesSource(split, config.dir, size=size, image_field=image_field)
     return CachedSource(source) if config.get("cache") else source
+
+
+def describe(config: ConfigDict) -> str:
+    """Which records `config.source` names, with their version where they have one: "captioned_shapes/full 1.0.0". Of
+    stored embeddings, those that they were made of."""
+    if config.source == "embeddings":
+        return f"embeddings of {read_manifest(config.dir)['data']}"
+    if not config.source.startswith("captioned_shapes"):
+        return config.source
+    from unclip_jax.data.captioned_shapes import builder
+
+    return f"captioned_shapes/{_size(config.source)} {builder.CaptionedShapes.VERSION}"
+
+
+def _size(source: str) -> str:
+    return "tiny" if source.endswith("/tiny") else "full"
 
 
 class CaptionedShapesSource:

@@ -1,7 +1,8 @@
 """Checkpoints of a run: written in the background, whole or not at all, the last few kept, and checked when read.
 
     WORKDIR/checkpoints/STEP/   state (step, parameters, optimizer), ema, extras, and as metadata the record: schema
-                                version, config, digests of the frozen parameters, and of each array type, shape, CRC-32
+                                version, config, digests of the frozen parameters, the origin, and of each array type,
+                                shape, CRC-32
 
 Orbax raises on a truncated file but returns a flipped byte without a word; the checksums find it.
 """
@@ -41,6 +42,7 @@ class Restored:
       step: of the checkpoint.
       extras: arrays that the task keeps beside its parameters; {} where there are none.
       frozen: name -> digest of the frozen parameters that it was trained beside.
+      origin: what the caller of the training said of what it began with, as JSON holds it; None: nothing.
     """
 
     params: PyTree
@@ -48,6 +50,7 @@ class Restored:
     step: int
     extras: PyTree
     frozen: dict[str, str]
+    origin: dict[str, Any] | None = None
 
 
 class Checkpoints:
@@ -67,13 +70,22 @@ class Checkpoints:
             self.directory, preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
         )
 
-    def save(self, state: TrainState, extras: PyTree, *, config: dict[str, Any], frozen: dict[str, str]) -> None:
+    def save(
+        self,
+        state: TrainState,
+        extras: PyTree,
+        *,
+        config: dict[str, Any],
+        frozen: dict[str, str],
+        origin: dict[str, Any] | None = None,
+    ) -> None:
         """Begins to write a checkpoint; returns once the arrays are copied, so that the state may be donated.
 
         Args:
           extras: nested dict of arrays to be kept beside the state; {} for none.
           config: as JSON holds it.
           frozen: name -> digest of frozen parameters.
+          origin: what is to be remembered of what the run began with, as JSON holds it.
 
         Raises OSError where this checkpoint, or the one begun before, cannot be written, as on a full disk; so do
         `wait` and `close`. Those that were whole stay.
@@ -83,6 +95,7 @@ class Checkpoints:
             "schema": SCHEMA,
             "config": config,
             "frozen": frozen,
+            "origin": origin,
             "arrays": {item: {name: _describe(leaf) for name, leaf in named.items()} for item, named in items.items()},
         }
         nested = {item: parameters.unflatten(named) for item, named in items.items()}
@@ -144,7 +157,7 @@ def restore_ema(workdir: epath.PathLike, step: int | None = None) -> Restored:
     """
     step, record, trees = _read(workdir, step, ("ema", "extras"))
     extras = trees.get("extras", {})
-    return Restored(trees["ema"], record["config"], step, extras, frozen=record["frozen"])
+    return Restored(trees["ema"], record["config"], step, extras, frozen=record["frozen"], origin=record["origin"])
 
 
 def restore_extras(workdir: epath.PathLike) -> PyTree | None:
@@ -181,7 +194,8 @@ def read_record(folder: epath.Path, step: int) -> dict[str, Any]:
             record = orbax.metadata(step).custom_metadata
         if record["schema"] > SCHEMA:
             raise ValueError(f"schema version {record['schema']} is of a later program; this one knows {SCHEMA}")
-        return {name: record[name] for name in ("schema", "config", "frozen", "arrays")}
+        known = {name: record[name] for name in ("schema", "config", "frozen", "arrays")}
+        return {**known, "origin": record.get("origin")}
     except Exception as error:
         raise _damaged(folder, step, error) from error
 

@@ -80,6 +80,7 @@ def train(
     workdir: epath.PathLike,
     mesh: Mesh | None = None,
     initial_params: PyTree | None = None,
+    origin: dict[str, Any] | None = None,
     defaults: ConfigDict | None = None,
     progress: bool = True,
 ) -> int:
@@ -94,6 +95,8 @@ def train(
       train_data, eval_data: eval_data None: no validation and no previews.
       mesh: None: `config.mesh` over all devices.
       initial_params: what a new run begins with. None: the task's own initialisation.
+      origin: what every checkpoint is to say of what the run began with, as JSON holds it. On resuming it is the
+        checkpoint's.
       defaults: of the sections that the caller reads: a workdir that lacks a field of `config` had these.
       progress: shows a bar.
 
@@ -104,22 +107,26 @@ def train(
     mesh = mesh or make_mesh(**config.mesh)
     check_config(config, mesh)
     check_workdir(config, workdir, defaults)
-    run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, defaults)
+    begin = (initial_params, origin)
+    run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, begin, defaults)
     return run.run(progress)
 
 
 class _Run:
     """One call of `train`."""
 
-    def __init__(self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, defaults):
+    def __init__(self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, begin, defaults):
         """Checks all that can be checked before anything is written."""
         self.config, self.mesh, self.eval_data, self.defaults = config, mesh, eval_data, defaults
         self.workdir = epath.Path(workdir)
         self.leader = jax.process_index() == 0
         self.start, self.saved = 0, checkpointing.steps_saved(workdir)
+        self.initial_params, self.origin = begin
         self.digests = {name: parameters.digest(tree) for name, tree in frozen.items() if name not in extras}
-        self._newest_whole(self._check_record)
-        self.frozen, self.extras, self.initial_params = frozen, extras, initial_params
+        record = self._newest_whole(self._checked_record)
+        if record:
+            self.origin = record["origin"]
+        self.frozen, self.extras = frozen, extras
         self.train_data = train_data
         self.batches, first = self._opened()
         self.steps: Steps = make_steps(task, config=config, frozen=frozen, batch=first, mesh=mesh)
@@ -190,8 +197,8 @@ class _Run:
                 pending = None
             if saving:
                 with self.clock.pause():
-                    as_json = settings.as_json(self.config)
-                    self.checkpoints.save(self.state, self.extras, config=as_json, frozen=self.digests)
+                    record = {"config": settings.as_json(self.config), "frozen": self.digests, "origin": self.origin}
+                    self.checkpoints.save(self.state, self.extras, **record)
             if stopping and step < training.steps:
                 self._stop(step)
         return max(training.steps, self.start)
@@ -277,8 +284,8 @@ class _Run:
         names = results[0] if results else ()
         return {f"eval_{name}": float(np.mean([result[name] for result in results])) for name in names}
 
-    def _check_record(self, step: int) -> None:
-        """A checkpoint must be of this config and of these frozen parameters."""
+    def _checked_record(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself. It must be of this config and of these frozen parameters."""
         record = checkpointing.read_record(checkpointing.directory(self.workdir), step)
         settings.check_same(record["config"], self.config, str(self.workdir), self.defaults)
         was, now = record["frozen"], self.digests
@@ -289,6 +296,7 @@ class _Run:
                 f"workdir {str(self.workdir)!r} was trained beside other frozen parameters: {said}. Give it those "
                 "again (config.frozen), or choose another workdir."
             )
+        return record
 
     def _write_config(self) -> None:
         self.workdir.mkdir(parents=True, exist_ok=True)
