@@ -98,7 +98,7 @@ def test_every_row_is_printed_and_written(asked, tmp_path, capsys):
     }
     assert written["diversity"] is None  # nothing was readable
     assert {"psnr_gain", "flat", "flat_bicubic", "flat_true"} <= written["upsampler_64_to_256"].keys()
-    assert written["stages"].keys() == {"clip_retrieval", "prior_cosine"}
+    assert written["stages"].keys() == {"clip_retrieval", "clip_attributes", "prior_cosine"}
     assert written["settings"]["seed"] == 100
     assert written["settings"]["sampling"]["decoder"]["steps"] == 6
     assert {seed for _, seed in asked} == {100}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unclip_jax.evaluation.embedding_quality import prior_cosine, retrieval
+from unclip_jax.evaluation.embedding_quality import choices, prior_cosine, retrieval
 
 
 def test_lengths_do_not_matter_and_every_pair_is_found():
@@ -24,6 +24,13 @@ def test_a_collapsed_tower_finds_nothing():
     found = retrieval(np.ones((4, 3)), np.eye(4)[:, :3] + 1.0)
     assert found.text_to_image == 0.0
     assert retrieval(np.ones((4, 3)), np.ones((4, 3))).image_to_text == 0.0
+
+
+def test_choices_are_the_nearest_by_angle_and_a_tie_is_none():
+    text = np.array([[3.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    image = np.array([[2.0, 1.9], [0.1, 9.0], [1.0, 0.1], [-1.0, 0.0]])
+    assert choices(image, np.stack([text] * 4)).tolist() == [2, 1, 0, 1]
+    assert choices(np.array([[1.0, 1.0]]), text[None, :2]).tolist() == [-1]
 
 
 def test_prior_cosine_of_known_angles():

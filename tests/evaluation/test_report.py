@@ -18,6 +18,7 @@ UNNAMED = {
     "shares": {"size": {"small": 0.25, "large": 0.75}, "colour": {"red": 1.0, "blue": 0.0}},
     "shares_of_data": {"size": {"small": 0.5, "large": 0.5}, "colour": {"red": 0.52, "blue": 0.48}},
 }
+ATTRIBUTES = {"n": 200, "attributes": {"shape": 0.86, "size": 0.955}}
 UPSAMPLER = {
     "n": 200,
     "psnr": 33.5,
@@ -80,6 +81,7 @@ def test_every_measure_is_told_in_words():
     )
     assert "no gap" in text("upsampler_64_to_256", {**UPSAMPLER, "gap_closed": None})
     assert text("clip_retrieval", RETRIEVAL) == "text to image 95.0 %, image to text 96.5 %, chance 0.5 % (n 200)"
+    assert text("clip_attributes", ATTRIBUTES) == "told apart by CLIP alone: shape 86.0 %, size 95.5 % (n 200)"
     assert text("prior_cosine", COSINE) == (
         "0.912 to the own picture's embedding, 0.200 to the others' (n 200)"
     )

@@ -8,8 +8,9 @@ import pytest
 
 from unclip_jax import images
 from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
-from unclip_jax.data.captioned_shapes.scene import SHAPES, Object, Scene, sample_scene
+from unclip_jax.data.captioned_shapes.scene import SHAPES, SIZES, Object, Scene, sample_scene
 from unclip_jax.evaluation import suites
+from unclip_jax.evaluation.shapes_accuracy import read_all
 from unclip_jax.evaluation.shapes_prompts import KINDS, draw_prompts, stream
 from unclip_jax.evaluation.subject import Subject
 
@@ -29,6 +30,13 @@ def one_of(shape, rng):
         scene = sample_scene(rng, num_objects=1)
         if scene.objects[0].shape == shape:
             return scene
+
+
+def in_the_middle(caption):
+    """The scene of a caption of `suites.CAPTION`."""
+    _, size, colour, shape, _, _, background, _ = caption.split()
+    extent = sum(SIZES[size]) / 2
+    return Scene(background, (Object(shape, colour, size, 128.0, 128.0, extent),))
 
 
 class Perfect:
@@ -68,7 +76,7 @@ class Perfect:
         return dataclasses.replace(scene, objects=(dataclasses.replace(item, x=x, y=y),))
 
     def encode_text(self, prompts):
-        return embed([draw(self.scenes[prompt]) for prompt in prompts])
+        return embed([draw(self.scenes.get(prompt) or in_the_middle(prompt)) for prompt in prompts])
 
     def sample_prior(self, prompts, *, seed, first_image):
         return 3.0 * self.encode_text(prompts)
@@ -166,6 +174,28 @@ def test_unnamed_counts_what_the_prompt_left_open(perfect):
     assert result["shares_of_data"]["size"]["small"] == pytest.approx(0.5, abs=0.03)
     for share in result["shares_of_data"]["background"].values():
         assert share == pytest.approx(1 / 8, abs=0.02)
+
+
+def knows(*attributes):
+    """A CLIP whose embeddings hold these attributes of a scene, one dimension a value, and nothing else."""
+
+    def encode(scenes):
+        said = [{**dataclasses.asdict(scene.objects[0]), "background": scene.background} for scene in scenes]
+        known = [(name, value) for name in attributes for value in suites.ATTRIBUTE_VALUES[name]]
+        return np.array([[float(row[name] == value) for name, value in known] for row in said])
+
+    return dataclasses.replace(
+        Perfect().subject(),
+        encode_image=lambda pictures: encode(read_all(pictures)),
+        encode_text=lambda texts: encode(map(in_the_middle, texts)),
+    )
+
+
+def test_clip_attributes_are_those_that_its_embeddings_hold():
+    everything = run(knows("shape", "colour", "size", "background"), "clip_attributes")["clip_attributes"]
+    assert everything == {"n": PROMPTS, "attributes": dict.fromkeys(("shape", "colour", "size", "background"), 1.0)}
+    some = run(knows("colour", "size"), "clip_attributes")["clip_attributes"]
+    assert some["attributes"] == {"shape": 0.0, "colour": 1.0, "size": 1.0, "background": 0.0}
 
 
 def test_unnamed_leaves_out_pictures_of_two_objects():

@@ -34,6 +34,13 @@ def retrieval(image: Float["N E"], text: Float["N E"]) -> Retrieval:
     return Retrieval(len(own), float(np.mean(own > others.max(axis=1))), float(np.mean(own > others.max(axis=0))))
 
 
+def choices(image: Float["N E"], text: Float["N K E"]) -> np.ndarray:
+    """For each picture the number of the nearest of its K texts by cosine, int [N]; -1 where two are equally near."""
+    similarity = np.einsum("ne,nke->nk", unit(image), unit(text))
+    best = similarity.max(axis=1, keepdims=True)
+    return np.where((similarity == best).sum(axis=1) == 1, similarity.argmax(axis=1), -1)
+
+
 def prior_cosine(generated: Float["N E"], true: Float["N E"]) -> PriorCosine:
     """Cosines of pair i, i, and of all pairs i, j with i != j. At least two pairs."""
     similarity = unit(generated) @ unit(true).T

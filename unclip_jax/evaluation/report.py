@@ -73,6 +73,9 @@ def _measure_text(row: str, result: Mapping[str, Any]) -> str:
             f"text to image {_percent(result['text_to_image'])}, image to text {_percent(result['image_to_text'])}, "
             f"chance {_percent(1 / result['n'])} (n {result['n']})"
         )
+    if row == "clip_attributes":
+        shares = ", ".join(f"{attribute} {_percent(share)}" for attribute, share in result["attributes"].items())
+        return f"told apart by CLIP alone: {shares} (n {result['n']})"
     return (
         f"{result['cosine']:.3f} to the own picture's embedding, {result['cosine_shuffled']:.3f} to the others' "
         f"(n {result['n']})"

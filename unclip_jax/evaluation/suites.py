@@ -15,6 +15,8 @@ The `shapes` suite asks for pictures of captioned shapes and reads them back:
     unnamed         colours, sizes and backgrounds of pictures whose prompts name the shape alone, beside the data's
     upsampler_...   one upsampler alone, given true low-resolution pictures
     clip_retrieval  held-out pictures found by their captions, and captions by their pictures
+    clip_attributes true pictures of one_object's scenes: how often CLIP finds the caption that names their shape among
+                    those that differ in the shape alone; so for colour, size and background
     prior_cosine    the prior's embeddings against those of true pictures
 
 Rows that share a scene also share the picture's number and so its noise: they differ by the stage left out and by
@@ -52,13 +54,15 @@ ACCURACY_ROWS = (
     "shuffled",
 )
 UPSAMPLER_ROWS = {"upsampler_16_to_64": 64, "upsampler_64_to_256": 256}
-STAGE_ROWS = ("clip_retrieval", "prior_cosine")
+STAGE_ROWS = ("clip_retrieval", "clip_attributes", "prior_cosine")
 SHAPES_ROWS = (*ACCURACY_ROWS, "diversity", "flatness", "unnamed", *UPSAMPLER_ROWS, *STAGE_ROWS)
 
 BATCH = 32  # prompts of one call; a power of two, which is what a sampler pads to
 READER_SCENES = 2000
 DIVERSITY_PROMPTS, DIVERSITY_PICTURES = 16, 8
 DATA_GROUPS = 32  # groups of DIVERSITY_PICTURES scenes for each prompt's share of the data's spread
+ATTRIBUTE_VALUES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "background": COLOURS}
+CAPTION = "a {size} {colour} {shape} on a {background} background"
 UNNAMED_PICTURES, UNNAMED_SCENES = 64, 4096
 FACTOR = 4  # of an upsampler's sides
 
@@ -205,6 +209,22 @@ class _Shapes:
         image = self._embed_scenes("clip_retrieval", prompts)
         return embedding_quality.retrieval(image, self.subject.encode_text(_texts(prompts)))
 
+    def clip_attributes(self) -> dict[str, Any]:
+        """`attributes`: of each, the share of the `n` pictures that are nearest to their own value."""
+        prompts = draw_prompts("one_object", self.prompts, self.seed)
+        image = self._embed_scenes("clip_attributes", prompts)
+        scenes = [prompt.scene for prompt in prompts]
+        own = [{**dataclasses.asdict(scene.objects[0]), "background": scene.background} for scene in scenes]
+        shares = {}
+        for attribute, values in ATTRIBUTE_VALUES.items():
+            texts = [[CAPTION.format(**{**said, attribute: value}) for value in values] for said in own]
+            known = sorted({text for row in texts for text in row})
+            place = {text: number for number, text in enumerate(known)}
+            embeddings = self.subject.encode_text(known)[[[place[text] for text in row] for row in texts]]
+            right = [list(values).index(said[attribute]) for said in own]
+            shares[attribute] = float(np.mean(embedding_quality.choices(image, embeddings) == right))
+        return {"n": len(prompts), "attributes": shares}
+
     def prior_cosine(self) -> embedding_quality.PriorCosine:
         prompts = draw_prompts("any", self.prompts, self.seed, distinct=True)
         true = self._embed_scenes("prior_cosine", prompts)
@@ -294,14 +314,14 @@ def _colours(scene: Scene) -> list[tuple[int, int, int]]:
 
 def _value_shares(scenes: Sequence[Scene]) -> dict[str, dict[str, float]]:
     """How often each colour, size and background occurs in scenes of one object; every share 0 for no scenes."""
-    values = {
-        "colour": (COLOURS, [scene.objects[0].colour for scene in scenes]),
-        "size": (SIZES, [scene.objects[0].size for scene in scenes]),
-        "background": (COLOURS, [scene.background for scene in scenes]),
+    found = {
+        "colour": [scene.objects[0].colour for scene in scenes],
+        "size": [scene.objects[0].size for scene in scenes],
+        "background": [scene.background for scene in scenes],
     }
     return {
-        attribute: {value: found.count(value) / max(len(found), 1) for value in known}
-        for attribute, (known, found) in values.items()
+        attribute: {value: values.count(value) / max(len(values), 1) for value in ATTRIBUTE_VALUES[attribute]}
+        for attribute, values in found.items()
     }
 
 
