@@ -104,12 +104,12 @@ def test_hybrid_is_simple_and_a_thousandth_of_t_times_the_bound(num_steps, predi
         np.testing.assert_allclose(answer[row], expected, rtol=1e-3)
 
 
-def test_min_snr_weighs_the_squared_error_and_not_the_bound():
+def test_snr_weights_weigh_the_squared_error_and_not_the_bound():
     schedule, t = linear(1000), np.array([0, 100, 300, 700])
     output, given = example(schedule, t)
     plain = hybrid(schedule, output, **given, predicts="x0")
-    weighted = jax.jit(losses.hybrid, static_argnames=("predicts", "min_snr"))(
-        schedule, output, **given, predicts="x0", min_snr=5.0
+    weighted = jax.jit(losses.hybrid, static_argnames=("predicts", "snr_clip"))(
+        schedule, output, **given, predicts="x0", snr_clip=(0.0, 5.0)
     )
     squared = losses.simple(output[..., :3], given["x0"])
     a = alpha_bars64(1000)[t]
@@ -163,16 +163,15 @@ def test_hybrid_refuses_a_network_without_variance():
 
 
 @pytest.mark.parametrize("predicts", ["x0", "eps", "v"])
-def test_min_snr_weights_the_error_of_x0_alike_whatever_is_predicted(predicts):
+@pytest.mark.parametrize("clip", [(0.0, 5.0), (1.0, np.inf), (0.5, 20.0)], ids=["min-snr", "truncated", "both"])
+def test_snr_weights_weigh_the_error_of_x0_alike_whatever_is_predicted(predicts, clip):
     a = alpha_bars64(1000)[:-1]
     snr = a / (1 - a)
-    expected = np.minimum(snr, 5.0) / {"x0": 1.0, "eps": snr, "v": snr + 1.0}[predicts]
-    answer = losses.min_snr_weight(linear(1000), jnp.arange(1000), predicts=predicts)
+    expected = np.clip(snr, *clip) / {"x0": 1.0, "eps": snr, "v": snr + 1.0}[predicts]
+    answer = losses.snr_weight(linear(1000), jnp.arange(1000), predicts=predicts, clip=clip)
     np.testing.assert_allclose(answer, expected, rtol=2e-4)
-    other = losses.min_snr_weight(linear(1000), jnp.arange(1000), predicts=predicts, gamma=1.0)
-    assert np.max(np.abs(answer / other - 1)) > 3.9  # gamma counts: 5 times as much where there is little noise
     with pytest.raises(ValueError, match="predicts is 'x1': the known ones are x0, eps, v"):
-        losses.min_snr_weight(linear(1000), 5, predicts="x1")
+        losses.snr_weight(linear(1000), 5, predicts="x1", clip=clip)
 
 
 def test_bits_per_dimension_of_gaussian_data_are_their_entropy(schedule, gaussian_oracle):

@@ -54,6 +54,12 @@ def test_a_distribution_that_is_none_is_refused(value):
         upsampler_task(logit_normal=value)
 
 
+@pytest.mark.parametrize("value", [(5.0,), (5.0, 1.0), (-1.0, 5.0), (0.0, 0.0), 5.0, "ab"])
+def test_limits_of_weights_that_are_none_are_refused(value):
+    with pytest.raises(ValueError, match="snr_clip is .*: a lower and an upper limit are wanted"):
+        upsampler_task(snr_clip=value)
+
+
 def test_an_unknown_prediction_is_refused():
     with pytest.raises(ValueError, match="predicts is 'x1': the known ones are eps, x0, v"):
         upsampler_task(predicts="x1")

@@ -124,7 +124,7 @@ def test_weights_and_draws_of_steps_reach_every_loss(task_of):
     params = randomise(task_of().init(jax.random.key(1), data), 2)
 
     def loss(gamma):
-        task = task_of(min_snr=gamma, logit_normal=(-40.0, 1.0))
+        task = task_of(snr_clip=(0.0, gamma), logit_normal=(-40.0, 1.0))
         return float(jax.jit(lambda: task.loss(params, fixed, data, keys(0))[0])())
 
     assert loss(2.0) == pytest.approx(2.0 * loss(1.0), rel=1e-5)

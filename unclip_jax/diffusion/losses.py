@@ -38,28 +38,31 @@ def weighted_simple(
     t: Int["B"],
     noise: Float["B ..."],
     predicts: str,
-    min_snr: float | None,
+    snr_clip: tuple[float, float] | None,
 ) -> Float["B"]:
     """L_simple of a network's answer at step t, against the x0, eps or v that it `predicts`.
 
-    Args: min_snr: gamma of its weights, see `min_snr_weight`; None: all steps weigh 1.
+    Args: snr_clip: (low, high) of its weights, see `snr_weight`; None: all steps weigh 1.
     """
     error = simple(answer, target(schedule, predicts, x0=x0, noise=noise, t=t))
-    return error if min_snr is None else error * min_snr_weight(schedule, t, predicts=predicts, gamma=min_snr)
+    return error if snr_clip is None else error * snr_weight(schedule, t, predicts=predicts, clip=snr_clip)
 
 
-def min_snr_weight(schedule: Schedule, t: Int["B"], *, predicts: str, gamma: float = 5.0) -> Float["B"]:
-    """Weight of each row's L_simple by Min-SNR (arXiv 2303.09556), with SNR = alpha_bar_t / (1 - alpha_bar_t):
+def snr_weight(schedule: Schedule, t: Int["B"], *, predicts: str, clip: tuple[float, float]) -> Float["B"]:
+    """Weight of each row's L_simple by its SNR = alpha_bar_t / (1 - alpha_bar_t), with w = min(max(SNR, low), high):
 
-        min(SNR, gamma) where the network predicts x0, min(SNR, gamma) / SNR for eps, min(SNR, gamma) / (SNR + 1) for v
+        w where the network predicts x0, w / SNR for eps, w / (SNR + 1) for v
 
-    All three weigh the error of x0 alike.
+    All three weigh the error of x0 alike. (0, gamma) is Min-SNR (arXiv 2303.09556), (1, inf) the truncated SNR of
+    progressive distillation (arXiv 2202.00512, section 4). Between the limits an error of x0 weighs as one of eps.
     """
+    low, high = clip
     log_snr = schedule.log_snr(t)
     divisor = {"x0": 0.0, "eps": log_snr, "v": jnp.logaddexp(log_snr, 0.0)}
     if predicts not in divisor:
         raise ValueError(f"predicts is {predicts!r}: the known ones are {', '.join(divisor)}.")
-    return jnp.exp(jnp.minimum(log_snr, np.log(gamma)) - divisor[predicts])
+    with np.errstate(divide="ignore"):  # low may be 0
+        return jnp.exp(jnp.clip(log_snr, np.log(low), np.log(high)) - divisor[predicts])
 
 
 def hybrid(
@@ -72,7 +75,7 @@ def hybrid(
     noise: Float["B ... C"],
     predicts: str = "eps",
     vb_weight: float = VB_WEIGHT,
-    min_snr: float | None = None,
+    snr_clip: tuple[float, float] | None = None,
 ) -> Float["B"]:
     """L_hybrid of a network that, in the second half of its channels, predicts Improved DDPM's v for the variance.
 
@@ -83,7 +86,7 @@ def hybrid(
       predicts: what the first half of the channels is, one of `prediction.PREDICTS`; L_simple is its squared error.
       vb_weight: in place of 0.001. A network that predicts x0 wants less: until its errors are as small as the steps'
         deviations at t near 0, its L_vb there is thousands of bits, and drowns L_simple.
-      min_snr: as in `weighted_simple`.
+      snr_clip: as in `weighted_simple`.
     """
     answer, fraction = split_output(output, x0.shape[-1])
     if fraction is None:
@@ -92,7 +95,7 @@ def hybrid(
     mean, _ = posterior(schedule, fixed.x0, x_t, t, t - 1)
     log_variance = variance.learned_range(schedule, fraction, t, t - 1)
     bound = variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t - 1)
-    error = weighted_simple(schedule, answer, x0=x0, t=t, noise=noise, predicts=predicts, min_snr=min_snr)
+    error = weighted_simple(schedule, answer, x0=x0, t=t, noise=noise, predicts=predicts, snr_clip=snr_clip)
     return error + vb_weight * schedule.num_steps * bound
 
 

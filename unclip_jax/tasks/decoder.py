@@ -34,7 +34,7 @@ class DecoderTask:
       drop_text: share of rows whose caption is dropped.
       predicts: what the network answers beside the variance, one of `prediction.PREDICTS`.
       vb_weight: of the variational bound that trains the variance.
-      min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
+      snr_clip: limits of the steps' weights, see `losses.snr_weight`; None: all steps weigh 1.
       logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
     """
 
@@ -46,13 +46,14 @@ class DecoderTask:
     drop_text: float = 0.5
     predicts: str = "eps"
     vb_weight: float = losses.VB_WEIGHT
-    min_snr: float | None = None
+    snr_clip: tuple[float, float] | None = None
     logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
 
     def __post_init__(self):
         check_predicts(self.predicts)
         denoising.check_logit_normal(self.logit_normal)
+        denoising.check_snr_clip(self.snr_clip)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         x = images.to_unit(batch["image"])
@@ -89,7 +90,7 @@ class DecoderTask:
             noise=noise,
             predicts=self.predicts,
             vb_weight=self.vb_weight,
-            min_snr=self.min_snr,
+            snr_clip=self.snr_clip,
         )
         wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
         simple = losses.simple(output[..., :3], wanted)

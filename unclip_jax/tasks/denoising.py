@@ -21,6 +21,13 @@ def check_logit_normal(value: tuple[float, float] | None) -> None:
         raise ValueError(f"logit_normal is {value!r}: a mean and a deviation above 0 are wanted, such as (0.0, 1.0)")
 
 
+def check_snr_clip(value: tuple[float, float] | None) -> None:
+    """Raises ValueError for what is neither two limits, the second above 0 and not below the first, nor None."""
+    wanted = value is None or (isinstance(value, tuple | list) and len(value) == 2 and 0 <= value[0] <= value[1] > 0)
+    if not wanted:
+        raise ValueError(f"snr_clip is {value!r}: a lower and an upper limit are wanted, such as (0.0, 5.0), Min-SNR")
+
+
 def noised(
     schedule: Schedule, x0: Float["B ..."], keys: Key["B"], *, logit_normal: tuple[float, float] | None = None
 ) -> tuple[Float["B ..."], Int["B"], Float["B ..."]]:

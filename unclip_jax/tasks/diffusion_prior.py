@@ -32,7 +32,7 @@ class DiffusionPriorTask:
     Args:
       empty: tokens of the empty caption, "L".
       drop_text: share of rows whose caption is dropped.
-      min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
+      snr_clip: limits of the steps' weights, see `losses.snr_weight`; None: all steps weigh 1.
       logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
     """
 
@@ -41,12 +41,13 @@ class DiffusionPriorTask:
     schedule: Schedule
     empty: Int["L"]
     drop_text: float = 0.1
-    min_snr: float | None = None
+    snr_clip: tuple[float, float] | None = None
     logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
 
     def __post_init__(self):
         denoising.check_logit_normal(self.logit_normal)
+        denoising.check_snr_clip(self.snr_clip)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         rows, length = batch["tokens"].shape
@@ -66,7 +67,7 @@ class DiffusionPriorTask:
         z_t, t, noise = denoising.noised(self.schedule, z, keys.rows, logit_normal=self.logit_normal)
         predicted = self.model.apply({"params": params}, z_t, t, text)
         loss = losses.weighted_simple(
-            self.schedule, predicted, x0=z, t=t, noise=noise, predicts="x0", min_snr=self.min_snr
+            self.schedule, predicted, x0=z, t=t, noise=noise, predicts="x0", snr_clip=self.snr_clip
         )
         return jnp.mean(loss), {"drop_text": jnp.mean(drop)}
 

@@ -24,20 +24,21 @@ class UpsamplerTask:
 
     Args:
       predicts: what the network answers, one of `prediction.PREDICTS`.
-      min_snr: gamma of Min-SNR weights; None: all steps weigh 1.
+      snr_clip: limits of the steps' weights, see `losses.snr_weight`; None: all steps weigh 1.
       logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
     """
 
     model: Upsampler
     schedule: Schedule
     predicts: str = "eps"
-    min_snr: float | None = None
+    snr_clip: tuple[float, float] | None = None
     logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
 
     def __post_init__(self):
         check_predicts(self.predicts)
         denoising.check_logit_normal(self.logit_normal)
+        denoising.check_snr_clip(self.snr_clip)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         x = images.to_unit(batch["image"])
@@ -49,7 +50,7 @@ class UpsamplerTask:
         rngs = {"dropout": keys.layers}
         output = self.model.apply({"params": params}, x_t, t, self._enlarged(batch), deterministic=not train, rngs=rngs)
         loss = losses.weighted_simple(
-            self.schedule, output, x0=x0, t=t, noise=noise, predicts=self.predicts, min_snr=self.min_snr
+            self.schedule, output, x0=x0, t=t, noise=noise, predicts=self.predicts, snr_clip=self.snr_clip
         )
         return jnp.mean(loss), {}
 
