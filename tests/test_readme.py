@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from unclip_jax.__main__ import COMMANDS
+from unclip_jax.__main__ import COMMANDS, main
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_every_file_that_is_linked_exists():
@@ -22,10 +23,14 @@ def test_every_command_is_named_and_every_named_one_exists():
     assert set(re.findall(r"unclip ([a-z-]+)[ `]", README)) == set(COMMANDS)
 
 
+def test_the_bundled_cascade_is_exported_with_the_call_that_is_shown(tmp_path, capsys):
+    assert main(["export-weights", "shapes", "--format", "diffusers", "--out", str(tmp_path / "out")]) == 0
+    assert EXAMPLES[1].replace("runs/diffusers", str(tmp_path / "out")) in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_library_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names = {}
-    exec(example, names)
+    exec(EXAMPLES[0], names)
     assert names["images"].shape == (4, 256, 256, 3) and names["images"].dtype == np.uint8
     assert names["embeddings"].shape == (4, 128)
