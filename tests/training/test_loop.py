@@ -1,5 +1,6 @@
 """The loop: it learns, stops and goes on as if it had not, and refuses what would spoil a run."""
 
+import itertools
 import json
 import os
 import shutil
@@ -217,6 +218,13 @@ def damage(file):
     file.write_bytes(content)
 
 
+def rename(file):
+    """One letter of a parameter's name, in a record that is JSON all the same."""
+    text = file.read_text()
+    assert "params/hidden/bias" in text
+    file.write_text(text.replace("params/hidden/bias", "params/hidden/biar", 1))
+
+
 def truncate(file):
     file.write_bytes(file.read_bytes()[:100])
 
@@ -225,8 +233,9 @@ def empty(file):
     file.write_bytes(b"")
 
 
-@pytest.mark.parametrize("spoil", [damage, truncate, empty])
-@pytest.mark.parametrize("what", ["arrays", "record"])
+@pytest.mark.parametrize(
+    "what, spoil", [*itertools.product(("arrays", "record"), (damage, truncate, empty)), ("record", rename)]
+)
 def test_a_damaged_newest_checkpoint_is_passed_over_with_a_line(tiny, whole, trained, make_data, capsys, what, spoil):
     newest = whole / "checkpoints" / "12"
     if what == "record":

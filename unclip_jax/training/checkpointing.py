@@ -1,14 +1,15 @@
 """Checkpoints of a run: written in the background, whole or not at all, the last few kept, and checked when read.
 
     WORKDIR/checkpoints/STEP/   state (step, parameters, optimizer), ema, extras, and as metadata the record: schema
-                                version, config, digests of the frozen parameters, the origin, and of each array type,
-                                shape, CRC-32
+                                version, config, digests of the frozen parameters, the origin, of each array type,
+                                shape, CRC-32, and at last the CRC-32 of the record itself
 
 Orbax raises on a truncated file but returns a flipped byte without a word; the checksums find it.
 """
 
 import contextlib
 import dataclasses
+import json
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -98,6 +99,7 @@ class Checkpoints:
             "origin": origin,
             "arrays": {item: {name: _describe(leaf) for name, leaf in named.items()} for item, named in items.items()},
         }
+        record["crc"] = _crc_of(record)
         nested = {item: parameters.unflatten(named) for item, named in items.items()}
         with self._writing():
             # A checkpoint of this step can only be one that was found damaged.
@@ -191,13 +193,20 @@ def read_record(folder: epath.Path, step: int) -> dict[str, Any]:
     """What a checkpoint says of itself. Raises ValueError where it is damaged or of a later version."""
     try:
         with ocp.training.Checkpointer(folder) as orbax:
-            record = orbax.metadata(step).custom_metadata
+            record = dict(orbax.metadata(step).custom_metadata)
+        crc = record.pop("crc", None)  # None: of a version that wrote none
+        if crc not in (None, _crc_of(record)):
+            raise ValueError("the record is not the one that was written")
         if record["schema"] > SCHEMA:
             raise ValueError(f"schema version {record['schema']} is of a later program; this one knows {SCHEMA}")
         known = {name: record[name] for name in ("schema", "config", "frozen", "arrays")}
         return {**known, "origin": record.get("origin")}
     except Exception as error:
         raise _damaged(folder, step, error) from error
+
+
+def _crc_of(record: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
 def _items(state: TrainState, extras: PyTree) -> dict[str, dict[str, Any]]:
