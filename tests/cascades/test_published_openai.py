@@ -109,6 +109,7 @@ def test_each_is_sampled_as_its_origin_does(glide, adm):
     }
 
 
+@pytest.mark.slow
 def test_imported_folders_draw_the_same(glide, adm, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for source, asked in ((glide, ["a red circle"]), (adm, ["--class", "3"])):

@@ -50,6 +50,7 @@ def losses(workdir):
     return [json.loads(line)["loss"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_an_imported_decoder_begins_with_its_weights_and_learns(folder, tmp_path):
     config = f"{CONFIGS / 'fine_tune.py'}:{folder / 'karlo/decoder'}"
     still = ["training.steps=1", "optimizer.learning_rate=0.0"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.cascades.tiny import write_tiny_cascade
-from unclip_jax import parameters
+from unclip_jax import experiment, parameters
 from unclip_jax.__main__ import main
 from unclip_jax.cascades import folder
 from unclip_jax.cascades.loading import load_cascade
@@ -89,18 +89,21 @@ def test_a_packaged_stage_says_how_it_was_trained_and_from_what(runs, tmp_path):
     }  # fmt: skip
     assert {name: trained(runs / "shapes", name) for name in TINY} == dict.fromkeys(TINY, fresh)
 
-    packaged = runs / "shapes" / stage
-    assert train(stage, tmp_path / "second", f"training.init_from={packaged}", "training.seed=5") == 0
-    assert train(stage, tmp_path / "third", f"training.init_from={tmp_path / 'second'}", "training.steps=1") == 0
-    # What it began with is no longer asked for when a run goes on.
-    shutil.move(tmp_path / "second", tmp_path / "moved")
-    assert train(stage, tmp_path / "third", f"training.init_from={tmp_path / 'second'}", "training.steps=3") == 0
-    assert main(["package", str(tmp_path / "third"), "--out", str(tmp_path / "out")]) == 0
-    digest_of_first = parameters.digest_of_file(packaged / "params.safetensors")
-    second = {**fresh, "seed": 5, "from": {"digest": digest_of_first, "trained": fresh}}
-    digest_of_second = parameters.digest(restore_ema(tmp_path / "moved").params)
-    third = {**fresh, "steps": 3, "from": {"digest": digest_of_second, "trained": second}}
-    assert trained(tmp_path / "out", stage) == third
+    packaged, source = runs / "shapes" / stage, tmp_path / "source"
+    shutil.copytree(packaged, source)
+    assert train(stage, tmp_path / "run", f"training.init_from={source}", "training.steps=1", "training.seed=5") == 0
+    shutil.rmtree(source)  # a run that goes on needs it no longer
+    assert train(stage, tmp_path / "run", f"training.init_from={source}", "training.seed=5") == 0
+    assert main(["package", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    begun_with = {"digest": parameters.digest_of_file(packaged / "params.safetensors"), "trained": fresh}
+    then = {**fresh, "seed": 5, "from": begun_with}
+    assert trained(tmp_path / "out", stage) == then
+
+    # A workdir says of itself what it would say packaged.
+    config = experiment.load_config(CONFIGS / f"{stage}.py", TINY[stage])
+    config.training.init_from = str(tmp_path / "run")
+    params, begun_with = experiment._initial_params(config)
+    assert begun_with == {"digest": parameters.digest(params), "trained": then}
 
 
 def test_a_bundled_cascade_takes_no_stage_that_does_not_say_how_it_was_trained(runs, tmp_path, capsys, monkeypatch):

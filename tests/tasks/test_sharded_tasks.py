@@ -32,7 +32,10 @@ def losses(task, mesh, seed: int = 0) -> np.ndarray:
     return np.array(seen)
 
 
-@pytest.mark.parametrize("task_of", [clip_task, prior_task, decoder_task, upsampler_task])
+@pytest.mark.parametrize(
+    "task_of",
+    [clip_task, prior_task, *(pytest.param(unet, marks=pytest.mark.slow) for unet in (decoder_task, upsampler_task))],
+)
 def test_eight_devices_give_the_losses_of_one(task_of):
     one = losses(task_of(), make_mesh(devices=jax.devices()[:1]))
     eight = losses(task_of(), make_mesh(data=4, fsdp=2, devices=jax.devices()[:8]))
