@@ -67,6 +67,7 @@ def test_an_imported_decoder_begins_with_its_weights_and_learns(folder, tmp_path
     assert np.mean(steps[-8:]) < np.mean(steps[:8]) / 2
 
 
+@pytest.mark.slow
 def test_a_prior_is_trained_beside_an_imported_clip(folder, tmp_path):
     model = ["model.embed_dim=32", "model.text_width=32", "model.context_length=12", "model.width=24", "model.layers=1"]
     prior = CONFIGS / "shapes/diffusion_prior.py"

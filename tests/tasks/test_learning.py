@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests import quick
 from tests.randomised import randomise
 from tests.tasks.tiny_tasks import ROWS, batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
 from unclip_jax import rng
@@ -43,7 +44,7 @@ def train(task, learning_rate: float, steps: int) -> tuple[dict, dict]:
 def mean_loss(task) -> Callable[[dict, dict], float]:
     """(parameters, data) -> the mean loss over 32 draws of steps and noise, the same ones every time."""
     fixed = frozen()
-    one = jax.jit(lambda params, data, number: task.loss(params, fixed, data, keys(number))[0])
+    one = quick.jit(lambda params, data, number: task.loss(params, fixed, data, keys(number))[0])
     return lambda params, data: float(np.mean([one(params, data, 100_000 + number) for number in range(32)]))
 
 

@@ -25,7 +25,11 @@ def gradient(task, micro_batches: int):
     return jit(lambda data: mean_over_parts(of_part, data, micro_batches))(data)
 
 
-@pytest.mark.parametrize("task", [prior_task(), decoder_task(), upsampler_task()], ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize(
+    "task",
+    [prior_task(), pytest.param(decoder_task(), marks=pytest.mark.slow), upsampler_task()],
+    ids=lambda task: type(task).__name__,
+)
 def test_four_micro_batches_are_one_batch(task):
     assert task.rows_are_independent
     whole, parts = gradient(task, 1), gradient(task, 4)
