@@ -213,8 +213,7 @@ class _Shapes:
         """`attributes`: of each, the share of the `n` pictures that are nearest to their own value."""
         prompts = draw_prompts("one_object", self.prompts, self.seed)
         image = self._embed_scenes("clip_attributes", prompts)
-        scenes = [prompt.scene for prompt in prompts]
-        own = [{**dataclasses.asdict(scene.objects[0]), "background": scene.background} for scene in scenes]
+        own = [_attributes(prompt.scene) for prompt in prompts]
         shares = {}
         for attribute, values in ATTRIBUTE_VALUES.items():
             texts = [[CAPTION.format(**{**said, attribute: value}) for value in values] for said in own]
@@ -314,15 +313,19 @@ def _colours(scene: Scene) -> list[tuple[int, int, int]]:
 
 def _value_shares(scenes: Sequence[Scene]) -> dict[str, dict[str, float]]:
     """How often each colour, size and background occurs in scenes of one object; every share 0 for no scenes."""
-    found = {
-        "colour": [scene.objects[0].colour for scene in scenes],
-        "size": [scene.objects[0].size for scene in scenes],
-        "background": [scene.background for scene in scenes],
-    }
+    seen = [_attributes(scene) for scene in scenes]
     return {
-        attribute: {value: values.count(value) / max(len(values), 1) for value in ATTRIBUTE_VALUES[attribute]}
-        for attribute, values in found.items()
+        attribute: {
+            value: sum(found[attribute] == value for found in seen) / max(len(seen), 1)
+            for value in ATTRIBUTE_VALUES[attribute]
+        }
+        for attribute in ("colour", "size", "background")
     }
+
+
+def _attributes(scene: Scene) -> dict[str, str]:
+    """What a scene of one object shows, by attribute."""
+    return {**dataclasses.asdict(scene.objects[0]), "background": scene.background}
 
 
 def _texts(prompts: Sequence[Prompt]) -> list[str]:

@@ -107,21 +107,22 @@ def train(
     mesh = mesh or make_mesh(**config.mesh)
     check_config(config, mesh)
     check_workdir(config, workdir, defaults)
-    begin = (initial_params, origin)
-    run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, begin, defaults)
+    run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, origin, defaults)
     return run.run(progress)
 
 
 class _Run:
     """One call of `train`."""
 
-    def __init__(self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, begin, defaults):
+    def __init__(
+        self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, origin, defaults
+    ):
         """Checks all that can be checked before anything is written."""
         self.config, self.mesh, self.eval_data, self.defaults = config, mesh, eval_data, defaults
         self.workdir = epath.Path(workdir)
         self.leader = jax.process_index() == 0
         self.start, self.saved = 0, checkpointing.steps_saved(workdir)
-        self.initial_params, self.origin = begin
+        self.initial_params, self.origin = initial_params, origin
         self.digests = {name: parameters.digest(tree) for name, tree in frozen.items() if name not in extras}
         record = self._newest_whole(self._checked_record)
         if record:
