@@ -53,7 +53,7 @@ setup(
     package_data={"unclip_jax": ["cascades/bundled/**"]},
     install_requires=BASE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["unclip = unclip_jax.__main__:main"]},
+    entry_points={"console_scripts": ["unclip = unclip_jax.__main__:command"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from unclip_jax import __version__
+from unclip_jax import __version__, huge_pages
 
 # Verb -> (module in unclip_jax.commands, what it does in one line).
 COMMANDS = {
@@ -106,5 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """`unclip` as a process of its own."""
+    huge_pages.begin_anew()
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

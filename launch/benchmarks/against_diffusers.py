@@ -1,8 +1,9 @@
 """Text to 256 px, here and by diffusers, with the same random weights of Karlo's architecture, on this machine.
 
-    python launch/benchmarks/against_diffusers.py [--width 128] [--batches 1,4] [--runs 5]
+    python launch/benchmarks/against_diffusers.py [--width 128] [--batches 1,4] [--runs 5] [--only train]
 
-Needs the extra `parity`. PyTorch and JAX each have a process of their own and all cores; they take turns, run by run.
+Needs the extra `parity`. PyTorch and JAX each have a process of their own and all cores, and huge pages, if they can be
+had, as `unclip` has; they take turns, run by run.
 First both answer the same noised inputs, and must agree. Then: the whole call and each of its stages, and a training
 step of the decoder (forward, backward, AdamW), in float32, PyTorch as diffusers comes and with its networks in
 channels-last. Printed are medians with the smallest and largest, compile times apart, and how often JAX is as fast.
@@ -24,12 +25,15 @@ from typing import Any
 
 import numpy as np
 
+from unclip_jax import huge_pages
+
 PROMPT = "a corgi playing a flute trumpet"
 STEPS = {"diffusion_prior": 5, "decoder": 5, "upsampler_64_to_256": 3}
 SCALES = {"prior": 4.0, "decoder": 8.0}
 STAGES = {"prior": "diffusion_prior", "decoder": "decoder", "super_res_first": "upsampler_64_to_256"}
 TORCH_LAYOUTS = {"diffusers": "contiguous_format", "channels-last": "channels_last"}
 TOLERANCE = 1e-3
+PARTS = ("whole", "train")
 
 
 def write_cascade(folder: pathlib.Path, width: int) -> None:
@@ -284,7 +288,8 @@ def serve(kind: str, folder: pathlib.Path) -> None:
 def served(kind: str, folder: pathlib.Path) -> Iterator[Callable[..., dict[str, float]]]:
     """A process of one side, as a function of requests."""
     command = [sys.executable, __file__, "--serve", kind, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=huge_pages.asking(os.environ), **pipes) as process:
 
         def ask(**request: Any) -> dict[str, float]:
             print(json.dumps(request), file=process.stdin, flush=True)
@@ -335,6 +340,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128, help="channels of the decoder (128; Karlo has 320)")
     parser.add_argument("--batches", default="1,4", help="numbers of pictures (1,4)")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each side, after one that is not (5)")
+    parser.add_argument("--only", choices=PARTS, help="the whole call and its stages, or the training step (both)")
     parser.add_argument("--serve", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -366,7 +372,7 @@ def main() -> None:
             names = "".join(f"{name}, seconds".rjust(26) for name in ("jax", *TORCH_LAYOUTS))
             print(f"\nbatch  {'':16}{names}  times as fast as diffusers, channels-last")
             for batch in map(int, args.batches.split(",")):
-                for do in ("whole", "train"):
+                for do in [args.only] if args.only else PARTS:
                     compare(sides, do, batch, args.runs)
     finally:
         shutil.rmtree(folder)

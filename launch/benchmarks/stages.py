@@ -4,8 +4,9 @@
 
 Training: the step of the stage's config on one batch that stays in memory, the same step fed by its input pipeline, and
 the pipeline alone. Sampling: the stage of the cascade with its own settings. Every measurement is a process of its own,
-so that its memory is its own; each stage runs twice, with an empty compilation cache and with the one so filled.
-FLOPs are XLA's count. Nothing is read but the configs, the cascade and the data that the configs name.
+with memory of its own, and asks for huge pages as `unclip` does; each stage runs twice, with an empty compilation cache
+and with the one so filled. FLOPs are XLA's count. Nothing is read but the configs, the cascade and the data that the
+configs name.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import jax
 import machine
 import numpy as np
 
-from unclip_jax import experiment
+from unclip_jax import experiment, huge_pages
 from unclip_jax.cascades import stages as sampled
 from unclip_jax.cascades.cascade import example_inputs
 from unclip_jax.cascades.embedding import clip_of, text_features
@@ -126,10 +127,8 @@ def measure(what: str, stage: str, args: argparse.Namespace, rate: float) -> dic
 def _child(what: str, stage: str, args: argparse.Namespace, cache: str) -> dict[str, float]:
     command = [sys.executable, __file__, "--cascade", args.cascade, "--configs", args.configs, "--measure", what, stage]
     command += ["--seconds", str(args.seconds), "--rows", str(args.rows)]
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": cache,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+    own = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = huge_pages.asking(os.environ | own)
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

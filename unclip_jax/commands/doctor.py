@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     import jax
 
-    from unclip_jax import __version__
+    from unclip_jax import __version__, huge_pages
     from unclip_jax.cascades.folder import bundled_names
     from unclip_jax.data.user_cache import default_directory
 
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"backend {found}, process {jax.process_index()} of {jax.process_count()}, {os.cpu_count()} CPU cores")
     for device in jax.local_devices():
         print(f"  {device.device_kind} {device.id}: {_memory(device)}{_product(device)}")
+    asked = ", asked for" if huge_pages.asking(os.environ) == dict(os.environ) else ""
+    print(f"huge pages: {huge_pages.mode()}{asked}")
     print(f"bundled cascades: {', '.join(bundled_names())}")
     print(f"data: {default_directory()}; compiled programs: {compilation_cache.directory()}")
     complaint = complaint_about(found, expected, reason, os.environ.get("JAX_PLATFORMS", ""))
