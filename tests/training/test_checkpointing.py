@@ -2,7 +2,9 @@
 
 import contextlib
 import gc
+import os
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -162,6 +164,15 @@ def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved,
     checkpoints.close()
 
 
+def wait_until_still(folder):
+    """Returns when no file has come or gone for a second. Of a failed checkpoint Orbax's threads write the rest, as
+    those of a process that has ended do not."""
+    seen = None
+    while (found := list(os.walk(folder))) != seen:
+        seen = found
+        time.sleep(1.0)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads that were writing
 def test_where_the_disk_is_full_the_last_whole_checkpoints_stay(saved, steps, make_tiny, full_disk):
     workdir, before = saved
@@ -176,6 +187,7 @@ def test_where_the_disk_is_full_the_last_whole_checkpoints_stay(saved, steps, ma
     with contextlib.suppress(OSError):  # the failed writing may be told of again
         checkpoints.close()
     gc.collect()
+    wait_until_still(workdir)
     assert checkpointing.steps_saved(workdir) == [3, 4]
     checkpoints = Checkpoints(workdir, keep=2)
     assert_same(jax.tree.map(np.asarray, checkpoints.restore(4, steps.shapes)[0]), before)
