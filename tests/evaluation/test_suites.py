@@ -16,6 +16,7 @@ from unclip_jax.evaluation.subject import Subject
 
 SEED, PROMPTS = 5, 20
 PICTURE_ROWS = ("one_object", "two_objects", "compositional", "embedding_only", "true_embedding", "free_wording")
+ENLARGED_ROWS = ("from_16px", "from_64px")
 
 
 def embed(pictures):
@@ -55,6 +56,12 @@ class Perfect:
             for picture in (draw(sample_scene(rng)) for _ in range(count)):
                 picture = picture if size == 256 else thumbnail(picture)
                 self.true[suites.upsampler_input(picture).tobytes()] = picture
+        for prompt in draw_prompts("one_object", count, seed):
+            picture = draw(prompt.scene)
+            small = thumbnail(picture)
+            self.true[suites.upsampler_input(small).tobytes()] = small
+            for low_res in (suites.upsampler_input(picture), images.to_unit(small)):
+                self.true[low_res.tobytes()] = picture
         self.calls = []
 
     def make_pictures(self, prompts, *, seed, first_image, image_embeddings=None, empty_caption=False):
@@ -113,7 +120,7 @@ def run(subject, *rows, prompts=PROMPTS, seed=SEED):
 def test_a_perfect_generator_is_right_in_every_row(perfect):
     _, results, _ = perfect
     assert tuple(results) == suites.SHAPES_ROWS
-    for row in (*PICTURE_ROWS, "reader"):
+    for row in (*PICTURE_ROWS, *ENLARGED_ROWS, "reader"):
         assert results[row]["accuracy"] == 1.0, row
         assert set(results[row]["attributes"].values()) == {1.0}
         assert results[row]["n"] == (40 if row == "reader" else PROMPTS)
@@ -128,6 +135,20 @@ def test_a_perfect_generator_is_right_in_every_row(perfect):
     assert results["clip_retrieval"] == {"n": PROMPTS, "text_to_image": 1.0, "image_to_text": 1.0}
     assert results["prior_cosine"]["cosine"] == pytest.approx(1.0)
     assert results["prior_cosine"]["cosine_shuffled"] < 0.5
+
+
+def test_enlarged_true_pictures_pass_through_the_upsamplers_that_follow():
+    """The second upsampler makes grey of everything, and the first is asked by one row alone, for the same pictures."""
+    perfect, asked = Perfect(), []
+
+    def upsample(low_res, *, size, seed, first_image):
+        asked.append((low_res.shape[1], size, len(low_res), seed, first_image))
+        pictures = perfect.upsample(low_res, size=size, seed=seed, first_image=first_image)
+        return pictures if size == 64 else np.full_like(pictures, 128)
+
+    results = run(dataclasses.replace(perfect.subject(), upsample=upsample), *ENLARGED_ROWS)
+    assert [results[row]["accuracy"] for row in ENLARGED_ROWS] == [0.0, 0.0]
+    assert asked == [(16, 64, PROMPTS, SEED, 0), (64, 256, PROMPTS, SEED, 0), (64, 256, PROMPTS, SEED, 0)]
 
 
 def test_flatness_is_the_share_of_pixels_near_a_colour_of_the_scene():

@@ -19,10 +19,10 @@ EXAMPLE = """example:
   unclip evaluate --cascade shapes --suite shapes --json shapes.json
   unclip evaluate --cascade shapes --suite shapes --prompts 32 --rows one_object,diversity --seed 100
 
-The shapes suite's rows: one_object, two_objects, compositional, embedding_only, true_embedding, reader, free_wording,
-shuffled, diversity, flatness, unnamed, upsampler_16_to_64, upsampler_64_to_256, clip_retrieval, clip_attributes,
-prior_cosine. Everything is sampled with the cascade's defaults, those of `unclip generate`. The tables are Markdown,
-printed row by row."""
+The shapes suite's rows: one_object, two_objects, compositional, embedding_only, true_embedding, from_16px, from_64px,
+reader, free_wording, shuffled, diversity, flatness, unnamed, upsampler_16_to_64, upsampler_64_to_256, clip_retrieval,
+clip_attributes, prior_cosine. Everything is sampled with the cascade's defaults, those of `unclip generate`. The tables
+are Markdown, printed row by row."""
 SUITE_SIZE = 256  # px of the pictures that the shapes suite reads
 
 

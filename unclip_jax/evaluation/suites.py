@@ -7,6 +7,8 @@ The `shapes` suite asks for pictures of captioned shapes and reads them back:
     compositional   one object, in pairs that no training showed
     embedding_only  the captions of one_object through the prior; the decoder is given the empty caption
     true_embedding  the CLIP embeddings of true pictures of one_object's scenes; the decoder is given the empty caption
+    from_16px       true 16 px pictures of one_object's scenes, enlarged by both upsamplers
+    from_64px       true 64 px pictures of them, enlarged by the last
     reader          true pictures: what the reader itself gets right
     free_wording    one object, worded as no training caption is, with one to three attributes named
     shuffled        one_object's pictures against each other's captions, beside what chance would give
@@ -49,6 +51,8 @@ ACCURACY_ROWS = (
     "compositional",
     "embedding_only",
     "true_embedding",
+    "from_16px",
+    "from_64px",
     "reader",
     "free_wording",
     "shuffled",
@@ -135,6 +139,12 @@ class _Shapes:
         embeddings = self._embed_scenes("true_embedding", prompts)
         seen = self._read("true_embedding", _texts(prompts), image_embeddings=embeddings, empty_caption=True)
         return _accuracy(seen, prompts)
+
+    def from_16px(self) -> shapes_accuracy.Accuracy:
+        return self._enlarged("from_16px", [64, 256])
+
+    def from_64px(self) -> shapes_accuracy.Accuracy:
+        return self._enlarged("from_64px", [256])
 
     def reader(self) -> shapes_accuracy.Accuracy:
         prompts = draw_prompts("any", READER_SCENES, self.seed)
@@ -245,6 +255,18 @@ class _Shapes:
             seen += read
             shares += [flat(picture, _colours(scene)) for picture, scene in zip(pictures, read, strict=True) if scene]
         return prompts, seen, shares
+
+    def _enlarged(self, row: str, sizes: list[int]) -> shapes_accuracy.Accuracy:
+        """True pictures of one object, shrunk to a quarter of the first size and enlarged to one after the other."""
+        prompts = draw_prompts("one_object", self.prompts, self.seed)
+        seen: list[Scene | None] = []
+        for start, batch in self._batches(row, prompts):
+            low_res = np.stack([upsampler_input(_true_picture(prompt.scene, sizes[0])) for prompt in batch])
+            for size in sizes:
+                pictures = self.subject.upsample(low_res, size=size, seed=self.seed, first_image=start)
+                low_res = images.to_unit(pictures)
+            seen += read_all(pictures)
+        return _accuracy(seen, prompts)
 
     def _drawn(self, kind: str) -> shapes_accuracy.Accuracy:
         prompts = draw_prompts(kind, self.prompts, self.seed)
