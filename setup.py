@@ -36,6 +36,7 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10.2"],
     "cuda": ["jax[cuda12]>=0.10.2"],
     "test": ["pytest>=8.3", "pytest-xdist>=3.6", "build>=1.2"],
+    "plots": ["matplotlib>=3.10"],  # of launch/benchmarks
     # Other people's networks, for golden files, checks of published weights and comparisons. Tests do without them.
     "parity": ["torch>=2.13", "diffusers>=0.42"],
 }

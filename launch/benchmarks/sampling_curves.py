@@ -1,0 +1,131 @@
+"""How right and how varied a cascade's pictures are, against how it is sampled: the curves behind its defaults.
+
+    python launch/benchmarks/sampling_curves.py --out curves [--cascade shapes] [--prompts 96] [--seed 100]
+        [--only NAME ...]
+
+Needs the extra `plots`. One setting of one stage changes at a time, the others being the cascade's own. A point is the
+rows `one_object` and `diversity` of the shapes suite. OUT.json holds the points, each as soon as it is known, and a
+call that finds it goes on with it; OUT.png shows them, the cascade's own setting as a dashed line.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any
+
+import machine
+import numpy as np
+
+import unclip_jax
+from unclip_jax import files, huge_pages
+from unclip_jax.cascades.cascade import Cascade
+from unclip_jax.cascades.stages import stage_settings
+from unclip_jax.commands import compilation_cache
+from unclip_jax.commands.evaluate import cascade_subject
+from unclip_jax.evaluation import suites
+
+PROMPT = "a small red circle on a blue background"
+# Name -> (stage, setting, values).
+SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
+    "decoder-guidance": ("decoder", "scale", [1.0, 1.25, 1.5, 2.0, 3.0, 5.0]),
+    "decoder-steps": ("decoder", "steps", [5, 10, 15, 25, 50, 100]),
+    "decoder-sampler": ("decoder", "sampler", ["ddpm", "ddim", "dpm"]),
+    "decoder-variance": ("decoder", "variance", ["fixed_small", "fixed_large", "learned_range"]),
+    "prior-guidance": ("diffusion_prior", "scale", [1.0, 1.5, 2.0, 4.0]),
+    "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 32, 64]),
+    "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4, 8]),
+    "first-upsampler-steps": ("upsampler_16_to_64", "steps", [2, 3, 5, 10, 20]),
+    "second-upsampler-steps": ("upsampler_64_to_256", "steps", [1, 2, 3, 5]),
+}
+
+
+def measure(cascade: Cascade, stage: str, setting: str, value: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """Accuracy with its interval, diversity (None: no prompt had two readable pictures), and seconds a picture."""
+
+    def make_pictures(prompts: list[str], **given: Any):
+        return unclip_jax.text_to_image(cascade, prompts, sampling={stage: {setting: value}}, **given)
+
+    make_pictures([PROMPT], seed=0, first_image=0)  # compiles
+    subject = dataclasses.replace(cascade_subject(cascade), make_pictures=make_pictures)
+    start = time.perf_counter()
+    found = dict(suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=["one_object", "diversity"]))
+    pictures = args.prompts + suites.DIVERSITY_PROMPTS * suites.DIVERSITY_PICTURES
+    return {
+        "accuracy": found["one_object"]["accuracy"],
+        "interval": found["one_object"]["interval"],
+        "diversity": found["diversity"]["ratio"],
+        "seconds": (time.perf_counter() - start) / pictures,
+    }
+
+
+def draw(points: dict[str, dict[str, Any]], cascade: Cascade, path: pathlib.Path) -> None:
+    """The curves that have points, a panel each."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    shown = [name for name in SWEEPS if points.get(name)]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.0 * rows), sharey=True, squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, shown, strict=False):
+        stage, setting, values = SWEEPS[name]
+        known = [value for value in values if str(value) in points[name]]
+        measured = [points[name][str(value)] for value in known]
+        places = range(len(known))
+        accuracy = [point["accuracy"] for point in measured]
+        low, high = zip(*(point["interval"] for point in measured), strict=True)
+        reach = np.abs(np.subtract([low, high], accuracy))
+        line = "none" if isinstance(known[0], str) else "-"
+        axis.errorbar(places, accuracy, yerr=reach, marker="o", ls=line, capsize=3, label="right, of one object")
+        varied = [float("nan") if point["diversity"] is None else point["diversity"] for point in measured]
+        axis.plot(places, varied, marker="s", ls=line, label="diversity, beside the data's")
+        own = stage_settings(cascade.stages[stage])
+        if getattr(own, setting) in known:
+            axis.axvline(known.index(getattr(own, setting)), linestyle="--", color="grey", zorder=0)
+        axis.set_xticks(places, known)
+        axis.set_title(f"{stage}: {setting}", fontsize=10)
+        axis.set_ylim(0.0, 1.2)
+        axis.grid(axis="y", alpha=0.3)
+    axes.flat[0].legend(fontsize=8, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cascade", default="shapes", help="a bundled name or a cascade folder (shapes)")
+    parser.add_argument("--out", required=True, type=pathlib.Path, help="of OUT.json and OUT.png")
+    parser.add_argument("--prompts", type=int, default=96, help="of a point's accuracy (96)")
+    parser.add_argument("--seed", type=int, default=100, help="of the suite (100; tables have others)")
+    parser.add_argument("--only", nargs="+", choices=SWEEPS, metavar="NAME", help=f"of {', '.join(SWEEPS)}")
+    args = parser.parse_args()
+    compilation_cache.enable()
+    print(machine.header(machine.product_rate()))
+    cascade = unclip_jax.load_cascade(args.cascade)
+    call = {"cascade": args.cascade, "prompts": args.prompts, "seed": args.seed}
+    record = args.out.with_suffix(".json")
+    points = files.read_json(record) if record.exists() else {"call": call}
+    if points["call"] != call:
+        raise SystemExit(f"{str(record)!r} is of {points['call']}, this call of {call}; give another --out")
+    for name in args.only or SWEEPS:
+        stage, setting, values = SWEEPS[name]
+        for value in values:
+            if str(value) not in points.setdefault(name, {}):
+                points[name][str(value)] = measure(cascade, stage, setting, value, args)
+                files.write_whole(record, json.dumps(points, indent=1))
+            point = points[name][str(value)]
+            varied = "none" if point["diversity"] is None else f"{point['diversity']:.2f}"
+            told = f"{point['accuracy']:6.1%} right, diversity {varied}, {point['seconds']:.2f} s a picture"
+            print(f"{name:24}{value!s:>14}  {told}", flush=True)
+    draw(points, cascade, args.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    huge_pages.begin_anew()
+    main()
