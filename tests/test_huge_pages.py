@@ -30,6 +30,8 @@ print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:])
 def test_asking_leaves_the_rest_as_it_is(tunables, asking):
     environment = {"HOME": "/root"} | ({} if tunables is None else {"GLIBC_TUNABLES": tunables})
     assert huge_pages.asking(environment) == {"HOME": "/root", "GLIBC_TUNABLES": asking}
+    assert not huge_pages.asks(environment)
+    assert huge_pages.asks({"GLIBC_TUNABLES": asking}) == (asking != tunables)
 
 
 @pytest.mark.parametrize(

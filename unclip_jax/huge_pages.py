@@ -23,6 +23,12 @@ def mode(switch: pathlib.Path = SWITCH) -> str:
         return "never"
 
 
+def asks(environment: Mapping[str, str]) -> bool:
+    """Whether a process of this environment asks: the tunable is set, and not to 0."""
+    tunables = environment.get("GLIBC_TUNABLES", "")
+    return TUNABLE in tunables and f"{TUNABLE}=0" not in tunables
+
+
 def asking(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` with the tunable set for a process that is to ask; one that is set already is left as it is."""
     tunables = environment.get("GLIBC_TUNABLES", "")

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"backend {found}, process {jax.process_index()} of {jax.process_count()}, {os.cpu_count()} CPU cores")
     for device in jax.local_devices():
         print(f"  {device.device_kind} {device.id}: {_memory(device)}{_product(device)}")
-    asked = ", asked for" if huge_pages.asking(os.environ) == dict(os.environ) else ""
+    asked = ", asked for" if huge_pages.asks(os.environ) else ""
     print(f"huge pages: {huge_pages.mode()}{asked}")
     print(f"bundled cascades: {', '.join(bundled_names())}")
     print(f"data: {default_directory()}; compiled programs: {compilation_cache.directory()}")
