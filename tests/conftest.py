@@ -40,6 +40,7 @@ os.environ.update(
 assert "jax" not in sys.modules, "jax was imported before tests/conftest.py could choose its devices"
 
 import jax  # noqa: E402
+from jax.experimental.compilation_cache.compilation_cache import reset_cache  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -54,6 +55,34 @@ def pytest_configure(config) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(USER_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilations_kept():
+    """After a module that trained on several devices, and so with nothing kept, compilations are kept again."""
+    yield
+    if not jax.config.jax_enable_compilation_cache:
+        jax.config.update("jax_enable_compilation_cache", True)
+        reset_cache()
+
+
+@pytest.fixture(scope="module")
+def compiled_anew(compilations_kept):
+    """For modules that train on several devices without the command, which sees to it by itself."""
+    from unclip_jax.commands import compilation_cache
+
+    compilation_cache.enable(collectives=True)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """For modules that train, but not to see several devices train: those take longer to compile, and keep nothing."""
+    first = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda: first)
+        patch.setattr(jax, "local_devices", lambda: first)
+        patch.setattr(jax, "local_device_count", lambda: 1)
+        yield
 
 
 @pytest.fixture

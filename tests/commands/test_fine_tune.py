@@ -12,6 +12,8 @@ from unclip_jax import parameters
 from unclip_jax.__main__ import main
 from unclip_jax.cascades.loading import load_cascade
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 SHORT = [
     "training.global_batch=8", "training.eval_every=0", "training.preview_every=0", "training.log_every=1",

@@ -15,6 +15,8 @@ from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import text_to_image
 from unclip_jax.training.checkpointing import restore_ema
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs/shapes"
 SHORT = [
     "training.steps=2", "training.global_batch=8", "training.eval_batches=1", "training.preview_every=2",
@@ -170,7 +172,7 @@ def test_resumed_training_refuses_another_config_by_field(runs, capsys):
     "override, message",
     [
         ("model.chanels=3", "config.model has no field 'chanels'; known:"),
-        ("training.global_batch=7", "7"),
+        ("mesh.fsdp=3", "is a multiple of 3 devices, and there are 1"),
         ("model.channel_mult=(1, 1, 1, 1, 1, 1, 1, 1)", "cannot be halved 7 times"),
         ("frozen.clip=nowhere", "cascade 'nowhere' is no folder"),
     ],

@@ -164,6 +164,7 @@ def test_the_command_stores_what_clip_says_of_each_record(stored):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_anew")
 def test_a_prior_learns_the_same_from_stored_embeddings_as_from_pictures(stored, tmp_path):
     small = ["model.width=32", "model.heads=2", "model.layers=1", "training.global_batch=8", "training.steps=3"]
     small += ["optimizer.warmup_steps=1", "training.log_every=1", "training.eval_every=0", "data.threads=0"]

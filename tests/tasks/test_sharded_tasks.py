@@ -13,6 +13,8 @@ from unclip_jax.training.step import make_steps
 
 STEPS = 30
 
+pytestmark = pytest.mark.usefixtures("compiled_anew")
+
 
 def losses(task, mesh, seed: int = 0) -> np.ndarray:
     config = loop.default_config()

@@ -17,6 +17,8 @@ from unclip_jax.training.step import make_steps
 
 STEPS, BATCH = 30, 16
 
+pytestmark = pytest.mark.usefixtures("compiled_anew")
+
 
 class Network(nn.Module):
     """Convolutions, a group norm and a wide layer between: what the real networks are made of."""

@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from unclip_jax import experiment
 
-    compilation_cache.enable()
+    compilation_cache.enable(collectives=True)
     config = experiment.load_config(args.config, args.overrides)
     step = experiment.train_stage(config, args.workdir)
     print(f"{config.task.stage}: {step} steps, in {args.workdir}")
