@@ -7,6 +7,7 @@
 | `embedding` | float32 "B E" | CLIP's embedding of the picture, raw, where it was stored; there is no `image` then |
 | `low_res` | float32 "B h w 3", [-1, 1] | an upsampler's input: shrunk and corrupted, not yet enlarged |
 | `tokens` | int32 "B L" | the caption's tokens |
+| `wrong_tokens` | int32 "B L" | those of the same words but for one thing that the picture does not show |
 | `row` | int32 "B" | global number of the row, step * global batch + place; all randomness of the row hangs on it |
 | `record` | int32 "B" | the record in the data set that the row was made from |
 """

@@ -38,6 +38,7 @@ from unclip_jax.tasks.decoder import DecoderTask
 from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
 from unclip_jax.tasks.upsampler import UpsamplerTask
 from unclip_jax.tokenizer import Tokenizer, train_tokenizer
+from unclip_jax.tokenizer_files import copy_tokenizer
 from unclip_jax.training import loop
 from unclip_jax.training.checkpointing import Restored, restore_ema, restore_extras, steps_saved
 from unclip_jax.training.task import Task
@@ -141,9 +142,9 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     loop.check_config(config)
     defaults = _defaults(config.task.kind)
     loop.check_workdir(config, workdir, defaults)
-    parts = assemble(config, workdir)
     begun = bool(steps_saved(workdir))
     initial_params, source = (None, None) if begun else _initial_params(config)
+    parts = assemble(config, workdir)
     return loop.train(
         parts.task,
         config=config,
@@ -221,20 +222,36 @@ def _task_defaults(kind: str) -> dict[str, Any]:
     }
 
 
+def _tokenizer_beside(source: epath.PathLike) -> epath.Path:
+    """The tokenizer's folder of a CLIP in a workdir or in a cascade."""
+    places = [folder / TOKENIZER for folder in (epath.Path(source), epath.Path(source).parent)]
+    for place in places:
+        if place.exists():
+            return place
+    looked = " and ".join(map(str, places))
+    raise ValueError(f"config.training.init_from {source!r} has no tokenizer: looked for {looked}")
+
+
 def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Path) -> Tokenizer | None:
-    """CLIP trains its own on the captions of the training split; every other stage takes the frozen CLIP's."""
+    """CLIP trains its own on the captions of the training split, or goes on with that of the weights it begins with;
+    every other stage takes the frozen CLIP's."""
     if clip is not None:
         return clip.tokenizer
     if not config.data.captions:
         return None
     directory = workdir / "tokenizer"
     if not (directory / "vocab.json").exists():
-        train_tokenizer(
-            source.captions(),
-            vocab_size=config.model.vocab_size,
-            context_length=config.model.context_length,
-            directory=directory,
-        )
+        if config.training.init_from:
+            source = _tokenizer_beside(config.training.init_from)
+            directory.mkdir(parents=True, exist_ok=True)
+            copy_tokenizer(source, directory)
+        else:
+            train_tokenizer(
+                source.captions(),
+                vocab_size=config.model.vocab_size,
+                context_length=config.model.context_length,
+                directory=directory,
+            )
     return Tokenizer.load(directory)
 
 

@@ -81,6 +81,24 @@ def test_training_begins_with_the_weights_of_another_stage(runs, tmp_path, sourc
     assert min(trained) > 1e-6  # zeros where a network is fresh
 
 
+@pytest.mark.parametrize("source", ["clip", "shapes/clip"], ids=["workdir", "packaged"])
+def test_a_clip_that_trains_on_keeps_its_tokenizer_and_learns_from_wrong_captions(runs, tmp_path, source):
+    """Other captions would make another tokenizer, whose numbers mean nothing to these weights."""
+    data = ["data.source=captioned_shapes/contrasts_tiny", "data.wrong_captions=True", "training.steps=1"]
+    assert train("clip", tmp_path / "run", *data, f"training.init_from={runs / source}") == 0
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "words.json"):
+        kept, own = (workdir / "tokenizer" / name for workdir in (tmp_path / "run", runs / "clip"))
+        assert kept.read_bytes() == own.read_bytes()
+    assert not list((tmp_path / "run" / "tokenizer").glob("params*"))
+
+
+def test_a_clip_without_its_tokenizer_does_not_train_on(runs, tmp_path, capsys):
+    shutil.copytree(runs / "shapes" / "clip", tmp_path / "alone" / "clip")
+    assert train("clip", tmp_path / "run", f"training.init_from={tmp_path / 'alone' / 'clip'}") == 2
+    err = capsys.readouterr().err
+    assert "has no tokenizer: looked for" in err and err.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
 def test_a_packaged_stage_says_how_it_was_trained_and_from_what(runs, tmp_path):
     def trained(cascade, stage):
         return json.loads((cascade / stage / "config.json").read_text())["trained"]

@@ -213,6 +213,18 @@ def test_clip_image_is_the_whole_scene():
         np.testing.assert_array_equal(image, picture(record))
 
 
+def test_a_wrong_caption_is_that_of_the_caption(tokenizer):
+    records = [record._replace(wrong_captions=record.captions[::-1]) for record in RECORDS]
+    config = {"image_size": 16, "captions": True, "wrong_captions": True, "source": "captioned_shapes/contrasts"}
+    seen = set()
+    for batch in take(make(config, source=records, tokenizer=tokenizer), 20):
+        for record, tokens, wrong in zip(batch["record"], batch["tokens"].tolist(), batch["wrong_tokens"].tolist()):
+            choices = tokenizer.encode(records[record].captions).tolist()
+            seen.add(choices.index(tokens))
+            assert wrong == choices[::-1][choices.index(tokens)]
+    assert seen == {0, 1, 2}
+
+
 def test_captions_are_the_records_own_and_all_of_them_come(tokenizer):
     seen = set()
     for batch in take(make({"image_size": 16, "captions": True}, tokenizer=tokenizer), 40):
@@ -303,6 +315,7 @@ def test_a_cached_source_reads_a_record_once():
         (CROPS | {"blur": {"kernel": 3, "sigma": 0.6, "share": 1.5}}, "blur.share is 1.5; it must be from 0 to 1"),
         (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "kernel is 4; an image of shape"),
         ({"image_size": 16, "captions": True, "flip": True}, "captions, which say left and right"),
+        ({"image_size": 16, "captions": True, "wrong_captions": True}, "wrong_captions is True with source captioned_"),
         ({"image_size": 16, "captions": True}, "captions is True and tokenizer None"),
         ({"image_size": 16, "threads": -1}, "config.data.threads is -1"),
         ({"image_size": 32}, "the picture has 16 px and is not enlarged to 32"),

@@ -96,6 +96,32 @@ def test_info_nce_by_hand():
     assert accuracy == 0.0
 
 
+def test_info_nce_with_wrong_captions_by_hand():
+    """The pair above, and for each picture a wrong caption that is like its own by cosine 0.6, and so unlike the other
+    picture's by 0.8 at a right angle: a picture's softmax runs over 1, 0, 0.6 and 0.8, a caption's over 1 and 0."""
+    image, text = jnp.array([[2.0, 0.0], [0.0, 0.5]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
+    wrong = jnp.array([[3.0, 4.0], [4.0, 3.0]])
+    by_image = -np.log(np.exp(2.0) / np.sum(np.exp([2.0, 0.0, 1.2, 1.6])))
+    loss, accuracy = info_nce(image, jnp.concatenate([text, wrong]), jnp.asarray(2.0))
+    np.testing.assert_allclose(loss, (by_image + np.log1p(np.exp(-2.0))) / 2.0, rtol=1e-6)
+    assert accuracy == 1.0
+    near = jnp.array([[1.0, 0.1], [1.0, 0.0]]) @ jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    _, accuracy = info_nce(image, jnp.concatenate([near, text]), jnp.asarray(2.0))
+    assert accuracy == 0.0  # each picture is nearest to a wrong one
+
+
+def test_wrong_captions_stand_behind_the_right_ones_and_parts_of_a_batch_change_nothing():
+    task, data = clip_task(), batch()
+    data["wrong_tokens"] = np.where(data["tokens"] < 30, data["tokens"] // 2, data["tokens"])
+    params = task.init(jax.random.key(1), data)
+    image, text, scale = task.model.apply({"params": params}, task._pixels(data), data["tokens"])
+    wrong = task.model.apply({"params": params}, data["wrong_tokens"], method="encode_text")
+    expected, _ = info_nce(image, jnp.concatenate([text.pooled, wrong.pooled]), scale)
+    for micro_batches in (1, 2):
+        loss, _ = dataclasses.replace(task, micro_batches=micro_batches).loss(params, {}, data, keys(0))
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
 def test_drops_are_ten_and_fifty_percent_and_independent():
     """Over 10,000 rows a share of p has a deviation of sqrt(p (1 - p) / 10,000); four of them are allowed."""
     image, text = decoder_task().drops(rng.rows(jax.random.key(3), jnp.arange(10_000)))

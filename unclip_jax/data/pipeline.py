@@ -42,6 +42,7 @@ def default_config() -> ConfigDict:
             "noise": 0.0,  # largest deviation of Gaussian noise on `low_res`, of range [-1, 1]; each row draws its own
             "bsr": 0.0,  # share of the rows whose `low_res` is degraded by BSR, and neither blurred nor noised
             "captions": False,  # whether the batch has `tokens`
+            "wrong_captions": False,  # whether it has `wrong_tokens` beside them, where the source has such captions
             "flip": False,  # mirror every other picture
             "cache": False,  # keep decoded records in memory
             "threads": 2,  # threads that make batches; 0: made when asked for
@@ -140,7 +141,7 @@ class RowMaker:
         self._source = source
         self._seed = seed
         self._tokenizer = tokenizer
-        self._captions = config.captions
+        self._captions, self._wrong_captions = config.captions, config.wrong_captions
         self._flip = config.flip
         self._image_size = config.image_size
         self._crop_size = _crop_size(config)
@@ -162,8 +163,10 @@ class RowMaker:
         else:
             made |= self._pictures(record.picture, row)
         if self._captions:
-            caption = record.captions[row_rng(self._seed, row, "caption").integers(len(record.captions))]
-            made["tokens"] = self._encode(caption)
+            number = row_rng(self._seed, row, "caption").integers(len(record.captions))
+            made["tokens"] = self._encode(record.captions[number])
+            if self._wrong_captions:
+                made["wrong_tokens"] = self._encode(record.wrong_captions[number])
         return made
 
     def _pictures(self, picture: np.ndarray, row: int) -> dict[str, np.ndarray]:
@@ -271,6 +274,11 @@ def check(config: ConfigDict) -> ConfigDict:
         raise ValueError("config.data.noise is set and low_res_size None; it is of the low-resolution picture")
     if config.bsr and not config.low_res_size:
         raise ValueError("config.data.bsr is set and low_res_size None; it degrades the low-resolution picture")
+    if config.wrong_captions and not (config.captions and config.source.startswith("captioned_shapes/contrasts")):
+        raise ValueError(
+            f"config.data.wrong_captions is True with source {config.source} and captions {config.captions}; it is for "
+            "captioned_shapes/contrasts with captions"
+        )
     if config.source == "embeddings":
         _check_without_pictures(config)
     if config.flip and config.captions:

@@ -11,7 +11,8 @@ UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
 
 
 class Record(NamedTuple):
-    """A picture, uint8 "S S 3", the texts that describe it, and CLIP's embedding of it, float32 "E".
+    """A picture, uint8 "S S 3", the texts that describe it, and CLIP's embedding of it, float32 "E"; where there are
+    some, for each of the texts one that says something else.
 
     Of picture and embedding one is None: stored embeddings come without their pictures.
     """
@@ -19,6 +20,7 @@ class Record(NamedTuple):
     picture: np.ndarray | None
     captions: tuple[str, ...] = ()
     embedding: np.ndarray | None = None
+    wrong_captions: tuple[str, ...] = ()
 
 
 class Unreadable:

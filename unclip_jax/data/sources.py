@@ -10,7 +10,8 @@ from unclip_jax.data.image_folder import ImageFolder
 from unclip_jax.data.records import Record, Source
 from unclip_jax.data.tfds_source import PREFIX, TfdsSource
 
-KNOWN = ("captioned_shapes", "captioned_shapes/tiny", "folder", "embeddings", "tfds:NAME")
+SIZES = ("full", "tiny", "contrasts", "contrasts_tiny")
+KNOWN = ("captioned_shapes", *(f"captioned_shapes/{size}" for size in SIZES[1:]), "folder", "embeddings", "tfds:NAME")
 
 
 def open_source(config: ConfigDict, split: str) -> Source:
@@ -49,7 +50,7 @@ def describe(config: ConfigDict) -> str:
 
 
 def _size(source: str) -> str:
-    return "tiny" if source.endswith("/tiny") else "full"
+    return source.partition("/")[2] or "full"
 
 
 class CaptionedShapesSource:
@@ -64,7 +65,8 @@ class CaptionedShapesSource:
         from unclip_jax.data.captioned_shapes import builder  # brings TFDS, which takes a second
 
         self._open = functools.partial(builder.data_source, split, directory, size=size)
-        self._records = self._open(fields=(image_field, "captions"))
+        self._wrong = [builder.WRONG] if size in builder.CONTRASTS else []
+        self._records = self._open(fields=(image_field, "captions", *self._wrong))
         self._image_field = image_field
 
     def __len__(self) -> int:
@@ -72,7 +74,8 @@ class CaptionedShapesSource:
 
     def __getitem__(self, index: int) -> Record:
         record = self._records[index]
-        return Record(record[self._image_field], tuple(record["captions"]))
+        wrong = [text for field in self._wrong for text in record[field]]
+        return Record(record[self._image_field], tuple(record["captions"]), wrong_captions=tuple(wrong))
 
     def captions(self) -> Iterator[str]:
         records = self._open(fields=("captions",))

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from unclip_jax.data.captioned_shapes import builder
 from unclip_jax.data.captioned_shapes.builder import data_source, describe, prepare
 from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
-from unclip_jax.data.captioned_shapes.scene import COLOURS, HELD_OUT, SHAPES, Scene
+from unclip_jax.data.captioned_shapes.scene import COLOURS, HELD_OUT, SHAPES, Scene, is_named
+from unclip_jax.data.sources import open_source
 
 PREPARE = "from unclip_jax.data.captioned_shapes.builder import prepare; print(prepare({directory!r}, size='tiny'))"
 SIZE_WORDS = ("small", "little", "large", "big")
@@ -60,7 +62,7 @@ def test_every_record_is_the_one_described(tiny):
     for split, count in builder.RECORDS["tiny"].items():
         records = data_source(split, tiny, size="tiny", fields=("scene", "captions")).__getitems__(range(count))
         described = [describe(split, index) for index in range(count)]
-        expected = [(scene.to_json(), [caption.text for caption in said]) for scene, said in described]
+        expected = [(scene.to_json(), [caption.text for caption in said]) for scene, said, _ in described]
         assert sorted((record["scene"], record["captions"]) for record in records) == sorted(expected)
 
 
@@ -122,7 +124,9 @@ def test_bad_arguments(tiny, tmp_path):
         data_source("validation", tiny, size="tiny")
     with pytest.raises(ValueError, match=r"fields holds \['label'\]; a captioned-shapes record has image, thumbnail"):
         data_source("train", tiny, size="tiny", fields=("label",))
-    with pytest.raises(ValueError, match="size is 'huge'; known sizes: full, tiny"):
+    with pytest.raises(ValueError, match=r"fields holds \['wrong_captions'\]; a captioned-shapes record has .* scene$"):
+        data_source("train", tiny, size="tiny", fields=("wrong_captions",))
+    with pytest.raises(ValueError, match="size is 'huge'; known sizes: full, tiny, contrasts"):
         prepare(tiny, size="huge")
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="directory .*file/below.* cannot be made"):
@@ -177,7 +181,7 @@ def test_every_scene_and_caption_of_the_full_data():
         {
             split: [
                 (scene, [caption.text for caption in said])
-                for scene, said in (describe(split, index) for index in range(count))
+                for scene, said, _ in (describe(split, index) for index in range(count))
             ]
             for split, count in builder.RECORDS["full"].items()
         }
@@ -195,3 +199,24 @@ def test_every_record_and_caption_of_the_full_data_on_disk(tmp_path):
         records = source.__getitems__(range(count))
         splits[split] = [(Scene.from_json(record["scene"]), record["captions"]) for record in records]
     check_splits(splits)
+
+
+def test_contrasts_are_the_full_data_and_half_as_many_scenes_in_other_colours(tmp_path):
+    """And to every caption comes one in which one thing is not so; of the tiny ones, record by record."""
+    size, count = "contrasts_tiny", builder.RECORDS["contrasts_tiny"]["train"]
+    described = [describe("train", index, size) for index in range(count)]
+    for index, (scene, said, _) in enumerate(described):
+        named = all(is_named(colour) for colour in (scene.background, *(item.colour for item in scene.objects)))
+        assert named == (index < 96)
+        assert (scene, said) == describe("train", index)[:2] or not named
+    records = data_source("train", tmp_path, size=size, fields=("thumbnail", "captions", "scene", "wrong_captions"))
+    expected = [(scene.to_json(), *([text.text for text in texts] for texts in said)) for scene, *said in described]
+    found = [(record["scene"], record["captions"], record["wrong_captions"]) for record in records]
+    assert sorted(found) == sorted(expected)
+    for record in records:
+        np.testing.assert_array_equal(record["thumbnail"], thumbnail(draw(Scene.from_json(record["scene"]))))
+    config = {"source": f"captioned_shapes/{size}", "dir": str(tmp_path), "image_field": "thumbnail"}
+    source = open_source(ConfigDict(config), "train")
+    assert [(record.captions, record.wrong_captions) for record in source] == [
+        (tuple(said), tuple(wrong)) for _, said, wrong in found
+    ]

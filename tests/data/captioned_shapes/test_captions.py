@@ -1,5 +1,7 @@
 """What captions say, held against what they claim to say, word by word."""
 
+import collections
+import copy
 import dataclasses
 import re
 
@@ -9,12 +11,15 @@ import pytest
 from unclip_jax.data.captioned_shapes.captions import (
     FREE_WORDINGS,
     Caption,
+    NamedObject,
     captions,
+    describes,
     free_caption,
     full_caption,
     vocabulary,
+    wrong_captions,
 )
-from unclip_jax.data.captioned_shapes.scene import COLOURS, SHAPES, Object, Scene, sample_scene
+from unclip_jax.data.captioned_shapes.scene import COLOURS, HELD_OUT, SHAPES, Object, Scene, recolour, sample_scene
 
 SIZE_OF_WORD = {"small": "small", "little": "small", "large": "large", "big": "large"}
 ONE = Scene("green", (Object("star", "orange", "small", 60.0, 70.0, 30.0),))
@@ -158,3 +163,74 @@ def test_no_training_caption_is_a_free_wording():
     trained = {caption.text for caption in captions(ONE, rng, 20_000)}
     assert len(free) == len(FREE_WORDINGS) >= 20
     assert not free & trained
+
+
+STAR, RING = NamedObject("star", "orange", "small"), NamedObject("ring", "blue", "large")
+
+
+@pytest.mark.parametrize(
+    ("caption", "true"),
+    [
+        (Caption("", "white", (STAR, RING), "left of"), True),
+        (Caption("", None, (RING, STAR), "right of"), True),  # told from the other
+        (Caption("", None, (NamedObject("ring", None, None), NamedObject(None, "orange", None)), None), True),
+        (Caption("", "black", (STAR, RING), "left of"), False),
+        (Caption("", None, (RING, STAR), "left of"), False),
+        (Caption("", None, (STAR, RING), "right of"), False),
+        (Caption("", None, (STAR, RING), "above"), False),
+        (Caption("", None, (NamedObject("star", "blue", None), NamedObject("ring", "orange", None)), None), False),
+        (Caption("", None, (NamedObject("star", None, "large"), NamedObject("ring", None, None)), None), False),
+        (Caption("", "white", (STAR,), None), False),
+    ],
+)
+def test_what_is_true_of_a_scene(caption, true):
+    """Of TWO, read by hand: a small orange star left of a large blue ring on white."""
+    assert describes(caption, TWO) == true
+
+
+def test_wrong_captions_differ_in_one_thing_that_is_not_so():
+    """Every sort of change comes: relations and exchanges in about a third each of the full captions of two objects."""
+    rng, change = np.random.default_rng(5), np.random.default_rng(6)
+    kinds = collections.Counter()
+    for _ in range(2000):
+        scene = sample_scene(rng)
+        wrong = wrong_captions(scene, copy.deepcopy(rng), 3, change=change)
+        for caption, other in zip(captions(scene, rng, 3), wrong, strict=True):
+            assert describes(caption, scene) and not describes(other, scene), (caption, other)
+            assert not {(item.shape, item.colour) for item in other.objects} & HELD_OUT
+            assert frame(caption.text) == frame(other.text)
+            if len(scene.objects) == 2 and caption.names_everything:
+                kinds[kind_of_change(caption, other)] += 1
+    share = {kind: count / kinds.total() for kind, count in kinds.items()}
+    assert set(share) == {"relation", "exchange", "shape", "colour", "size", "background"}
+    assert 0.28 < share["relation"] < 0.45 and 0.2 < share["exchange"] < 0.38
+
+
+def frame(text: str) -> list[str]:
+    """The words that neither name anything nor place it."""
+    placing = "a an to the left right of above over below under on at top bottom".split()
+    return [word for word in words(text) if word not in (*COLOURS, *SHAPES, *SIZE_OF_WORD, *placing)]
+
+
+def kind_of_change(caption: Caption, other: Caption) -> str:
+    different = {
+        name
+        for one, two in zip(caption.objects, other.objects, strict=True)
+        for name in ("shape", "colour", "size")
+        if getattr(one, name) != getattr(two, name)
+    }
+    different |= {name for name in ("background", "relation") if getattr(caption, name) != getattr(other, name)}
+    (name,) = different
+    if name in ("background", "relation"):
+        return name
+    before, after = ([getattr(item, name) for item in said.objects] for said in (caption, other))
+    return "exchange" if before == after[::-1] else name
+
+
+def test_colours_without_a_name_go_unsaid():
+    rng = np.random.default_rng(7)
+    for _ in range(200):
+        scene = recolour(sample_scene(rng), rng)
+        for caption in (*captions(scene, rng, 3), *wrong_captions(scene, rng, 3, change=rng)):
+            assert not set(words(caption.text)) & set(COLOURS) and "#" not in caption.text
+            assert caption.background is None and all(item.colour is None for item in caption.objects)

@@ -1,5 +1,6 @@
 """What scenes hold: their geometry, the split of pairs, and their JSON."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -111,3 +112,27 @@ def test_json_round_trip_is_exact(scenes):
 def test_same_generator_same_scene():
     first, second = (sample_scene(np.random.default_rng([5, 7])) for _ in range(2))
     assert first == second != sample_scene(np.random.default_rng([5, 8]))
+
+
+def test_recoloured_scenes_keep_all_but_their_colours_and_show_no_held_out_pair(scenes):
+    rng = np.random.default_rng(8)
+    seen = []
+    for scene in scenes[:1000]:
+        other = shapes.recolour(scene, rng)
+        ground = np.asarray(shapes.rgb(other.background), float)
+        for item, before in zip(other.objects, scene.objects, strict=True):
+            assert dataclasses.replace(item, colour=before.colour) == before
+            assert not shapes.is_named(item.colour) and (item.shape, shapes.nearest_name(item.colour)) not in HELD_OUT
+            assert np.linalg.norm(np.asarray(shapes.rgb(item.colour), float) - ground) >= 110
+            seen.append(shapes.rgb(item.colour))
+        assert other.relation == scene.relation
+    # All of RGB: every eighth of the cube holds a tenth or so of the colours.
+    octants = np.unique((np.asarray(seen) >= 128) @ [4, 2, 1], return_counts=True)[1]
+    assert len(octants) == 8 and octants.min() > 0.06 * len(seen)
+
+
+def test_colours_by_name_and_by_number():
+    assert shapes.rgb("orange") == (255, 130, 0) and shapes.is_named("orange")
+    assert shapes.rgb("#0a10ff") == (10, 16, 255) and not shapes.is_named("#0a10ff")
+    assert shapes.nearest_name("#0a10ff") == "blue" and shapes.nearest_name("#fffff0") == "white"
+    assert shapes.nearest_name("purple") == "purple"

@@ -1,11 +1,15 @@
 """The captioned-shapes data set: drawn on this machine, the same bytes every time, nothing downloaded.
 
 A record holds `image` (the 256 px picture as PNG), `thumbnail` (64 px, PNG), `captions` (several texts) and `scene`
-(JSON of what is in the picture). Splits: `train` and `test` never show a held-out (shape, colour) pair, `compositional`
-shows nothing else.
+(JSON of what is in the picture); in the config "contrasts" also `wrong_captions`, each the caption of the same number
+with one thing said that is not so, and half as many training pictures again in colours that no word stands for, so that
+a CLIP learns what is where, and shapes apart from colours.
+
+Splits: `train` and `test` never show a held-out (shape, colour) pair, `compositional` shows nothing else.
 """
 
 import contextlib
+import copy
 import fcntl
 import io
 import os
@@ -20,23 +24,27 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from unclip_jax.data.captioned_shapes.captions import Caption, captions
+from unclip_jax.data.captioned_shapes.captions import Caption, captions, wrong_captions
 from unclip_jax.data.captioned_shapes.drawing import THUMBNAIL_SIZE, draw, thumbnail
-from unclip_jax.data.captioned_shapes.scene import IMAGE_SIZE, Scene, sample_scene
+from unclip_jax.data.captioned_shapes.scene import IMAGE_SIZE, Scene, recolour, sample_scene
 from unclip_jax.data.user_cache import default_directory
 
 CAPTIONS_PER_RECORD = 5
 SPLITS = ("train", "test", "compositional")
 FIELDS = ("image", "thumbnail", "captions", "scene")
-# Records of each split. "tiny" is for trying things out and for tests.
+CONTRASTS = ("contrasts", "contrasts_tiny")  # sizes with WRONG among their fields
+WRONG = "wrong_captions"
+# Records of each split. The tiny ones are for trying things out and for tests.
 RECORDS = {
     "full": {"train": 30_000, "test": 2_000, "compositional": 1_000},
     "tiny": {"train": 96, "test": 32, "compositional": 32},
+    "contrasts": {"train": 45_000, "test": 2_000, "compositional": 1_000},
+    "contrasts_tiny": {"train": 144, "test": 32, "compositional": 32},
 }
 
 
 class CaptionedShapes(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder; its configs, "full" and "tiny", differ in the number of records alone."""
+    """TFDS builder; its configs are the sizes."""
 
     name = "captioned_shapes"
     VERSION = tfds.core.Version("1.0.0")
@@ -46,14 +54,15 @@ class CaptionedShapes(tfds.core.GeneratorBasedBuilder):
     code_path = epath.Path(__file__)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(IMAGE_SIZE, IMAGE_SIZE, 3), encoding_format="png"),
-                "thumbnail": tfds.features.Image(shape=(THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), encoding_format="png"),
-                "captions": tfds.features.Sequence(tfds.features.Text()),
-                "scene": tfds.features.Text(),
-            }
-        )
+        features = {
+            "image": tfds.features.Image(shape=(IMAGE_SIZE, IMAGE_SIZE, 3), encoding_format="png"),
+            "thumbnail": tfds.features.Image(shape=(THUMBNAIL_SIZE, THUMBNAIL_SIZE, 3), encoding_format="png"),
+            "captions": tfds.features.Sequence(tfds.features.Text()),
+            "scene": tfds.features.Text(),
+        }
+        if self.builder_config.name in CONTRASTS:
+            features[WRONG] = tfds.features.Sequence(tfds.features.Text())
+        features = tfds.features.FeaturesDict(features)
         return tfds.core.DatasetInfo(builder=self, features=features, description=__doc__)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
@@ -61,35 +70,45 @@ class CaptionedShapes(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index in range(RECORDS[self.builder_config.name][split]):
-            yield index, make_record(split, index)
+        size = self.builder_config.name
+        for index in range(RECORDS[size][split]):
+            yield index, make_record(split, index, size)
 
 
-def describe(split: str, index: int) -> tuple[Scene, list[Caption]]:
-    """What record number `index` of `split` shows and what its captions say; a function of these two and nothing else.
-    (TFDS shuffles: in the files the records lie in another order, the same every time.)"""
-    rng = np.random.default_rng([zlib.crc32(split.encode()), index])
+def describe(split: str, index: int, size: str = "full") -> tuple[Scene, list[Caption], list[Caption]]:
+    """What record number `index` of `split` shows, what its captions say, and what its wrong captions say, where the
+    size has them; a function of these three and nothing else. (TFDS shuffles: in the files the records lie in another
+    order, the same every time.)"""
+    seed = [zlib.crc32(split.encode()), index]
+    rng = np.random.default_rng(seed)
     scene = sample_scene(rng, held_out=split == "compositional")
-    return scene, captions(scene, rng, CAPTIONS_PER_RECORD)
+    if size not in CONTRASTS:
+        return scene, captions(scene, rng, CAPTIONS_PER_RECORD), []
+    change = np.random.default_rng([*seed, 1])
+    if split == "train" and index >= RECORDS[size][split] * 2 // 3:
+        scene = recolour(scene, change)
+    wrong = wrong_captions(scene, copy.deepcopy(rng), CAPTIONS_PER_RECORD, change=change)
+    return scene, captions(scene, rng, CAPTIONS_PER_RECORD), wrong
 
 
-def make_record(split: str, index: int) -> dict[str, Any]:
+def make_record(split: str, index: int, size: str = "full") -> dict[str, Any]:
     """Record number `index` of `split` as TFDS takes it."""
-    scene, said = describe(split, index)
+    scene, said, wrong = describe(split, index, size)
     image = draw(scene)
-    return {
+    record = {
         # An open file of PNG bytes: an array would be encoded by TensorFlow.
         "image": io.BytesIO(_encode_png(image)),
         "thumbnail": io.BytesIO(_encode_png(thumbnail(image))),
         "captions": [caption.text for caption in said],
         "scene": scene.to_json(),
     }
+    return {**record, WRONG: [caption.text for caption in wrong]} if wrong else record
 
 
 def prepare(directory: epath.PathLike | None = None, *, size: str = "full") -> epath.Path:
     """Makes the data set where it is not there yet (about two minutes), and returns the folder that holds it.
 
-    `directory` None: `default_directory()`. `size`: "full" or "tiny". Says in one line on stderr that it draws. The
+    `directory` None: `default_directory()`. `size`: one of RECORDS. Says in one line on stderr that it draws. The
     data appears under its name whole or not at all; a second process that wants it at the same time waits for it, and
     what an interrupted one left is removed by the next. Raises ValueError for an unknown size, and for a folder that
     cannot be made.
@@ -148,13 +167,15 @@ def data_source(
     """The records of `split` by number, prepared first where they are not there.
 
     A record is a dict of the wanted `fields`: `image` uint8 [256, 256, 3], `thumbnail` uint8 [64, 64, 3], `captions` a
-    list of str, `scene` a str for `Scene.from_json`. Raises ValueError for an unknown split, size or field.
+    list of str, `scene` a str for `Scene.from_json`, `wrong_captions`, of the contrasts, a list of str. Raises
+    ValueError for an unknown split, size or field.
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; captioned shapes has {', '.join(SPLITS)}")
-    unknown = sorted(set(fields) - set(FIELDS))
+    known = (*FIELDS, WRONG) if size in CONTRASTS else FIELDS
+    unknown = sorted(set(fields) - set(known))
     if unknown:
-        raise ValueError(f"fields holds {unknown}; a captioned-shapes record has {', '.join(FIELDS)}")
+        raise ValueError(f"fields holds {unknown}; a captioned-shapes record has {', '.join(known)}")
     prepare(directory, size=size)
     directory = epath.Path(directory).expanduser() if directory is not None else default_directory()
     return Records(_builder(directory, size), split, fields)
@@ -173,7 +194,7 @@ def _encode_png(image: np.ndarray) -> bytes:
 def _decode_field(field: str, value: Any) -> Any:
     if field in ("image", "thumbnail"):
         return np.asarray(Image.open(io.BytesIO(value)))
-    if field == "captions":
+    if field in ("captions", WRONG):
         return [text.decode() for text in value]
     return value.decode()
 

@@ -2,7 +2,8 @@
 
 A caption is put together from a phrase for each object, a core that joins two of them, and a frame around it. As people
 do, captions leave things out: 45 % name every attribute (shape, colour and size of each object, the background and, for
-two objects, their relation), the others leave out one or more; the shape is nearly always named.
+two objects, their relation), the others leave out one or more; the shape is nearly always named. Colours that no word
+stands for go unsaid.
 """
 
 import dataclasses
@@ -10,7 +11,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from unclip_jax.data.captioned_shapes.scene import COLOURS, INVERSE_RELATION, SHAPES, Scene
+from unclip_jax.data.captioned_shapes.scene import (
+    COLOURS,
+    HELD_OUT,
+    INVERSE_RELATION,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Object,
+    Scene,
+    is_named,
+)
 
 FULL_SHARE = 0.45
 # How often each attribute is named in a caption that leaves something out.
@@ -81,14 +92,91 @@ def captions(scene: Scene, rng: np.random.Generator, count: int) -> list[Caption
     return [_compose(_choose_named(scene, rng), rng) for _ in range(count)]
 
 
+def wrong_captions(
+    scene: Scene, rng: np.random.Generator, count: int, *, change: np.random.Generator
+) -> list[Caption]:
+    """For each of the `count` captions that `captions` makes with a generator in the state of `rng`, one in the same
+    words but for what `change` draws: an attribute that the caption names is another, the objects' shapes or colours
+    are exchanged, or their relation is another. None of them is true of the scene, and none says a held-out pair."""
+    state = rng.bit_generator.state
+    wrong = []
+    for number, caption in enumerate(captions(scene, rng, count)):
+        while True:
+            again = np.random.default_rng()
+            again.bit_generator.state = state
+            said = captions(_changed(scene, caption, change), again, count)[number]
+            if said != caption and not describes(said, scene):
+                wrong.append(said)
+                break
+    return wrong
+
+
+def describes(caption: Caption, scene: Scene) -> bool:
+    """Whether all that the caption says is true of the scene, its objects told in either order."""
+    if caption.background not in (None, scene.background) or len(caption.objects) != len(scene.objects):
+        return False
+
+    def fits(said: NamedObject, item: Object) -> bool:
+        return all(value in (None, getattr(item, name)) for name, value in dataclasses.asdict(said).items())
+
+    if all(map(fits, caption.objects, scene.objects)) and caption.relation in (None, scene.relation):
+        return True
+    turned = len(scene.objects) == 2 and caption.relation in (None, INVERSE_RELATION[scene.relation])
+    return turned and all(map(fits, caption.objects, scene.objects[::-1]))
+
+
+def _changed(scene: Scene, caption: Caption, rng: np.random.Generator) -> Scene:
+    """The scene with one thing different that the caption may name; where there are two objects, in a third of the
+    draws each their relation, and which of them has which shape or colour."""
+    first, *second = scene.objects
+    draw = rng.random() if second else 1.0
+    if draw < 1 / 3:
+        return dataclasses.replace(scene, relation=_another(RELATIONS, scene.relation, rng))
+    if draw < 2 / 3:
+        name = _pick(rng, ("shape", "colour"))
+        objects = (
+            dataclasses.replace(first, **{name: getattr(second[0], name)}),
+            dataclasses.replace(second[0], **{name: getattr(first, name)}),
+        )
+    else:
+        place = int(rng.integers(len(scene.objects)))
+        name = _pick(rng, ("shape", "shape", "colour", "size", "background"))
+        if name == "background":
+            return dataclasses.replace(scene, background=_another_colour(scene.background, rng))
+        item = scene.objects[place]
+        value = {
+            "shape": lambda: _another(SHAPES, item.shape, rng),
+            "colour": lambda: _another_colour(item.colour, rng),
+            "size": lambda: _another(tuple(SIZES), item.size, rng),
+        }[name]()
+        objects = list(scene.objects)
+        objects[place] = dataclasses.replace(item, **{name: value})
+    if any((item.shape, item.colour) in HELD_OUT for item in objects):
+        return scene
+    return dataclasses.replace(scene, objects=tuple(objects))
+
+
+def _another(values: tuple[str, ...], value: str, rng: np.random.Generator) -> str:
+    return _pick(rng, tuple(other for other in values if other != value))
+
+
+def _another_colour(colour: str, rng: np.random.Generator) -> str:
+    """Another name; a colour without one stays."""
+    return _another(tuple(COLOURS), colour, rng) if is_named(colour) else colour
+
+
 def full_caption(scene: Scene, rng: np.random.Generator) -> Caption:
     """A caption in a training wording that names every attribute."""
     return _compose(_everything(scene), rng)
 
 
 def _everything(scene: Scene) -> Caption:
-    named = tuple(NamedObject(item.shape, item.colour, item.size) for item in scene.objects)
-    return Caption("", scene.background, named, scene.relation)
+    named = tuple(NamedObject(item.shape, _word(item.colour), item.size) for item in scene.objects)
+    return Caption("", _word(scene.background), named, scene.relation)
+
+
+def _word(colour: str) -> str | None:
+    return colour if is_named(colour) else None
 
 
 def _choose_named(scene: Scene, rng: np.random.Generator) -> Caption:
@@ -106,7 +194,7 @@ def _choose_named(scene: Scene, rng: np.random.Generator) -> Caption:
             colour = keep("colour", item.colour)
             shape = keep("shape", item.shape) if colour else item.shape  # at least one of the two
             objects.append(NamedObject(shape, colour, keep("size", item.size)))
-        background, relation = keep("background", scene.background), keep("relation", scene.relation)
+        background, relation = keep("background", everything.background), keep("relation", scene.relation)
         named = Caption("", background, tuple(objects), relation)
         if not named.names_everything:
             return named

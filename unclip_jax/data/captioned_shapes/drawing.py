@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from unclip_jax.data.captioned_shapes.scene import COLOURS, IMAGE_SIZE, Scene, reach
+from unclip_jax.data.captioned_shapes.scene import IMAGE_SIZE, Scene, reach, rgb
 
 THUMBNAIL_SIZE = 64
 
@@ -73,14 +73,14 @@ def coverage(
 def draw(scene: Scene) -> np.ndarray:
     """The scene's picture, uint8 [256, 256, 3]."""
     image = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    image[:] = COLOURS[scene.background]
+    image[:] = rgb(scene.background)
     for item in scene.objects:
         half = reach(item.half_extent, item.rotation) + 1.0
         left, top = max(math.floor(item.x - half), 0), max(math.floor(item.y - half), 0)
         right, bottom = min(math.ceil(item.x + half), IMAGE_SIZE), min(math.ceil(item.y + half), IMAGE_SIZE)
         share = coverage(item.shape, item.x, item.y, item.half_extent, item.rotation, (left, top, right, bottom))
         patch = image[top:bottom, left:right]
-        colour = np.asarray(COLOURS[item.colour], np.float32)
+        colour = np.asarray(rgb(item.colour), np.float32)
         patch[:] = (patch + share[..., None] * (colour - patch) + np.float32(0.5)).astype(np.uint8)
     return image
 

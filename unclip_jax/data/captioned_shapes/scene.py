@@ -44,6 +44,7 @@ HELD_OUT = frozenset(
 )
 
 TWO_OBJECTS_SHARE = 0.4
+CONTRAST = 110.0  # between an object and its background where colours are drawn from all of RGB
 MAX_ROTATION = 6.0  # degrees, either way
 MARGIN = 6.0  # pixels of background between an object and the frame
 GAP = 16.0  # pixels of background between two objects: one pixel at 16 px
@@ -52,8 +53,8 @@ MAX_SLANT = 0.5  # two objects differ by at most this much across the relation's
 
 @dataclasses.dataclass(frozen=True)
 class Object:
-    """One shape. `half_extent` is half the width of the shape before it is turned by `rotation` degrees; (`x`, `y`) is
-    the middle of its box."""
+    """One shape. `colour` is a name of COLOURS, or "#rrggbb", which no word stands for; `half_extent` is half the width
+    of the shape before it is turned by `rotation` degrees; (`x`, `y`) is the middle of its box."""
 
     shape: str
     colour: str
@@ -66,7 +67,8 @@ class Object:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A picture's content. `relation` says how objects[0] stands to objects[1]; None when there is one object."""
+    """A picture's content. `background` is a colour as an object's; `relation` says how objects[0] stands to
+    objects[1]; None when there is one object."""
 
     background: str
     objects: tuple[Object, ...]
@@ -81,6 +83,21 @@ class Scene:
         """The inverse of `to_json`, to the last bit."""
         fields: dict[str, Any] = json.loads(text)
         return cls(fields["background"], tuple(Object(**item) for item in fields["objects"]), fields["relation"])
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a name of COLOURS or of "#rrggbb"."""
+    return COLOURS[colour] if is_named(colour) else tuple(bytes.fromhex(colour[1:]))
+
+
+def is_named(colour: str) -> bool:
+    """Whether a word stands for the colour."""
+    return not colour.startswith("#")
+
+
+def nearest_name(colour: str) -> str:
+    """The name of COLOURS that is nearest in RGB."""
+    return min(COLOURS, key=lambda name: math.dist(COLOURS[name], rgb(colour)))
 
 
 def reach(half_extent: float, rotation: float) -> float:
@@ -128,6 +145,25 @@ def sample_scene(rng: np.random.Generator, *, num_objects: int | None = None, he
         for (shape, colour), (size, half_extent, rotation), (x, y) in zip(pairs, bodies, places, strict=True)
     )
     return Scene(background, objects, relation)
+
+
+def recolour(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene in colours that no word stands for, all of RGB alike, each object CONTRAST or more from the background.
+
+    The colour of a shape is never one that is nearest to the name which is held out with it.
+    """
+    background = _sample_rgb(rng)
+    objects = []
+    for item in scene.objects:
+        colour = _sample_rgb(rng)
+        while math.dist(rgb(colour), rgb(background)) < CONTRAST or (item.shape, nearest_name(colour)) in HELD_OUT:
+            colour = _sample_rgb(rng)
+        objects.append(dataclasses.replace(item, colour=colour))
+    return dataclasses.replace(scene, background=background, objects=tuple(objects))
+
+
+def _sample_rgb(rng: np.random.Generator) -> str:
+    return "#" + bytes(rng.integers(0, 256, 3, dtype=np.uint8)).hex()
 
 
 def _choose(rng: np.random.Generator, names: Any) -> Any:
