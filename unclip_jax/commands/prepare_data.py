@@ -28,7 +28,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Draws captioned shapes, 130 MB, in about two minutes.",
     )
     shapes.add_argument("--dir", metavar="DIR", help="where it goes ($UNCLIP_CACHE, or ~/.cache/unclip_jax)")
-    shapes.add_argument("--size", default="full", choices=["full", "tiny"], help="tiny: a few records, to try things")
+    shapes.add_argument(
+        "--size",
+        default="full",
+        choices=["full", "tiny", "contrasts", "contrasts_tiny"],
+        help="contrasts: what CLIP learns from, with wrong captions and further colours (194 MB); tiny: a few records",
+    )
     shapes.set_defaults(run=run_shapes, parser=shapes)
 
     embeddings = kinds.add_parser(

@@ -1,9 +1,9 @@
 """The captioned-shapes data set: drawn on this machine, the same bytes every time, nothing downloaded.
 
 A record holds `image` (the 256 px picture as PNG), `thumbnail` (64 px, PNG), `captions` (several texts) and `scene`
-(JSON of what is in the picture); in the config "contrasts" also `wrong_captions`, each the caption of the same number
-with one thing said that is not so, and half as many training pictures again in colours that no word stands for, so that
-a CLIP learns what is where, and shapes apart from colours.
+(JSON of what is in the picture). The config "contrasts" is for CLIP: it has `wrong_captions`, each the caption of the
+same number with one thing said that is not so, and as many training pictures again, most of two objects and most in
+colours that no word stands for. So CLIP learns what is where, and shapes apart from colours.
 
 Splits: `train` and `test` never show a held-out (shape, colour) pair, `compositional` shows nothing else.
 """
@@ -38,9 +38,11 @@ WRONG = "wrong_captions"
 RECORDS = {
     "full": {"train": 30_000, "test": 2_000, "compositional": 1_000},
     "tiny": {"train": 96, "test": 32, "compositional": 32},
-    "contrasts": {"train": 45_000, "test": 2_000, "compositional": 1_000},
-    "contrasts_tiny": {"train": 144, "test": 32, "compositional": 32},
+    "contrasts": {"train": 60_000, "test": 2_000, "compositional": 1_000},
+    "contrasts_tiny": {"train": 192, "test": 32, "compositional": 32},
 }
+# Of the further training pictures of the contrasts:
+MORE_TWO_OBJECTS, RECOLOURED = 0.7, 0.6
 
 
 class CaptionedShapes(tfds.core.GeneratorBasedBuilder):
@@ -80,13 +82,14 @@ def describe(split: str, index: int, size: str = "full") -> tuple[Scene, list[Ca
     size has them; a function of these three and nothing else. (TFDS shuffles: in the files the records lie in another
     order, the same every time.)"""
     seed = [zlib.crc32(split.encode()), index]
-    rng = np.random.default_rng(seed)
-    scene = sample_scene(rng, held_out=split == "compositional")
+    rng, change = np.random.default_rng(seed), np.random.default_rng([*seed, 1])
+    if size in CONTRASTS and split == "train" and index >= RECORDS[size][split] // 2:
+        scene = sample_scene(rng, num_objects=2 if change.random() < MORE_TWO_OBJECTS else 1)
+        scene = recolour(scene, change) if change.random() < RECOLOURED else scene
+    else:
+        scene = sample_scene(rng, held_out=split == "compositional")
     if size not in CONTRASTS:
         return scene, captions(scene, rng, CAPTIONS_PER_RECORD), []
-    change = np.random.default_rng([*seed, 1])
-    if split == "train" and index >= RECORDS[size][split] * 2 // 3:
-        scene = recolour(scene, change)
     wrong = wrong_captions(scene, copy.deepcopy(rng), CAPTIONS_PER_RECORD, change=change)
     return scene, captions(scene, rng, CAPTIONS_PER_RECORD), wrong
 

@@ -126,13 +126,13 @@ def describes(caption: Caption, scene: Scene) -> bool:
 
 
 def _changed(scene: Scene, caption: Caption, rng: np.random.Generator) -> Scene:
-    """The scene with one thing different that the caption may name; where there are two objects, in a third of the
-    draws each their relation, and which of them has which shape or colour."""
+    """The scene with one thing different that the caption may name; where there are two objects mostly their relation,
+    or which of them has which shape or colour: that a CLIP learns last."""
     first, *second = scene.objects
     draw = rng.random() if second else 1.0
-    if draw < 1 / 3:
+    if draw < 0.45:
         return dataclasses.replace(scene, relation=_another(RELATIONS, scene.relation, rng))
-    if draw < 2 / 3:
+    if draw < 0.85:
         name = _pick(rng, ("shape", "colour"))
         objects = (
             dataclasses.replace(first, **{name: getattr(second[0], name)}),
