@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import unclip_jax
+from tests.cascades import tiny
+from unclip_jax.cascades import stages
 from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import sample_prior, text_to_image, upsample
 
@@ -56,7 +58,8 @@ def test_count_repeats_each_prompt_with_numbers_of_its_own(cascade):
 @pytest.mark.parametrize(
     "setting", [{"prior_scale": 1.0}, {"decoder_scale": 5.0}, {"decoder_scale": 1.0}, {"steps": {"decoder": 20}},
                 {"sampler": {"decoder": "ddim"}}, {"sampler": {"decoder": "dpm"}}, {"steps": {"decoder": "3,3"}},
-                {"candidates": 16}, {"empty_caption": True}, {"sampling": {"decoder": {"guidance_interval": (0, 500)}}},
+                {"candidates": 16}, {"sampling": {"decoder": {"candidates": 16}}}, {"empty_caption": True},
+                {"sampling": {"decoder": {"guidance_interval": (0, 500)}}},
                 {"sampling": {"decoder": {"guidance_rescale": 1.0}}},
                 {"sampling": {"decoder": {"variance": "fixed_large"}}},
                 {"sampling": {"decoder": {"threshold": 50.0}}},
@@ -93,6 +96,53 @@ def test_best_candidate_is_the_nearest_to_the_caption(cascade):
 
     one, eight = cosines(1), cosines(8)
     assert np.all(eight >= one - 1e-5) and np.any(eight > one + 1e-3)
+
+
+def decoder_draws(candidates: int) -> dict:
+    return {"sampling": {"decoder": {"candidates": candidates}}}
+
+
+@pytest.mark.parametrize("empty_caption", [False, True])
+def test_best_of_the_decoders_candidates_is_the_nearest_to_the_caption_or_to_the_embedding(cascade, empty_caption):
+    """As with the prior's: the first candidate is the same, so that the cosine of the best can only rise."""
+    clip = unclip_jax.cascades.embedding.clip_of(cascade)
+    z = sample_prior(cascade, PROMPTS, seed=3)
+    wanted = z if empty_caption else unclip_jax.encode_text(clip, PROMPTS)
+
+    def cosines(candidates):
+        how = {"image_embeddings": z, "empty_caption": empty_caption, **decoder_draws(candidates)}
+        seen = unclip_jax.encode_image(clip, text_to_image(cascade, PROMPTS, seed=3, **how))
+        return np.sum(seen * wanted, -1) / np.linalg.norm(seen, axis=-1) / np.linalg.norm(wanted, axis=-1)
+
+    one, eight = cosines(1), cosines(8)
+    assert np.all(eight >= one - 1e-5) and np.sum(eight > one + 1e-3) > len(PROMPTS) / 2
+
+
+@pytest.mark.parametrize(("sees", "enlarged"), [(16, 6), (8, 2)])
+def test_clip_chooses_as_soon_as_the_pictures_are_as_large_as_it_sees_them(tmp_path, monkeypatch, sees, enlarged):
+    monkeypatch.setitem(tiny.CONFIGS["clip"]["model"], "image_size", sees)
+    monkeypatch.setitem(tiny.CONFIGS["clip"]["model"], "patch_size", sees // 2)
+    cascade = load_cascade(tiny.write_tiny_cascade(tmp_path / "cascade"), devices=jax.local_devices()[:1])
+    rows, run_painter = {}, stages.run_painter
+
+    def counted(cascade, stage, *arguments, numbers, **rest):
+        rows[stage.name] = len(numbers)
+        return run_painter(cascade, stage, *arguments, numbers=numbers, **rest)
+
+    monkeypatch.setattr(stages, "run_painter", counted)
+    made = text_to_image(cascade, PROMPTS[:2], **decoder_draws(3))
+    assert rows == {"decoder": 6, "upsampler_8_to_16": enlarged} and len(made) == 2
+    assert len(text_to_image(cascade, PROMPTS[:2], stop_after="decoder", **decoder_draws(3))) == 2
+    freed = text_to_image(cascade, PROMPTS[:2], free=True, **decoder_draws(3))
+    np.testing.assert_array_equal(freed, made)
+
+
+def test_a_clip_without_an_image_tower_chooses_nothing(cascade):
+    clip = cascade.stages["clip"]
+    text_alone = dataclasses.replace(clip, module=clip.module.clone(image_width=None))
+    cascade = dataclasses.replace(cascade, stages={**cascade.stages, "clip": text_alone})
+    with pytest.raises(ValueError, match="candidates of decoder must be 1: CLIP has no image tower here"):
+        text_to_image(cascade, PROMPTS[:1], **decoder_draws(2))
 
 
 def test_stopping_early_gives_the_decoders_pictures(cascade):
@@ -160,6 +210,7 @@ def test_long_prompt_is_cut_with_a_warning_that_says_where(cascade):
         ({"steps": {"decodr": 5}}, "steps names decodr.*known: diffusion_prior, decoder, upsampler_8_to_16"),
         ({"sampler": {"decoder": "euler"}}, "sampler of decoder is 'euler'; known: ddpm, ddim, dpm"),
         ({"candidates": 0}, "candidates of diffusion_prior is 0"),
+        ({"sampling": {"upsampler_8_to_16": {"candidates": 2}}}, "candidates of upsampler_8_to_16 must be 1: several"),
         ({"decoder_scale": float("nan")}, "scale of decoder is nan"),
         ({"image_embeddings": np.zeros((1, 3))}, r"image_embeddings are \[1, 3\]; \[1, 16\] is wanted"),
         ({"stop_after": "upsampler"}, "stop_after names upsampler"),

@@ -8,6 +8,10 @@ import unclip_jax
 FEW = {"decoder": 3, "upsampler_8_to_16": 1}
 
 
+def cosine(a, b) -> float:
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
 @pytest.fixture(scope="module")
 def image():
     return np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
@@ -27,6 +31,10 @@ def test_they_are_the_pictures_of_the_embedding_with_the_empty_caption(cascade, 
         empty_caption=True,
     )
     np.testing.assert_array_equal(made, right)
+    best = unclip_jax.variations(cascade, image, seed=3, steps=FEW, sampling={"decoder": {"candidates": 6}})
+    first = unclip_jax.variations(cascade, image, seed=3, steps=FEW)
+    seen = [unclip_jax.encode_image(unclip_jax.load_clip(folder), made)[0] for made in (best, first)]
+    assert cosine(seen[0], embedding[0]) > cosine(seen[1], embedding[0]) + 1e-3
     other = unclip_jax.variations(cascade, 255 - image, count=2, seed=3, steps=FEW, decoder_scale=2.0)
     assert not np.array_equal(made, other)
 

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from unclip_jax import images
-from unclip_jax.arrays import Int, PyTree, UInt8
+from unclip_jax.arrays import Float, Int, PyTree, UInt8
 from unclip_jax.cascades import bindings, stages
 from unclip_jax.cascades.cascade import SAMPLED, Cascade, Stage
+from unclip_jax.cascades.embedding import clip_of
 from unclip_jax.cascades.sampling import Progress, Settings
 
 # Short names of stages in `steps` and `sampler`, beside their full ones.
@@ -24,31 +26,40 @@ def paint(
     plan: Mapping[str, Settings],
     seed: int,
     numbers: Int["N"],
+    wanted: Float["N E"] | None = None,
     stop_after: str | None = None,
     free: bool = False,
     progress: Progress | None = None,
 ) -> UInt8["N H W 3"]:
     """N pictures.
 
+    Where the decoder's settings ask for several candidates of each, CLIP chooses among them as soon as they are as
+    large as the pictures that it sees, and what is left of the stages enlarges the best alone.
+
     Args:
       seen: {kind of stage: what its network sees}, see `stages.run_painter`.
       plan: the settings of every stage, see `plan_of`.
+      wanted: CLIP's embeddings, of captions or of pictures, to which the best candidate is the nearest.
       The rest: as in `text_to_image`.
     """
     pictures, order = None, painters(cascade, stop_after)
+    candidates = plan[order[0].name].candidates
     for place, stage in enumerate(order):
         if free:  # the first may ask CLIP for the empty caption
-            cascade.keep(*order[place:], *(cascade.of_kind("clip") if place == 0 else ()))
+            cascade.keep(*order[place:], *(cascade.of_kind("clip") if place == 0 or candidates > 1 else ()))
         pictures = stages.run_painter(
             cascade,
             stage,
-            seen.get(stage.kind),
+            jax.tree.map(lambda rows: np.repeat(rows, candidates, axis=0), seen.get(stage.kind)),
             pictures,
             settings=plan[stage.name],
             seed=seed,
-            numbers=numbers,
+            numbers=np.repeat(numbers, candidates),
+            candidates=np.tile(np.arange(candidates), len(numbers)),
             progress=progress,
         )
+        if candidates > 1 and (stage is order[-1] or stage.module.image_size >= clip_of(cascade).module.image_size):
+            pictures, candidates = stages.nearest(cascade, pictures, wanted), 1
     if free:
         cascade.keep()
     return np.asarray(images.to_uint8(pictures))
@@ -95,7 +106,7 @@ def plan_of(
     if stop_after is not None:
         painters(cascade, stop_after)
     scales = {"diffusion_prior": prior_scale, "decoder": decoder_scale, BASE: decoder_scale}
-    return {
+    plan = {
         stage.name: stages.stage_settings(
             stage,
             sampling.get(stage.name),
@@ -107,6 +118,18 @@ def plan_of(
         for stage in cascade.stages.values()
         if stage.kind in SAMPLED
     }
+    for name, settings in plan.items():
+        if settings.candidates > 1:
+            _check_chooser(cascade, cascade.stages[name])
+    return plan
+
+
+def _check_chooser(cascade: Cascade, stage: Stage) -> None:
+    """Raises ValueError where nothing can choose among candidates of the stage."""
+    if stage.kind not in ("diffusion_prior", "decoder"):
+        raise ValueError(f"candidates of {stage.name} must be 1: several are for the prior and the decoder")
+    if stage.kind == "decoder" and clip_of(cascade).module.image_width is None:
+        raise ValueError(f"candidates of {stage.name} must be 1: CLIP has no image tower here, and cannot choose")
 
 
 def check_numbers(asked: int, *, count: int, seed: int, first_image: int) -> None:

@@ -58,7 +58,7 @@ class Settings:
       threshold: percentile of dynamic thresholding, in (0, 100]; None: x0 is clipped as the stage says.
       threshold_cap: of dynamic thresholding, at least 1.
       temperature: deviation of the noise that sampling begins with; GLIDE's upsampler has 0.997.
-      candidates: how many embeddings the prior draws for each picture.
+      candidates: how many embeddings the prior draws for each picture, or pictures the decoder; CLIP takes the best.
     """
 
     sampler: str

@@ -1,7 +1,6 @@
 """The stages, a function for each sort: the prior, and all that make pictures.
 
-Every picture's noise comes from (seed, stage, number of the picture), a candidate of the prior's from its own number
-too.
+Every picture's noise comes from (seed, stage, number of the picture), a candidate's from its own number too.
 """
 
 import dataclasses
@@ -11,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from unclip_jax import images
 from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.cascades import bindings
 from unclip_jax.cascades.cascade import SAMPLED, Cascade, Stage
-from unclip_jax.cascades.embedding import clip_of, text_features
+from unclip_jax.cascades.embedding import clip_of, encode_image, text_features
 from unclip_jax.cascades.sampling import Progress, Settings, run_stage
 from unclip_jax.models.clip import TextFeatures
 
@@ -63,6 +63,7 @@ def run_painter(
     settings: Settings,
     seed: int,
     numbers: Int["N"],
+    candidates: Int["N"] | None = None,
     progress: Progress | None = None,
 ) -> Float["N H W 3"]:
     """Pictures in [-1, 1] of the stage's size.
@@ -71,6 +72,7 @@ def run_painter(
       seen: what the stage's network sees, N rows of each: a decoder raw image embeddings and the captions' features,
         GLIDE the captions' tokens and mask, a U-Net class labels, or None where it has no classes; an upsampler None.
       low_res: the pictures in [-1, 1] that it enlarges; None for one that enlarges none.
+      candidates: which candidate for its picture each row is; None: each is the first.
       The rest: as in `run_stage`.
     """
     size = stage.module.image_size
@@ -80,7 +82,7 @@ def run_painter(
         settings=settings,
         seed=seed,
         numbers=numbers,
-        candidates=np.zeros(len(numbers)),
+        candidates=np.zeros(len(numbers)) if candidates is None else candidates,
         conditions=(seen, None if low_res is None else np.asarray(low_res, np.float32)),
         shared=_of_the_empty_caption(cascade, stage),
         shape=(size, size, 3),
@@ -88,6 +90,15 @@ def run_painter(
         rows=_rows(size),
         progress=progress,
     )
+
+
+def nearest(cascade: Cascade, pictures: Float["M H W 3"], wanted: Float["N E"]) -> Float["N H W 3"]:
+    """Of M / N candidates for each of N pictures, in [-1, 1], the one whose embedding has the largest cosine to the
+    wanted one."""
+    embeddings = encode_image(clip_of(cascade), np.asarray(images.to_uint8(pictures)))
+    scores = _cosine(embeddings.reshape(len(wanted), -1, embeddings.shape[-1]), wanted[:, None])
+    candidates = np.asarray(pictures).reshape(*scores.shape, *pictures.shape[1:])
+    return candidates[np.arange(len(wanted)), np.argmax(scores, axis=1)]
 
 
 def stage_settings(stage: Stage, given: Mapping[str, Any] | None = None, **overrides: Any) -> Settings:

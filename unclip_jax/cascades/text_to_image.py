@@ -48,7 +48,8 @@ def text_to_image(
       prior_scale, decoder_scale: of guidance, 1 is unguided. None, here and below: the cascade's own.
       steps, sampler: {stage: number of steps, or name of a path}, {stage: "ddpm" | "ddim" | "dpm"}.
       candidates: embeddings that the prior draws for each picture, of which the best is taken.
-      sampling: {stage: {field: value}}, any field of `sampling.Settings`; the arguments above go before it.
+      sampling: {stage: {field: value}}, any field of `sampling.Settings`; the arguments above go before it. With
+        "candidates" the decoder too draws several for each picture, and the one nearest to the caption is taken.
       stop_after: name of the stage whose pictures are wanted; None: the last.
       free: deletes the parameters of every stage from the devices as soon as this call needs them no more: the prior's
         before the decoder draws, CLIP's and the decoder's before the first upsampler does. The cascade is used up then,
@@ -75,10 +76,11 @@ def text_to_image(
     if image_embeddings is None:
         settings = plan[cascade.only("diffusion_prior").name]
         image_embeddings = stages.run_prior(cascade, text, settings=settings, **common)
+    image_embeddings, wanted = np.asarray(image_embeddings, np.float32), text.pooled
     if empty_caption:
-        text = stages.empty_like(cascade, len(numbers))
-    seen = {"decoder": (np.asarray(image_embeddings, np.float32), text)}
-    return paint(cascade, seen, plan=plan, stop_after=stop_after, free=free, **common)
+        text, wanted = stages.empty_like(cascade, len(numbers)), image_embeddings
+    seen = {"decoder": (image_embeddings, text)}
+    return paint(cascade, seen, plan=plan, wanted=wanted, stop_after=stop_after, free=free, **common)
 
 
 def check(

@@ -44,11 +44,12 @@ def variations(
         cascade, count=count, noise=noise, seed=seed, first_image=first_image, decoder_scale=decoder_scale,
         steps=steps, sampler=sampler, sampling=sampling, stop_after=stop_after,
     )  # fmt: skip
-    embedding = encode_image(clip_of(cascade), np.asarray(image)[None])
+    embeddings = np.repeat(encode_image(clip_of(cascade), np.asarray(image)[None]), count, axis=0)
     return painting.paint(
         cascade,
-        {"decoder": (np.repeat(embedding, count, axis=0), stages.empty_like(cascade, count))},
+        {"decoder": (embeddings, stages.empty_like(cascade, count))},
         plan=plan,
+        wanted=embeddings,
         seed=seed,
         numbers=first_image + np.arange(count),
         stop_after=stop_after,
