@@ -37,7 +37,8 @@ def add_flags(parser: argparse.ArgumentParser, *, count: str, out: str) -> None:
         default=[],
         metavar="STAGE.FIELD=VALUE",
         help="any other setting, such as decoder.guidance_rescale=0.7, decoder.guidance_interval=100,900, "
-        "decoder.threshold=99.5, decoder.variance=fixed_large, decoder.eta=0.5; may be repeated",
+        "decoder.threshold=99.5, decoder.variance=fixed_large, decoder.eta=0.5, or decoder.candidates=4: pictures "
+        "drawn for each, of which CLIP takes the one nearest to the prompt; may be repeated",
     )
 
 
