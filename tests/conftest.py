@@ -68,7 +68,8 @@ def compilations_kept():
 
 @pytest.fixture(scope="module")
 def compiled_anew(compilations_kept):
-    """For modules that train on several devices without the command, which sees to it by itself."""
+    """For modules that train on several devices without the command, which sees to it by itself, or compile for what
+    is not there."""
     from unclip_jax.commands import compilation_cache
 
     compilation_cache.enable(collectives=True)

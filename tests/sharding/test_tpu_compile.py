@@ -26,6 +26,7 @@ TASKS = {"clip": clip_task, "diffusion_prior": prior_task, "decoder": decoder_ta
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("compiled_anew"),  # what is for other chips cannot be read back here
     pytest.mark.skipif(not LIBTPU.exists(), reason="libtpu is not there: launch/test.sh --all gets it"),
 ]
 
