@@ -239,12 +239,12 @@ def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Pat
         return clip.tokenizer
     if not config.data.captions:
         return None
-    directory = workdir / "tokenizer"
+    directory = workdir / TOKENIZER
     if not (directory / "vocab.json").exists():
         if config.training.init_from:
-            source = _tokenizer_beside(config.training.init_from)
+            begun_with = _tokenizer_beside(config.training.init_from)
             directory.mkdir(parents=True, exist_ok=True)
-            copy_tokenizer(source, directory)
+            copy_tokenizer(begun_with, directory)
         else:
             train_tokenizer(
                 source.captions(),

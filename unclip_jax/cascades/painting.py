@@ -118,18 +118,10 @@ def plan_of(
         for stage in cascade.stages.values()
         if stage.kind in SAMPLED
     }
-    for name, settings in plan.items():
-        if settings.candidates > 1:
-            _check_chooser(cascade, cascade.stages[name])
+    for stage in cascade.of_kind("decoder"):
+        if plan[stage.name].candidates > 1 and clip_of(cascade).module.image_width is None:
+            raise ValueError(f"candidates of {stage.name} must be 1: CLIP has no image tower here, and cannot choose")
     return plan
-
-
-def _check_chooser(cascade: Cascade, stage: Stage) -> None:
-    """Raises ValueError where nothing can choose among candidates of the stage."""
-    if stage.kind not in ("diffusion_prior", "decoder"):
-        raise ValueError(f"candidates of {stage.name} must be 1: several are for the prior and the decoder")
-    if stage.kind == "decoder" and clip_of(cascade).module.image_width is None:
-        raise ValueError(f"candidates of {stage.name} must be 1: CLIP has no image tower here, and cannot choose")
 
 
 def check_numbers(asked: int, *, count: int, seed: int, first_image: int) -> None:

@@ -115,7 +115,10 @@ def stage_settings(stage: Stage, given: Mapping[str, Any] | None = None, **overr
     settings = Settings(**{**own, **given})
     if stage.kind in bindings.UNGUIDED and settings.scale != 1.0:
         raise ValueError(f"scale of {stage.name} is {settings.scale}; it must be 1, since it cannot be guided")
-    return settings.check(stage.name, stage.config["diffusion"]["steps"])
+    settings.check(stage.name, stage.config["diffusion"]["steps"])
+    if stage.kind not in ("diffusion_prior", "decoder") and settings.candidates > 1:
+        raise ValueError(f"candidates of {stage.name} must be 1: several are for the prior and the decoder")
+    return settings
 
 
 def _not_none(values: Mapping[str, Any]) -> dict[str, Any]:
