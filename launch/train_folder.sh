@@ -52,7 +52,8 @@ train() {
 }
 
 # The CLIP is packaged first: what follows trains beside the packaged float16 file, with which pictures are later made.
-if [ -z "$clip" ]; then train clip "${folder[@]}"; fi
+# Of a folder nobody knows wrong captions, or what is where.
+if [ -z "$clip" ]; then train clip --config.data.{wrong_captions,moments}=False "${folder[@]}"; fi
 if [ -n "$clip" ]; then source=(--clip "$clip"); else source=("$runs/clip"); fi
 [ -e "$cascade/cascade.json" ] || $unclip package "${source[@]}" --out "$cascade"
 frozen=--config.frozen.clip="$cascade/clip"

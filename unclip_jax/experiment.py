@@ -33,7 +33,7 @@ from unclip_jax.data.sources import describe, open_source
 from unclip_jax.diffusion import schedule
 from unclip_jax.models import registry
 from unclip_jax.models.precision import compute_dtype
-from unclip_jax.tasks.contrastive import Contrastive
+from unclip_jax.tasks.contrastive import MOMENTS, Contrastive
 from unclip_jax.tasks.decoder import DecoderTask
 from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
 from unclip_jax.tasks.upsampler import UpsamplerTask
@@ -196,7 +196,7 @@ def build_task(config: ConfigDict, *, clip: Clip | None, tokenizer: Tokenizer | 
     )
     settings = {name: config.task[name] for name in _task_defaults(kind)}
     if kind == "clip":
-        return Contrastive(model, config.training.micro_batches)
+        return Contrastive(model, config.training.micro_batches, **settings)
     noise, predicts = schedule.by_name(config.diffusion.schedule, config.diffusion.steps), config.diffusion.predicts
     if kind == "upsampler":
         return UpsamplerTask(model, noise, predicts, **settings)
@@ -265,7 +265,7 @@ def _initial_params(config: ConfigDict) -> tuple[PyTree | None, dict[str, Any] |
     expected = shapes(kind, registry.network(kind, config.model.to_dict()))
     if (folder / "checkpoints").exists():
         restored = restore_ema(folder)
-        params, trained = restored.params, _how_trained(restored)
+        params, trained = _of_network(restored.params), _how_trained(restored)
     elif (folder / "params.safetensors").exists():
         stage = load_stage(folder, dtype="float32")
         params, trained = jax.tree.map(np.asarray, stage.params), stage.config.get("trained")
@@ -273,6 +273,11 @@ def _initial_params(config: ConfigDict) -> tuple[PyTree | None, dict[str, Any] |
         raise ValueError(f"config.training.init_from {source!r} is neither a workdir nor a stage's folder in a cascade")
     parameters.check(parameters.flatten(params), expected, f"weights of config.training.init_from {source!r}")
     return params, {"digest": parameters.digest(params), "trained": trained}
+
+
+def _of_network(params: PyTree) -> PyTree:
+    """Without what a task learned beside its network."""
+    return {name: tree for name, tree in params.items() if name != MOMENTS}
 
 
 def _how_trained(restored: Restored) -> dict[str, Any]:
@@ -403,7 +408,7 @@ def package(
         if kind != "clip":
             sampling = json.loads((epath.Path(workdir) / "config.json").read_text())["sampling"]
             record |= {"diffusion": config["diffusion"], "sampling": sampling, "frozen": trained.frozen}
-        stages[name], frozen[name] = (record, trained.params), trained.frozen
+        stages[name], frozen[name] = (record, _of_network(trained.params)), trained.frozen
         tokenizer = epath.Path(workdir) / "tokenizer" if kind == "clip" else tokenizer
         statistics = trained.extras.get("statistics", statistics)
     stages = {name: (config, jax.tree.map(np.float16, params)) for name, (config, params) in stages.items()}

@@ -12,7 +12,7 @@ from unclip_jax.experiment import default_config
 
 def get_config() -> ConfigDict:
     config = default_config()
-    config.task = ConfigDict({"kind": "clip", "stage": "clip"})
+    config.task = ConfigDict({"kind": "clip", "stage": "clip", "moments_weight": 10.0})
     config.model = ConfigDict(
         {
             "embed_dim": 128,
@@ -31,7 +31,11 @@ def get_config() -> ConfigDict:
     )
     config.data.image_field = "thumbnail"
     config.data.image_size = 64
+    config.data.source = "captioned_shapes/contrasts"
     config.data.captions = True
+    config.data.wrong_captions = True  # without them a batch is told apart by its colours
+    config.data.moments = True
+    config.data.cache = True  # 0.8 GB
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
@@ -39,5 +43,5 @@ def get_config() -> ConfigDict:
     config.optimizer.b2 = 0.98  # CLIP's, for ViT towers
     config.optimizer.weight_decay = 0.05
     config.training.global_batch = 128
-    config.training.steps = 2400
+    config.training.steps = 5000
     return config

@@ -9,6 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from unclip_jax.data import bsr, pipeline
+from unclip_jax.data.captioned_shapes.builder import data_source
+from unclip_jax.data.captioned_shapes.moments import moments
+from unclip_jax.data.captioned_shapes.scene import Scene
 from unclip_jax.data.corruption import gaussian_blur
 from unclip_jax.data.pipeline import Pipeline
 from unclip_jax.data.records import Record
@@ -225,6 +228,24 @@ def test_a_wrong_caption_is_that_of_the_caption(tokenizer):
     assert seen == {0, 1, 2}
 
 
+def test_moments_are_those_of_the_record():
+    records = [record._replace(moments=np.float32([number, 7.0])) for number, record in enumerate(RECORDS)]
+    for batch in take(make({"image_size": 16, "moments": True}, source=records), 3):
+        np.testing.assert_array_equal(batch["moments"], [[number, 7.0] for number in batch["record"]])
+    assert "moments" not in take(make({"image_size": 16}, source=records), 1)[0]
+
+
+def test_captioned_shapes_know_the_moments_of_their_scenes():
+    config = pipeline.default_config()
+    config.source, config.moments = "captioned_shapes/tiny", True
+    source, scenes = open_source(config, "test"), data_source("test", size="tiny", fields=("scene",))
+    for number in (0, 5):
+        wanted = moments(Scene.from_json(scenes[number]["scene"]))
+        np.testing.assert_array_equal(source[number].moments, wanted)
+    config.moments = False
+    assert open_source(config, "test")[0].moments is None
+
+
 def test_captions_are_the_records_own_and_all_of_them_come(tokenizer):
     seen = set()
     for batch in take(make({"image_size": 16, "captions": True}, tokenizer=tokenizer), 40):
@@ -316,6 +337,8 @@ def test_a_cached_source_reads_a_record_once():
         (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "kernel is 4; an image of shape"),
         ({"image_size": 16, "captions": True, "flip": True}, "captions, which say left and right"),
         ({"image_size": 16, "captions": True, "wrong_captions": True}, "wrong_captions is True with source captioned_"),
+        ({"image_size": 16, "moments": True, "flip": True}, "moments is True with .* and flip True"),
+        ({"image_size": 16, "moments": True, "source": "folder"}, "moments is True with source folder"),
         ({"image_size": 16, "captions": True}, "captions is True and tokenizer None"),
         ({"image_size": 16, "threads": -1}, "config.data.threads is -1"),
         ({"image_size": 32}, "the picture has 16 px and is not enlarged to 32"),

@@ -6,7 +6,14 @@ import pytest
 
 from tests import reference_networks as reference
 from tests.randomised import initialised
-from unclip_jax.models.layers import GroupNorm, LayerNorm, TimeEmbedding, activation, timestep_sinusoid
+from unclip_jax.models.layers import (
+    GroupNorm,
+    LayerNorm,
+    TimeEmbedding,
+    activation,
+    position_sinusoids,
+    timestep_sinusoid,
+)
 
 
 def test_sinusoid_has_cosines_first_and_frequencies_from_one_down():
@@ -25,6 +32,18 @@ def test_sinusoid_holds_its_phase_at_the_last_step():
 def test_sinusoid_of_odd_width_is_refused():
     with pytest.raises(ValueError, match="width 5 of a timestep sinusoid is odd"):
         timestep_sinusoid(jnp.array([0]), 5)
+
+
+def test_positions_begin_as_sines_of_rows_and_columns_as_large_as_what_patches_say():
+    found = position_sinusoids(2, 9)  # frequencies 1 and 4^(-1/2); the ninth channel has no position
+    wave = [
+        [math.sqrt(2) * f(place * rate) for f in (math.sin, math.cos) for rate in (1.0, 0.5)] for place in (0, 1)
+    ]
+    rows = [[0.0] * 8, wave[0] + wave[0], wave[0] + wave[1], wave[1] + wave[0], wave[1] + wave[1]]
+    np.testing.assert_allclose(found, np.pad(rows, ((0, 0), (0, 1))), atol=1e-6)
+    assert found.dtype == jnp.float32
+    # sin^2 + cos^2 = 1, twice over: each patch's mean square is 1.
+    np.testing.assert_allclose(np.square(position_sinusoids(8, 128))[1:].mean(1), 1.0, rtol=1e-5)
 
 
 def test_time_embedding_is_linear_silu_linear():

@@ -5,6 +5,7 @@ import functools
 import types
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from tests import quick
 from tests.randomised import randomise
 from tests.tasks.tiny_tasks import ROWS, batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
 from unclip_jax import rng
-from unclip_jax.tasks.contrastive import info_nce
+from unclip_jax.tasks.contrastive import MOMENTS, info_nce, untold
 
 
 def keys(step: int) -> types.SimpleNamespace:
@@ -120,6 +121,35 @@ def test_wrong_captions_stand_behind_the_right_ones_and_parts_of_a_batch_change_
     for micro_batches in (1, 2):
         loss, _ = dataclasses.replace(task, micro_batches=micro_batches).loss(params, {}, data, keys(0))
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_the_untold_share_is_one_minus_r_squared():
+    """Variances 1 and 4; of the first an error of 0.5 at every row, of the second none, then all of it."""
+    moments = jnp.array([[1.0, 2.0], [-1.0, -2.0]])
+    assert float(untold(moments + jnp.array([0.5, 0.0]), moments)) == pytest.approx(0.25 / 1.001 / 2)
+    assert float(untold(jnp.zeros((2, 2)), moments)) == pytest.approx((1.0 / 1.001 + 4.0 / 4.001) / 2)
+
+
+def test_moments_are_told_from_the_picture_by_a_linear_map_beside_the_network():
+    task, data = dataclasses.replace(clip_task(), moments_weight=3.0), batch()
+    plain = task.init(jax.random.key(1), data)
+    data["moments"] = np.random.default_rng(2).normal(size=(len(data["image"]), 5)).astype(np.float32)
+    params = task.init(jax.random.key(1), data)
+    assert jax.tree.map(jnp.shape, params.pop(MOMENTS)) == {"kernel": (16, 5), "bias": (5,)}
+    chex.assert_trees_all_equal(params, plain)  # what comes beside the network leaves it as it is
+
+    image, _, _ = task.model.apply({"params": params}, task._pixels(data), data["tokens"])
+    unit = np.asarray(image) / np.linalg.norm(image, axis=-1, keepdims=True)
+    kernel, *_ = np.linalg.lstsq(unit * 4.0, data["moments"] - 2.0)  # eight rows, sixteen numbers: told to the last
+    told = {**params, MOMENTS: {"kernel": jnp.asarray(kernel), "bias": jnp.full(5, 2.0)}}
+    nothing = {**params, MOMENTS: {"kernel": jnp.zeros((16, 5)), "bias": jnp.asarray(data["moments"].mean(0))}}
+    contrast, _ = task.loss(plain, {}, {**batch()}, keys(0))
+    for micro_batches in (1, 2):
+        parted = dataclasses.replace(task, micro_batches=micro_batches)
+        for learned, share in ((told, 0.0), (nothing, 1.0)):
+            loss, metrics = parted.loss(learned, {}, data, keys(0))
+            np.testing.assert_allclose(metrics["untold"], share, atol=3e-3)  # 1e-3 of a variance of about 1
+            np.testing.assert_allclose(loss, contrast + 3.0 * metrics["untold"], rtol=1e-5)
 
 
 def test_drops_are_ten_and_fifty_percent_and_independent():

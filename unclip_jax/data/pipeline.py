@@ -43,6 +43,7 @@ def default_config() -> ConfigDict:
             "bsr": 0.0,  # share of the rows whose `low_res` is degraded by BSR, and neither blurred nor noised
             "captions": False,  # whether the batch has `tokens`
             "wrong_captions": False,  # whether it has `wrong_tokens` beside them, where the source has such captions
+            "moments": False,  # whether it has `moments`, where the source knows what its pictures show
             "flip": False,  # mirror every other picture
             "cache": False,  # keep decoded records in memory
             "threads": 2,  # threads that make batches; 0: made when asked for
@@ -142,6 +143,7 @@ class RowMaker:
         self._seed = seed
         self._tokenizer = tokenizer
         self._captions, self._wrong_captions = config.captions, config.wrong_captions
+        self._moments = config.moments
         self._flip = config.flip
         self._image_size = config.image_size
         self._crop_size = _crop_size(config)
@@ -167,6 +169,8 @@ class RowMaker:
             made["tokens"] = self._encode(record.captions[number])
             if self._wrong_captions:
                 made["wrong_tokens"] = self._encode(record.wrong_captions[number])
+        if self._moments:
+            made["moments"] = record.moments
         return made
 
     def _pictures(self, picture: np.ndarray, row: int) -> dict[str, np.ndarray]:
@@ -278,6 +282,11 @@ def check(config: ConfigDict) -> ConfigDict:
         raise ValueError(
             f"config.data.wrong_captions is True with source {config.source} and captions {config.captions}; it is for "
             "captioned_shapes/contrasts with captions"
+        )
+    if config.moments and (config.flip or not config.source.startswith("captioned_shapes")):
+        raise ValueError(
+            f"config.data.moments is True with source {config.source} and flip {config.flip}; it is for "
+            "captioned_shapes without flip"
         )
     if config.source == "embeddings":
         _check_without_pictures(config)

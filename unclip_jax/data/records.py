@@ -12,7 +12,7 @@ UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
 
 class Record(NamedTuple):
     """A picture, uint8 "S S 3", the texts that describe it, and CLIP's embedding of it, float32 "E"; where there are
-    some, for each of the texts one that says something else.
+    some, for each of the texts one that says something else; and what the picture shows in numbers, float32 "M".
 
     Of picture and embedding one is None: stored embeddings come without their pictures.
     """
@@ -21,6 +21,7 @@ class Record(NamedTuple):
     captions: tuple[str, ...] = ()
     embedding: np.ndarray | None = None
     wrong_captions: tuple[str, ...] = ()
+    moments: np.ndarray | None = None
 
 
 class Unreadable:

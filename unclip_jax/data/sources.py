@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
+from unclip_jax.data.captioned_shapes.moments import moments
+from unclip_jax.data.captioned_shapes.scene import Scene
 from unclip_jax.data.embedding_store import EmbeddingStore, read_manifest
 from unclip_jax.data.image_folder import ImageFolder
 from unclip_jax.data.records import Record, Source
@@ -17,9 +19,9 @@ KNOWN = ("captioned_shapes", *(f"captioned_shapes/{size}" for size in SIZES[1:])
 def open_source(config: ConfigDict, split: str) -> Source:
     """The records of one split of `config.source`, which prepares itself where it is not there yet.
 
-    Reads of `config`: `source`, `dir`, `image_field` (of captioned_shapes and TFDS), `caption_field` (of TFDS), and
-    `cache`, which keeps decoded records in memory. Raises ValueError for an unknown source, split or field, and for a
-    folder that is not what `image_folder` says.
+    Reads of `config`: `source`, `dir`, `image_field` (of captioned_shapes and TFDS), `caption_field` (of TFDS),
+    `moments` (of captioned_shapes), and `cache`, which keeps decoded records in memory. Raises ValueError for an
+    unknown source, split or field, and for a folder that is not what `image_folder` says.
     """
     if config.source.startswith(PREFIX):
         fields = {"image_field": config.image_field, "caption_field": config.caption_field}
@@ -32,8 +34,8 @@ def open_source(config: ConfigDict, split: str) -> Source:
             raise ValueError(f"config.data.dir is None; source {config.source} needs the folder {holds}")
         source = (ImageFolder if config.source == "folder" else EmbeddingStore)(config.dir, split)
     else:
-        size, image_field = _size(config.source), config.image_field
-        source = CaptionedShapesSource(split, config.dir, size=size, image_field=image_field)
+        fields = {"image_field": config.image_field, "moments": config.get("moments", False)}
+        source = CaptionedShapesSource(split, config.dir, size=_size(config.source), **fields)
     return CachedSource(source) if config.get("cache") else source
 
 
@@ -58,7 +60,7 @@ class CaptionedShapesSource:
 
     IMAGE_FIELDS = ("image", "thumbnail")
 
-    def __init__(self, split: str, directory: str | None, *, size: str, image_field: str):
+    def __init__(self, split: str, directory: str | None, *, size: str, image_field: str, moments: bool):
         if image_field not in self.IMAGE_FIELDS:
             known = ", ".join(self.IMAGE_FIELDS)
             raise ValueError(f"config.data.image_field {image_field!r} is unknown; captioned_shapes has {known}")
@@ -66,7 +68,8 @@ class CaptionedShapesSource:
 
         self._open = functools.partial(builder.data_source, split, directory, size=size)
         self._wrong = [builder.WRONG] if size in builder.CONTRASTS else []
-        self._records = self._open(fields=(image_field, "captions", *self._wrong))
+        self._scene = ["scene"] if moments else []
+        self._records = self._open(fields=(image_field, "captions", *self._wrong, *self._scene))
         self._image_field = image_field
 
     def __len__(self) -> int:
@@ -74,8 +77,12 @@ class CaptionedShapesSource:
 
     def __getitem__(self, index: int) -> Record:
         record = self._records[index]
-        wrong = [text for field in self._wrong for text in record[field]]
-        return Record(record[self._image_field], tuple(record["captions"]), wrong_captions=tuple(wrong))
+        return Record(
+            record[self._image_field],
+            tuple(record["captions"]),
+            wrong_captions=tuple(text for field in self._wrong for text in record[field]),
+            moments=moments(Scene.from_json(record["scene"])) if self._scene else None,
+        )
 
     def captions(self) -> Iterator[str]:
         records = self._open(fields=("captions",))

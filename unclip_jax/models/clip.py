@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 
 from unclip_jax.arrays import Bool, Float, Int
-from unclip_jax.models.layers import LayerNorm
+from unclip_jax.models.layers import LayerNorm, position_sinusoids
 from unclip_jax.models.transformer import Transformer
 
 MAX_LOGIT_SCALE = 100.0
@@ -58,13 +58,13 @@ class ImageTower(nn.Module):
     def _encoded(self, pixels: Float["B S S 3"], first: Float["..."]) -> Float["B E"]:
         """The embedding, which is read off the token `first`, broadcast to "B 1 D", after it has seen the patches."""
         side = self._patches(pixels.shape)
-        init = nn.initializers.normal(self.width**-0.5)
         # The patch convolution as a product: the gradient of a strided convolution is slow on many backends.
         patch = self.patch_size
         x = pixels.reshape(-1, side, patch, side, patch, 3).swapaxes(2, 3).reshape(-1, side * side, patch, patch, 3)
         x = nn.DenseGeneral(self.width, axis=(-3, -2, -1), use_bias=False, dtype=self.dtype, name="patch_embedding")(x)
         x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, self.width)), x], axis=1)
-        x = x + self.param("positional_embedding", init, (side * side + 1, self.width)).astype(self.dtype)
+        positions = self.param("positional_embedding", lambda key: position_sinusoids(side, self.width))
+        x = x + positions.astype(self.dtype)
         x = LayerNorm(self.dtype, name="norm_pre")(x)
         x = Transformer(
             self.layers,
@@ -77,6 +77,7 @@ class ImageTower(nn.Module):
             name="transformer",
         )(x)
         x = LayerNorm(self.dtype, name="norm_post")(x[:, 0])
+        init = nn.initializers.normal(self.width**-0.5)
         x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, kernel_init=init, name="projection")(x)
         return x.astype(jnp.float32)
 

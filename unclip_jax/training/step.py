@@ -33,7 +33,7 @@ class Steps:
       shapes: the state as ShapeDtypeStructs with their shardings; what a checkpoint is restored onto.
       frozen_shardings: where the frozen parameters are to be placed.
       init: () -> state.
-      init_from: params -> state, around parameters from elsewhere.
+      init_from: params -> state, around parameters from elsewhere. What a task has beside its network may be missing.
       train: (state, frozen, batch) -> state, metrics. The state handed in is gone afterwards.
       evaluate: (params, frozen, batch) -> metrics, with the validation's own keys, the same at every call.
       preview: (params, frozen, batch) -> uint8 pictures. None where the task makes none.
@@ -55,8 +55,14 @@ def make_steps(task: Task, *, config: ConfigDict, frozen: PyTree, batch: dict[st
     # Initial parameters need no more than one row; zeros, as every process holds other rows.
     example = {name: np.zeros((1, *rows.shape[1:]), rows.dtype) for name, rows in batch.items()}
 
+    def fresh() -> PyTree:
+        return task.init(rng.named(jax.random.key(training.seed), "init"), example)
+
     def init() -> TrainState:
-        return initial_state(task.init(rng.named(jax.random.key(training.seed), "init"), example), optimizer)
+        return initial_state(fresh(), optimizer)
+
+    def init_from(params: PyTree) -> TrainState:
+        return initial_state({**fresh(), **params}, optimizer)
 
     shapes = jax.eval_shape(init)
     state_at, frozen_at = rules.shardings(shapes, mesh), rules.shardings(frozen, mesh)
@@ -81,7 +87,7 @@ def make_steps(task: Task, *, config: ConfigDict, frozen: PyTree, batch: dict[st
         ),
         frozen_shardings=frozen_at,
         init=jax.jit(init, out_shardings=state_at),
-        init_from=jax.jit(lambda params: initial_state(params, optimizer), out_shardings=state_at),
+        init_from=jax.jit(init_from, out_shardings=state_at),
         train=jax.jit(
             train_step(task, optimizer, config),
             in_shardings=(state_at, frozen_at, rows_at),
