@@ -26,8 +26,13 @@ train() {
 # later made with.
 train clip
 [ -e "$runs/shapes/clip/config.json" ] || .venv/bin/unclip package "$runs/clip" --out "$runs/shapes"
-train diffusion_prior --config.frozen.clip="$runs/shapes/clip"
-train decoder --config.frozen.clip="$runs/shapes/clip"
+frozen=--config.frozen.clip="$runs/shapes/clip"
+if [ ! -e "$runs/embeddings/manifest.json" ]; then
+  echo "== embeddings"
+  .venv/bin/unclip prepare-data embeddings --config=configs/shapes/diffusion_prior.py --out="$runs/embeddings" "$frozen"
+fi
+train diffusion_prior "$frozen" --config.data.source=embeddings --config.data.dir="$runs/embeddings"
+train decoder "$frozen"
 train upsampler_16_to_64
 train upsampler_64_to_256
 .venv/bin/unclip package \

@@ -1,7 +1,9 @@
 """CLIP on captioned shapes: 64 px pictures, captions of up to 32 tokens, embeddings of 128 numbers.
 
-Architecture and loss: Radford et al. 2021 (arXiv 2103.00020), sections 2.3 to 2.5, at a small size.
-Expected: 94 % of captions find their picture among 200, after 83 minutes on one core.
+Architecture and loss: Radford et al. 2021 (arXiv 2103.00020), sections 2.3 to 2.5, at a small size; wrong captions
+beside the right ones (Yuksekgonul et al. 2023, arXiv 2210.01936), and what is where told from the embedding.
+Expected: every caption of 256 that names everything finds its picture; 99.7 % of 300 pictures of two objects are nearer
+to their caption than to it with the relation turned round. 47 minutes on two cores.
 Run:      unclip train --config=configs/shapes/clip.py --workdir=runs/clip
 """
 

@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
     config.diffusion.variance = "learned_range"
     config.diffusion.clip_x0 = 1.0
 
+    config.data.source = "captioned_shapes/contrasts"  # of any colour, and more pictures of two objects
     config.data.image_field = "thumbnail"
     config.data.image_size = 16
     config.data.clip_size = 64

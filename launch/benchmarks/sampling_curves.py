@@ -1,10 +1,10 @@
 """How right and how varied a cascade's pictures are, against how it is sampled: the curves behind its defaults.
 
-    python launch/benchmarks/sampling_curves.py --out curves [--cascade shapes] [--prompts 96] [--seed 100]
+    python launch/benchmarks/sampling_curves.py --out curves [--cascade shapes] [--prompts 64] [--seed 100]
         [--only NAME ...]
 
 Needs the extra `plots`. One setting of one stage changes at a time, the others being the cascade's own. A point is the
-rows `one_object` and `diversity` of the shapes suite. OUT.json holds the points, each as soon as it is known, and a
+rows ROWS and `diversity` of the shapes suite. OUT.json holds the points, each as soon as it is known, and a
 call that finds it goes on with it; OUT.png shows them, the cascade's own setting as a dashed line.
 """
 
@@ -26,6 +26,7 @@ from unclip_jax.commands import compilation_cache
 from unclip_jax.commands.evaluate import cascade_subject
 from unclip_jax.evaluation import suites
 
+ROWS = ("one_object", "two_objects", "compositional")
 PROMPT = "a small red circle on a blue background"
 # Name -> (stage, setting, values).
 SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
@@ -33,6 +34,7 @@ SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
     "decoder-steps": ("decoder", "steps", [5, 10, 15, 25, 50, 100]),
     "decoder-sampler": ("decoder", "sampler", ["ddpm", "ddim", "dpm"]),
     "decoder-variance": ("decoder", "variance", ["fixed_small", "fixed_large", "learned_range"]),
+    "decoder-candidates": ("decoder", "candidates", [1, 2, 4, 8]),
     "prior-guidance": ("diffusion_prior", "scale", [1.0, 1.5, 2.0, 4.0]),
     "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 32, 64]),
     "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4, 8]),
@@ -42,7 +44,8 @@ SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
 
 
 def measure(cascade: Cascade, stage: str, setting: str, value: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Accuracy with its interval, diversity (None: no prompt had two readable pictures), and seconds a picture."""
+    """For each of ROWS the share that is right, with its interval; diversity (None: no prompt had two readable
+    pictures); and seconds a picture."""
 
     def make_pictures(prompts: list[str], **given: Any):
         return unclip_jax.text_to_image(cascade, prompts, sampling={stage: {setting: value}}, **given)
@@ -50,11 +53,10 @@ def measure(cascade: Cascade, stage: str, setting: str, value: Any, args: argpar
     make_pictures([PROMPT], seed=0, first_image=0)  # compiles
     subject = dataclasses.replace(cascade_subject(cascade), make_pictures=make_pictures)
     start = time.perf_counter()
-    found = dict(suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=["one_object", "diversity"]))
-    pictures = args.prompts + suites.DIVERSITY_PROMPTS * suites.DIVERSITY_PICTURES
+    found = dict(suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=[*ROWS, "diversity"]))
+    pictures = len(ROWS) * args.prompts + suites.DIVERSITY_PROMPTS * suites.DIVERSITY_PICTURES
     return {
-        "accuracy": found["one_object"]["accuracy"],
-        "interval": found["one_object"]["interval"],
+        **{row: {name: found[row][name] for name in ("accuracy", "interval")} for row in ROWS},
         "diversity": found["diversity"]["ratio"],
         "seconds": (time.perf_counter() - start) / pictures,
     }
@@ -77,12 +79,12 @@ def draw(points: dict[str, dict[str, Any]], cascade: Cascade, path: pathlib.Path
         stage, setting, values = SWEEPS[name]
         known = [value for value in values if str(value) in points[name]]
         measured = [points[name][str(value)] for value in known]
-        places = range(len(known))
-        accuracy = [point["accuracy"] for point in measured]
-        low, high = zip(*(point["interval"] for point in measured), strict=True)
-        reach = np.abs(np.subtract([low, high], accuracy))
-        line = "none" if isinstance(known[0], str) else "-"
-        axis.errorbar(places, accuracy, yerr=reach, marker="o", ls=line, capsize=3, label="right, of one object")
+        places, line = range(len(known)), "none" if isinstance(known[0], str) else "-"
+        for row in ROWS:
+            accuracy = [point[row]["accuracy"] for point in measured]
+            low, high = zip(*(point[row]["interval"] for point in measured), strict=True)
+            reach = np.abs(np.subtract([low, high], accuracy))
+            axis.errorbar(places, accuracy, yerr=reach, marker="o", ls=line, capsize=3, label=f"right, {row}")
         varied = [float("nan") if point["diversity"] is None else point["diversity"] for point in measured]
         axis.plot(places, varied, marker="s", ls=line, label="diversity, beside the data's")
         own = stage_settings(cascade.stages[stage])
@@ -101,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cascade", default="shapes", help="a bundled name or a cascade folder (shapes)")
     parser.add_argument("--out", required=True, type=pathlib.Path, help="of OUT.json and OUT.png")
-    parser.add_argument("--prompts", type=int, default=96, help="of a point's accuracy (96)")
+    parser.add_argument("--prompts", type=int, default=64, help="of each row of a point (64)")
     parser.add_argument("--seed", type=int, default=100, help="of the suite (100; tables have others)")
     parser.add_argument("--only", nargs="+", choices=SWEEPS, metavar="NAME", help=f"of {', '.join(SWEEPS)}")
     args = parser.parse_args()
@@ -121,7 +123,8 @@ def main() -> None:
                 files.write_whole(record, json.dumps(points, indent=1))
             point = points[name][str(value)]
             varied = "none" if point["diversity"] is None else f"{point['diversity']:.2f}"
-            told = f"{point['accuracy']:6.1%} right, diversity {varied}, {point['seconds']:.2f} s a picture"
+            right = ", ".join(f"{row} {point[row]['accuracy']:.1%}" for row in ROWS)
+            told = f"{right}, diversity {varied}, {point['seconds']:.2f} s a picture"
             print(f"{name:24}{value!s:>14}  {told}", flush=True)
     draw(points, cascade, args.out.with_suffix(".png"))
 
