@@ -38,7 +38,8 @@ def folder(tmp_path):
         Image.new("RGB", (256, 300), (10 * number, 0, 255 - 10 * number)).save(split / f"{number}.png")
         (split / f"{number}.txt").write_text(f"colour number {number}\nanother picture\n")
     (tmp_path / "configs").mkdir()
-    for stage, model in TINY.items():
+    for stage, tiny in TINY.items():
+        model = [field for field in tiny if field.startswith("model.")]
         fields = [*model, "data.threads=0"] + ([] if stage == "clip" else ["sampling.steps=2"])
         text = CONFIG.format(
             path=str(ROOT / "configs/shapes" / f"{stage}.py"),
