@@ -38,6 +38,6 @@ def get_config() -> ConfigDict:
     config.optimizer.b2 = 0.96  # unCLIP, Table 3
     config.optimizer.weight_decay = 0.06
     config.training.global_batch = 128
-    config.training.steps = 1200
+    config.training.steps = 3000
     config.sampling = ConfigDict({"sampler": "ddpm", "steps": 64, "scale": 1.0, "candidates": 2})
     return config
