@@ -409,7 +409,7 @@ def package(
             sampling = json.loads((epath.Path(workdir) / "config.json").read_text())["sampling"]
             record |= {"diffusion": config["diffusion"], "sampling": sampling, "frozen": trained.frozen}
         stages[name], frozen[name] = (record, _of_network(trained.params)), trained.frozen
-        tokenizer = epath.Path(workdir) / "tokenizer" if kind == "clip" else tokenizer
+        tokenizer = epath.Path(workdir) / TOKENIZER if kind == "clip" else tokenizer
         statistics = trained.extras.get("statistics", statistics)
     stages = {name: (config, jax.tree.map(np.float16, params)) for name, (config, params) in stages.items()}
     stages |= {name: (config, _smallest(params)) for name, (config, params) in taken.items()}

@@ -4,8 +4,9 @@
         [--only NAME ...]
 
 Needs the extra `plots`. One setting of one stage changes at a time, the others being the cascade's own. A point is the
-rows ROWS and `diversity` of the shapes suite. OUT.json holds the points, each as soon as it is known, and a
-call that finds it goes on with it; OUT.png shows them, the cascade's own setting as a dashed line.
+rows `one_object`, `two_objects`, `compositional` and `diversity` of the shapes suite. OUT.json holds the points, each
+as soon as it is known, and a call that finds it goes on with it; OUT.png shows them, the cascade's own setting as a
+dashed line.
 """
 
 import argparse

@@ -42,7 +42,7 @@ def info_nce(image: Float["B E"], text: Float["N E"], logit_scale: Float[""]) ->
 def untold(said: Float["B M"], moments: Float["B M"]) -> Float[""]:
     """Mean over the moments of the squared error as a share of the variance in the batch: 1 - R^2."""
     error = jnp.mean(jnp.square(said - moments), axis=0)
-    return jnp.mean(error / (jnp.var(moments, axis=0) + 1e-3))  # of 256 pictures a moment may be the same in all
+    return jnp.mean(error / (jnp.var(moments, axis=0) + 1e-3))  # a moment may be the same in every row
 
 
 @dataclasses.dataclass(frozen=True)
