@@ -40,7 +40,7 @@ from unclip_jax.tasks.upsampler import UpsamplerTask
 from unclip_jax.tokenizer import Tokenizer, train_tokenizer
 from unclip_jax.tokenizer_files import copy_tokenizer
 from unclip_jax.training import loop
-from unclip_jax.training.checkpointing import Restored, restore_ema, restore_extras, steps_saved
+from unclip_jax.training.checkpointing import Restored, restore_extras, restore_params, steps_saved
 from unclip_jax.training.task import Task
 
 # The order in which stages run; one of another name comes behind.
@@ -264,7 +264,7 @@ def _initial_params(config: ConfigDict) -> tuple[PyTree | None, dict[str, Any] |
     folder, kind = epath.Path(source), config.task.kind
     expected = shapes(kind, registry.network(kind, config.model.to_dict()))
     if (folder / "checkpoints").exists():
-        restored = restore_ema(folder)
+        restored = restore_params(folder)
         params, trained = _of_network(restored.params), _how_trained(restored)
     elif (folder / "params.safetensors").exists():
         stage = load_stage(folder, dtype="float32")
@@ -401,7 +401,7 @@ def package(
         stage = load_stage(resolve(source) / name, dtype="float32")
         taken[name], tokenizer = (stage.config, stage.params), resolve(source) / TOKENIZER
     for workdir in workdirs:
-        trained = restore_ema(workdir)
+        trained = restore_params(workdir)
         config, kind = trained.config, trained.config["task"]["kind"]
         name = config["task"]["stage"]
         record = {"kind": kind, "model": config["model"], "trained": _how_trained(trained)}

@@ -1,12 +1,13 @@
 """How right and how varied a cascade's pictures are, against how it is sampled: the curves behind its defaults.
 
     python launch/benchmarks/sampling_curves.py --out curves [--cascade shapes] [--prompts 64] [--seed 100]
-        [--only NAME ...]
+        [--only NAME ...] [--workdir DIR]
 
 Needs the extra `plots`. One setting of one stage changes at a time, the others being the cascade's own. A point is the
-rows `one_object`, `two_objects`, `compositional` and `diversity` of the shapes suite. OUT.json holds the points, each
-as soon as it is known, and a call that finds it goes on with it; OUT.png shows them, the cascade's own setting as a
-dashed line.
+rows `one_object`, `two_objects`, `compositional` and `diversity` of the shapes suite. With the workdir in which the
+cascade's decoder was trained, one point more: its parameters as the last step left them, not their moving average.
+OUT.json holds the points, each as soon as it is known, and a call that finds it goes on with it; OUT.png shows them,
+the cascade's own setting as a dashed line.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import pathlib
 import time
 from typing import Any
 
+import jax
 import machine
 import numpy as np
 
@@ -26,30 +28,54 @@ from unclip_jax.cascades.stages import stage_settings
 from unclip_jax.commands import compilation_cache
 from unclip_jax.commands.evaluate import cascade_subject
 from unclip_jax.evaluation import suites
+from unclip_jax.training import checkpointing
 
 ROWS = ("one_object", "two_objects", "compositional")
 PROMPT = "a small red circle on a blue background"
 # Name -> (stage, setting, values).
 SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
-    "decoder-guidance": ("decoder", "scale", [1.0, 1.25, 1.5, 2.0, 3.0, 5.0]),
-    "decoder-steps": ("decoder", "steps", [5, 10, 15, 25, 50, 100]),
+    "decoder-guidance": ("decoder", "scale", [1.0, 1.5, 2.0, 3.0]),
+    "decoder-steps": ("decoder", "steps", [10, 25, 50]),
     "decoder-sampler": ("decoder", "sampler", ["ddpm", "ddim", "dpm"]),
     "decoder-variance": ("decoder", "variance", ["fixed_small", "fixed_large", "learned_range"]),
-    "decoder-candidates": ("decoder", "candidates", [1, 2, 4, 8]),
-    "prior-guidance": ("diffusion_prior", "scale", [1.0, 1.5, 2.0, 4.0]),
-    "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 32, 64]),
-    "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4, 8]),
-    "first-upsampler-steps": ("upsampler_16_to_64", "steps", [2, 3, 5, 10, 20]),
-    "second-upsampler-steps": ("upsampler_64_to_256", "steps", [1, 2, 3, 5]),
+    "decoder-candidates": ("decoder", "candidates", [1, 2, 4]),
+    "decoder-weights": ("decoder", "weights", ["average", "last step"]),
+    "prior-guidance": ("diffusion_prior", "scale", [1.0, 2.0, 3.0, 5.0]),
+    "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 64]),
+    "prior-sampler": ("diffusion_prior", "sampler", ["ddpm", "ddim", "dpm"]),
+    "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4]),
+    "first-upsampler-steps": ("upsampler_16_to_64", "steps", [2, 5, 10]),
+    "second-upsampler-steps": ("upsampler_64_to_256", "steps", [1, 2, 4]),
 }
+WEIGHTS = "decoder-weights"  # no setting of sampling: each value is a cascade of its own
+OWN = "own"  # the point of the cascade as it is, which every sweep passes through
 
 
-def measure(cascade: Cascade, stage: str, setting: str, value: Any, args: argparse.Namespace) -> dict[str, Any]:
+def own_value(cascade: Cascade, name: str) -> Any:
+    """What the cascade has for the setting that a sweep changes."""
+    stage, setting, values = SWEEPS[name]
+    return values[0] if name == WEIGHTS else getattr(stage_settings(cascade.stages[stage]), setting)
+
+
+def with_last_step(cascade: Cascade, workdir: pathlib.Path) -> Cascade:
+    """The cascade with its decoder's parameters as the last step of its training left them."""
+    decoder = cascade.only("decoder")
+    averaged, last = (checkpointing.restore_params(workdir, averaged=averaged).params for averaged in (True, False))
+    packaged = jax.tree.map(np.asarray, decoder.params)
+    if not jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(np.float16(a), b), averaged, packaged)):
+        raise SystemExit(f"--workdir {str(workdir)!r}: its moving average is not the decoder of {cascade.path!r}")
+    last = jax.tree.map(lambda new, old: jax.device_put(np.asarray(new, old.dtype), old.sharding), last, decoder.params)
+    return dataclasses.replace(
+        cascade, stages={**cascade.stages, decoder.name: dataclasses.replace(decoder, params=last)}
+    )
+
+
+def measure(cascade: Cascade, sampling: dict[str, dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
     """For each of ROWS the share that is right, with its interval; diversity (None: no prompt had two readable
     pictures); and seconds a picture."""
 
     def make_pictures(prompts: list[str], **given: Any):
-        return unclip_jax.text_to_image(cascade, prompts, sampling={stage: {setting: value}}, **given)
+        return unclip_jax.text_to_image(cascade, prompts, sampling=sampling, **given)
 
     make_pictures([PROMPT], seed=0, first_image=0)  # compiles
     subject = dataclasses.replace(cascade_subject(cascade), make_pictures=make_pictures)
@@ -88,9 +114,8 @@ def draw(points: dict[str, dict[str, Any]], cascade: Cascade, path: pathlib.Path
             axis.errorbar(places, accuracy, yerr=reach, marker="o", ls=line, capsize=3, label=f"right, {row}")
         varied = [float("nan") if point["diversity"] is None else point["diversity"] for point in measured]
         axis.plot(places, varied, marker="s", ls=line, label="diversity, beside the data's")
-        own = stage_settings(cascade.stages[stage])
-        if getattr(own, setting) in known:
-            axis.axvline(known.index(getattr(own, setting)), linestyle="--", color="grey", zorder=0)
+        if (own := own_value(cascade, name)) in known:
+            axis.axvline(known.index(own), linestyle="--", color="grey", zorder=0)
         axis.set_xticks(places, known)
         axis.set_title(f"{stage}: {setting}", fontsize=10)
         axis.set_ylim(0.0, 1.2)
@@ -107,6 +132,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=64, help="of each row of a point (64)")
     parser.add_argument("--seed", type=int, default=100, help="of the suite (100; tables have others)")
     parser.add_argument("--only", nargs="+", choices=SWEEPS, metavar="NAME", help=f"of {', '.join(SWEEPS)}")
+    parser.add_argument("--workdir", type=pathlib.Path, metavar="DIR", help="of the decoder's training")
     args = parser.parse_args()
     compilation_cache.enable()
     print(machine.header(machine.product_rate()))
@@ -114,13 +140,23 @@ def main() -> None:
     call = {"cascade": args.cascade, "prompts": args.prompts, "seed": args.seed}
     record = args.out.with_suffix(".json")
     points = files.read_json(record) if record.exists() else {"call": call}
+    if args.only and WEIGHTS in args.only and args.workdir is None:
+        parser.error(f"{WEIGHTS} wants --workdir, that of the decoder's training")
     if points["call"] != call:
         raise SystemExit(f"{str(record)!r} is of {points['call']}, this call of {call}; give another --out")
     for name in args.only or SWEEPS:
         stage, setting, values = SWEEPS[name]
+        if name == WEIGHTS and args.workdir is None:
+            continue
         for value in values:
             if str(value) not in points.setdefault(name, {}):
-                points[name][str(value)] = measure(cascade, stage, setting, value, args)
+                if value == own_value(cascade, name):
+                    points[OWN] = points.get(OWN) or measure(cascade, {}, args)
+                    points[name][str(value)] = points[OWN]
+                elif name == WEIGHTS:
+                    points[name][str(value)] = measure(with_last_step(cascade, args.workdir), {}, args)
+                else:
+                    points[name][str(value)] = measure(cascade, {stage: {setting: value}}, args)
                 files.write_whole(record, json.dumps(points, indent=1))
             point = points[name][str(value)]
             varied = "none" if point["diversity"] is None else f"{point['diversity']:.2f}"

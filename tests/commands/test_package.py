@@ -15,7 +15,7 @@ from unclip_jax.cascades import folder
 from unclip_jax.cascades.folder import load_stage
 from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import text_to_image
-from unclip_jax.training.checkpointing import restore_ema
+from unclip_jax.training.checkpointing import restore_params
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -79,7 +79,7 @@ def test_training_begins_with_the_weights_of_another_stage(runs, tmp_path, sourc
     still = ["training.steps=1", "optimizer.learning_rate=0.0", f"training.init_from={runs / source}"]
     assert train("upsampler_16_to_64", tmp_path / "run", *still) == 0
     workdirs = (runs / "upsampler_16_to_64", tmp_path / "run")
-    before, after = (parameters.flatten(restore_ema(workdir).params) for workdir in workdirs)
+    before, after = (parameters.flatten(restore_params(workdir).params) for workdir in workdirs)
     for name, value in before.items():
         np.testing.assert_allclose(after[name], value, rtol=1e-3, atol=1e-6)  # packaged as float16
     trained = [np.abs(value).max() for name, value in before.items() if "conv_2/kernel" in name]

@@ -78,14 +78,21 @@ def test_a_state_is_restored_onto_another_mesh(saved, tiny):
 
 def test_the_average_alone_comes_back_as_numpy_with_config_and_extras(saved, tiny):
     workdir, state = saved
-    found = checkpointing.restore_ema(workdir)
+    found = checkpointing.restore_params(workdir)
     assert_same(found.params, state.ema)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found.params))
     assert np.any(found.params["out"]["kernel"] != state.params["out"]["kernel"])
     assert found.step == 4 and found.config == settings.as_json(tiny["config"])
     assert_same(found.extras, EXTRAS)
     assert_same(checkpointing.restore_extras(workdir), EXTRAS)
-    assert checkpointing.restore_ema(workdir, 3).step == 3
+    assert checkpointing.restore_params(workdir, 3).step == 3
+
+
+def test_the_parameters_of_the_last_step_come_back_too(saved):
+    workdir, state = saved
+    found = checkpointing.restore_params(workdir, averaged=False)
+    assert_same(found.params, state.params)
+    assert found.step == 4
 
 
 def test_checkpoints_of_every_so_many_steps_stay_beside_the_newest(steps, tiny, tmp_path):
@@ -101,9 +108,9 @@ def test_checkpoints_of_every_so_many_steps_stay_beside_the_newest(steps, tiny, 
 def test_a_workdir_without_the_checkpoint_says_so(saved, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(ValueError, match=f"workdir '{empty}' has no checkpoint: train it first"):
-        checkpointing.restore_ema(empty)
+        checkpointing.restore_params(empty)
     with pytest.raises(ValueError, match="no checkpoint of step 2; known: 3, 4"):
-        checkpointing.restore_ema(saved[0], 2)
+        checkpointing.restore_params(saved[0], 2)
     assert checkpointing.steps_saved(empty) == [] and checkpointing.restore_extras(empty) is None
 
 
@@ -124,7 +131,7 @@ def test_one_flipped_bit_is_found_and_its_array_named(saved, steps, part):
     with pytest.raises(ValueError, match=f"checkpoints/4' is damaged {why}.*The one before it is of step 3"):
         checkpoints.restore(4, steps.shapes)
     checkpoints.close()
-    assert checkpointing.restore_ema(workdir).step == 4  # the average is whole
+    assert checkpointing.restore_params(workdir).step == 4  # the average is whole
 
 
 def test_one_flipped_bit_of_the_average_is_found(saved):
@@ -133,7 +140,7 @@ def test_one_flipped_bit_of_the_average_is_found(saved):
     content[len(content) // 3] ^= 1
     file.write_bytes(content)
     with pytest.raises(ValueError, match="not the bytes that were saved: ema/(hidden|out)/kernel"):
-        checkpointing.restore_ema(saved[0])
+        checkpointing.restore_params(saved[0])
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.0])
@@ -151,7 +158,7 @@ def test_a_checkpoint_without_its_record_is_named(saved):
     workdir, _ = saved
     (workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text("{")
     with pytest.raises(ValueError, match="checkpoints/4' is damaged"):
-        checkpointing.restore_ema(workdir)
+        checkpointing.restore_params(workdir)
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved, steps):

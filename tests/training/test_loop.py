@@ -50,7 +50,7 @@ def test_training_brings_the_loss_down_and_writes_what_it_should(tiny, tmp_path)
     ]  # fmt: skip
     picture = images.read_image(tmp_path / "previews" / "step_00000060.png")
     np.testing.assert_array_equal(picture[:4, :4], next(tiny["eval_data"].batches(0))["image"][0])
-    assert checkpointing.restore_ema(tmp_path).step == 60
+    assert checkpointing.restore_params(tmp_path).step == 60
 
 
 class Stop(Exception):
@@ -181,11 +181,11 @@ def test_extras_are_kept_and_take_the_place_of_frozen_ones_on_resuming(tiny, tmp
 
 
 def test_training_can_begin_with_given_parameters(tiny, tmp_path, trained):
-    start = checkpointing.restore_ema(trained).params
+    start = checkpointing.restore_params(trained).params
     tiny["config"].training.steps = 1
     tiny["config"].optimizer.learning_rate = 0.0
     train(tiny, tmp_path, initial_params=start)
-    found = checkpointing.restore_ema(tmp_path).params
+    found = checkpointing.restore_params(tmp_path).params
     np.testing.assert_allclose(found["out"]["kernel"], start["out"]["kernel"], rtol=1e-6)
 
 

@@ -38,7 +38,7 @@ class Restored:
     """What a finished or running training has to give.
 
     Args:
-      params: the averaged parameters, a nested dict of numpy arrays.
+      params: the parameters, a nested dict of numpy arrays.
       config: the config of the run as JSON holds it.
       step: of the checkpoint.
       extras: arrays that the task keeps beside its parameters; {} where there are none.
@@ -152,14 +152,16 @@ def steps_saved(workdir: epath.PathLike) -> list[int]:
     return _steps(directory(workdir))
 
 
-def restore_ema(workdir: epath.PathLike, step: int | None = None) -> Restored:
-    """The averaged parameters of a workdir as numpy arrays, from its checkpoint of `step` (None: the newest).
+def restore_params(workdir: epath.PathLike, step: int | None = None, *, averaged: bool = True) -> Restored:
+    """The parameters of a workdir as numpy arrays, from its checkpoint of `step` (None: the newest): their moving
+    average, the one to sample with, or those that the last step left.
 
     Raises ValueError for a workdir without that checkpoint, or a damaged one.
     """
-    step, record, trees = _read(workdir, step, ("ema", "extras"))
-    extras = trees.get("extras", {})
-    return Restored(trees["ema"], record["config"], step, extras, frozen=record["frozen"], origin=record["origin"])
+    item = "ema" if averaged else "state"
+    step, record, trees = _read(workdir, step, (item, "extras"))
+    params, extras = trees["ema"] if averaged else trees["state"]["params"], trees.get("extras", {})
+    return Restored(params, record["config"], step, extras, frozen=record["frozen"], origin=record["origin"])
 
 
 def restore_extras(workdir: epath.PathLike) -> PyTree | None:
