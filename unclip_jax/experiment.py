@@ -37,7 +37,7 @@ from unclip_jax.tasks.contrastive import MOMENTS, Contrastive
 from unclip_jax.tasks.decoder import DecoderTask
 from unclip_jax.tasks.diffusion_prior import DiffusionPriorTask
 from unclip_jax.tasks.upsampler import UpsamplerTask
-from unclip_jax.tokenizer import Tokenizer, train_tokenizer
+from unclip_jax.tokenizer import Tokenizer, add_known_words, train_tokenizer
 from unclip_jax.tokenizer_files import copy_tokenizer
 from unclip_jax.training import loop
 from unclip_jax.training.checkpointing import Restored, restore_extras, restore_params, steps_saved
@@ -233,8 +233,8 @@ def _tokenizer_beside(source: epath.PathLike) -> epath.Path:
 
 
 def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Path) -> Tokenizer | None:
-    """CLIP trains its own on the captions of the training split, or goes on with that of the weights it begins with;
-    every other stage takes the frozen CLIP's."""
+    """CLIP trains its own on the captions of the training split, or goes on with that of the weights it begins with,
+    which then knows the words of these captions too; every other stage takes the frozen CLIP's."""
     if clip is not None:
         return clip.tokenizer
     if not config.data.captions:
@@ -245,6 +245,7 @@ def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Pat
             begun_with = _tokenizer_beside(config.training.init_from)
             directory.mkdir(parents=True, exist_ok=True)
             copy_tokenizer(begun_with, directory)
+            add_known_words(directory, source.captions())
         else:
             train_tokenizer(
                 source.captions(),

@@ -152,6 +152,16 @@ def train_tokenizer(
         (directory / name).write_text(text + "\n", encoding="utf-8")
 
 
+def add_known_words(directory: epath.PathLike, captions: Iterable[str]) -> None:
+    """Adds the words of further captions to those that a tokenizer's folder says were known. A folder that does not say
+    which were known stays as it is."""
+    path = epath.Path(directory) / WORDS_FILE
+    if path.exists():
+        words = set(json.loads(path.read_text(encoding="utf-8")))
+        words.update(word for caption in set(captions) for word in split_words(caption))
+        path.write_text(json.dumps(sorted(words), indent=1) + "\n", encoding="utf-8")
+
+
 def split_words(text: str) -> list[str]:
     """Words of a text, lower-case, split at white space and punctuation."""
     return re.findall(r"[^\W_]+", text.lower())

@@ -39,6 +39,5 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.06
     config.training.global_batch = 128
     config.training.steps = 3000
-    # Unguided it draws of a pair that it never saw the nearest one that it did; 16 steps are as right as 64.
-    config.sampling = ConfigDict({"sampler": "ddpm", "steps": 16, "scale": 3.0, "candidates": 2})
+    config.sampling = ConfigDict({"sampler": "ddpm", "steps": 64, "scale": 1.0, "candidates": 2})
     return config

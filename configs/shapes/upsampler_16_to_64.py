@@ -29,8 +29,9 @@ def get_config() -> ConfigDict:
     config.data.crop_fraction = 1.0
     config.data.low_res_size = 16
     config.data.blur = ConfigDict({"kernel": 3, "sigma": 0.6, "share": 0.5})
-    # The decoder's pictures are not clean: it learns to mend what a deviation of up to this much does to them.
-    config.data.noise = 0.25
+    # The decoder's pictures are not clean: it learns to mend what a deviation of up to this much does to them. With
+    # more it trusts what it sees less than what it knows, and makes of pairs that it never saw those that it did.
+    config.data.noise = 0.1
 
     config.optimizer.learning_rate = 6e-4
     config.optimizer.schedule = "cosine"

@@ -86,13 +86,23 @@ def test_training_begins_with_the_weights_of_another_stage(runs, tmp_path, sourc
     assert min(trained) > 1e-6  # zeros where a network is fresh
 
 
-@pytest.mark.parametrize("source", ["clip", "shapes/clip"], ids=["workdir", "packaged"])
-def test_a_clip_that_trains_on_keeps_its_tokenizer(runs, tmp_path, source):
-    """Other captions would make another tokenizer, whose numbers mean nothing to these weights."""
-    assert train("clip", tmp_path / "run", "training.steps=1", f"training.init_from={runs / source}") == 0
-    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "words.json"):
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("clip", "clip/tokenizer"), ("shapes/clip", "shapes/tokenizer")],
+    ids=["workdir", "packaged"],
+)
+def test_a_clip_that_trains_on_keeps_its_tokenizer(runs, tmp_path, source, words):
+    """Other captions would make another tokenizer, whose numbers mean nothing to these weights. Their words are known
+    from now on, beside those that were."""
+    begun = tmp_path / "begun"
+    shutil.copytree(runs / source.split("/")[0], begun / source.split("/")[0])
+    (begun / words / "words.json").write_text('["unicorn"]')
+    assert train("clip", tmp_path / "run", "training.steps=1", f"training.init_from={begun / source}") == 0
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         kept, own = (workdir / "tokenizer" / name for workdir in (tmp_path / "run", runs / "clip"))
         assert kept.read_bytes() == own.read_bytes()
+    kept, own = (json.loads((at / "tokenizer/words.json").read_text()) for at in (tmp_path / "run", runs / "clip"))
+    assert kept == sorted([*own, "unicorn"])
     assert not list((tmp_path / "run" / "tokenizer").glob("params*"))
     # What it learned beside the network stays where it was learned.
     assert main(["package", str(tmp_path / "run"), "--out", str(tmp_path / "shapes")]) == 0
@@ -113,9 +123,9 @@ def test_a_packaged_stage_says_how_it_was_trained_and_from_what(runs, tmp_path):
 
     stage = "upsampler_16_to_64"
     fresh = {
-        "steps": 2, "global_batch": 8, "seed": 0, "data": "captioned_shapes/tiny 1.0.0", "split": "train", "from": None,
+        "steps": 2, "global_batch": 8, "seed": 0, "data": "captioned_shapes/tiny 1.1.0", "split": "train", "from": None,
     }  # fmt: skip
-    contrasts = {**fresh, "data": "captioned_shapes/contrasts_tiny 1.0.0"}
+    contrasts = {**fresh, "data": "captioned_shapes/contrasts_tiny 1.1.0"}
     wanted = {**dict.fromkeys(TINY, fresh), "clip": contrasts}
     assert {name: trained(runs / "shapes", name) for name in TINY} == wanted
 

@@ -81,7 +81,7 @@ def test_two_processes_at_once_prepare_once_and_the_same(tiny, tmp_path):
     processes = [start(PREPARE.format(directory=str(tmp_path))) for _ in range(2)]
     answers = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], answers
-    folder = tmp_path / "captioned_shapes" / "tiny" / "1.0.0"
+    folder = tmp_path / "captioned_shapes" / "tiny" / "1.1.0"
     assert [out for out, _ in answers] == [f"{folder}\n"] * 2
     messages = [message for _, message in answers if message]
     assert messages == [f"drawing 160 captioned-shapes pictures into {folder}, once\n"]
@@ -100,9 +100,9 @@ def test_a_killed_preparation_leaves_nothing_half_made(tiny, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    assert list(folder.glob("*incomplete*")) and not (folder / "1.0.0").exists()
+    assert list(folder.glob("*incomplete*")) and not (folder / "1.1.0").exists()
     prepare(tmp_path, size="tiny")
-    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+    assert [path.name for path in folder.iterdir()] == ["1.1.0"]
     assert contents(tmp_path) == contents(tiny)
 
 

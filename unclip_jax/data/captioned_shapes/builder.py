@@ -49,7 +49,7 @@ class CaptionedShapes(tfds.core.GeneratorBasedBuilder):
     """TFDS builder; its configs are the sizes."""
 
     name = "captioned_shapes"
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in RECORDS]
     pkg_dir_path = epath.Path(__file__).parent
     # Said here because TFDS 4.9.10 looks for it with importlib_resources, which it does not install.

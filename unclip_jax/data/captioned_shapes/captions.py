@@ -3,10 +3,12 @@
 A caption is put together from a phrase for each object, a core that joins two of them, and a frame around it. As people
 do, captions leave things out: 45 % name every attribute (shape, colour and size of each object, the background and, for
 two objects, their relation), the others leave out one or more; the shape is nearly always named. Colours that no word
-stands for go unsaid.
+stands for go unsaid. Some captions of one object are loose: what is said comes in any order and with any marks, among
+words that say nothing.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -60,6 +62,21 @@ FRAMES_WITH_BACKGROUND = (
     "{a} {background} picture with {it} in it",
 )
 
+# A loose caption is a row of such clauses, in any order, with words between them that say nothing of the picture.
+LOOSE_SHARE = 0.35  # of the training captions of one object
+CLAUSES = {
+    "shape": ("{}", "{}", "a {}", "the {}", "shape {}", "this is a {}", "{} shape"),
+    "colour": ("{}", "{}", "{}", "in {}", "it is {}", "painted {}", "that looks {}"),
+    "size": ("{}", "{}", "{}", "it is {}", "size {}", "quite {}"),
+    "background": ("on {}", "background {}", "{} background", "{} in the background", "backdrop {}", "{} behind it"),
+}
+SEPARATORS = (" ", " ", " ", ", ", ", ", ". ", "; ", ": ", " - ", " / ", "! ")
+ENDS = ("", "", "", ".", "!", "?", "...")
+FILLERS = (
+    "show me you see we need like make could would my your this that some here now then so and for kids with only "
+    "really very nice simple plain clean flat new single photo sketch icon logo art paint thanks hello today maybe"
+).split()
+
 
 @dataclasses.dataclass(frozen=True)
 class NamedObject:
@@ -89,7 +106,13 @@ class Caption:
 
 def captions(scene: Scene, rng: np.random.Generator, count: int) -> list[Caption]:
     """`count` captions for training, worded anew each time; 45 % of them name everything."""
-    return [_compose(_choose_named(scene, rng), rng) for _ in range(count)]
+
+    def worded() -> Caption:
+        named = _choose_named(scene, rng)
+        loose = len(named.objects) == 1 and rng.random() < LOOSE_SHARE
+        return _compose_loosely(named, rng) if loose else _compose(named, rng)
+
+    return [worded() for _ in range(count)]
 
 
 def wrong_captions(
@@ -215,6 +238,23 @@ def _compose(named: Caption, rng: np.random.Generator) -> Caption:
     return dataclasses.replace(named, text=text)
 
 
+def _compose_loosely(named: Caption, rng: np.random.Generator) -> Caption:
+    """The same content as a row of clauses, or in a tidy wording where the row would be one of the free wordings, which
+    are kept for measuring."""
+    (item,) = named.objects
+    size = _pick(rng, SIZE_WORDS[item.size]) if item.size else None
+    said = {"shape": item.shape or "shape", "colour": item.colour, "size": size, "background": named.background}
+    clauses = [_pick(rng, CLAUSES[name]).format(value) for name, value in said.items() if value]
+    for _ in range(int(rng.integers(4))):
+        clauses.append(_pick(rng, FILLERS))
+    clauses = [clauses[place] for place in rng.permutation(len(clauses))]
+    text = clauses[0]
+    for clause in clauses[1:]:
+        text += _pick(rng, SEPARATORS) + clause
+    text += _pick(rng, ENDS)
+    return _compose(named, rng) if is_free_wording(text) else dataclasses.replace(named, text=text)
+
+
 def _object_phrase(item: NamedObject, article: str, rng: np.random.Generator) -> str:
     """"a small red circle", mostly; sometimes "a red small circle" or "a circle that is small and red"."""
     size = _pick(rng, SIZE_WORDS[item.size]) if item.size else None
@@ -254,6 +294,7 @@ def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
 def vocabulary() -> frozenset[str]:
     """Every word that a training caption can hold."""
     texts = [*COLOURS, *SHAPES, *JOINTS, *FRAMES, *FRAMES_WITH_BACKGROUND, "a an the that is and shape"]
+    texts += [*FILLERS, *(clause for clauses in CLAUSES.values() for clause in clauses)]
     for group in (SIZE_WORDS, RELATION_WORDS, SIDE_WORDS):
         texts += [text for words in group.values() for text in words]
     words = " ".join(texts).replace(",", " ").split()
@@ -284,6 +325,23 @@ FREE_WORDINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("{background} everywhere, but {shape} is {colour}", ("shape", "colour", "background")),
     ("i want a {size} {shape}", ("shape", "size")),
 )
+
+
+def is_free_wording(text: str) -> bool:
+    """Whether a text is one of the free wordings, filled in with whatever words and in whatever case."""
+    return _FREE_WORDING.fullmatch(text.lower()) is not None
+
+
+def _pattern(wording: str) -> str:
+    """The regular expression of a wording whose fields hold any word for their attribute."""
+    sizes = [word for words in SIZE_WORDS.values() for word in words]
+    words = {"shape": SHAPES, "size": sizes, "colour": COLOURS, "background": COLOURS}
+    return re.escape(wording.lower()).replace(r"\{", "{").replace(r"\}", "}").format(
+        **{name: f"({'|'.join(known)})" for name, known in words.items()}
+    )
+
+
+_FREE_WORDING = re.compile("|".join(_pattern(wording) for wording, _ in FREE_WORDINGS))
 
 
 def free_caption(scene: Scene, rng: np.random.Generator) -> Caption:
