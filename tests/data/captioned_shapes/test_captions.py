@@ -194,7 +194,9 @@ def test_a_loose_caption_says_which_colour_is_the_background_s(pairs):
     loose = [caption for _, caption in pairs if is_loose(caption) and caption.background]
     assert len(loose) > 300
     for caption in loose:
-        assert any(clause.format(caption.background) in caption.text for clause in CLAUSES["background"]), caption.text
+        clauses = "|".join(re.escape(clause.format(caption.background)) for clause in CLAUSES["background"])
+        # Marks on both sides: "on purple circle" would name a purple circle.
+        assert re.search(rf"(^|[.,;:/!-] )({clauses})($|[.,;:!?]| [/-])", caption.text), caption.text
 
 
 STAR, RING = NamedObject("star", "orange", "small"), NamedObject("ring", "blue", "large")

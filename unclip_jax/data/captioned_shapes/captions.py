@@ -71,6 +71,7 @@ CLAUSES = {
     "background": ("on {}", "background {}", "{} background", "{} in the background", "backdrop {}", "{} behind it"),
 }
 SEPARATORS = (" ", " ", " ", ", ", ", ", ". ", "; ", ": ", " - ", " / ", "! ")
+MARKS = tuple(separator for separator in SEPARATORS if separator.strip())
 ENDS = ("", "", "", ".", "!", "?", "...")
 FILLERS = (
     "show me you see we need like make could would my your this that some here now then so and for kids with only "
@@ -245,12 +246,15 @@ def _compose_loosely(named: Caption, rng: np.random.Generator) -> Caption:
     size = _pick(rng, SIZE_WORDS[item.size]) if item.size else None
     said = {"shape": item.shape or "shape", "colour": item.colour, "size": size, "background": named.background}
     clauses = [_pick(rng, CLAUSES[name]).format(value) for name, value in said.items() if value]
+    background = clauses[-1] if named.background else None
     for _ in range(int(rng.integers(4))):
         clauses.append(_pick(rng, FILLERS))
     clauses = [clauses[place] for place in rng.permutation(len(clauses))]
-    text = clauses[0]
+    text, before = clauses[0], clauses[0]
     for clause in clauses[1:]:
-        text += _pick(rng, SEPARATORS) + clause
+        # Without a mark "on purple circle" would name a purple circle.
+        text += _pick(rng, MARKS if background in (before, clause) else SEPARATORS) + clause
+        before = clause
     text += _pick(rng, ENDS)
     return _compose(named, rng) if is_free_wording(text) else dataclasses.replace(named, text=text)
 
