@@ -4,10 +4,10 @@
         [--only NAME ...] [--workdir DIR]
 
 Needs the extra `plots`. One setting of one stage changes at a time, the others being the cascade's own. A point is the
-rows `one_object`, `two_objects`, `compositional` and `diversity` of the shapes suite. With the workdir in which the
-cascade's decoder was trained, one point more: its parameters as the last step left them, not their moving average.
-OUT.json holds the points, each as soon as it is known, and a call that finds it goes on with it; OUT.png shows them,
-the cascade's own setting as a dashed line.
+rows `one_object`, `two_objects`, `compositional`, `free_wording` and `diversity` of the shapes suite. With the workdir
+in which the cascade's decoder was trained, one point more: its parameters as the last step left them, not their moving
+average. OUT.json holds the points, each as soon as it is known, and a call that finds it goes on with it; OUT.png shows
+them, the cascade's own setting as a dashed line.
 """
 
 import argparse
@@ -30,17 +30,17 @@ from unclip_jax.commands.evaluate import cascade_subject
 from unclip_jax.evaluation import suites
 from unclip_jax.training import checkpointing
 
-ROWS = ("one_object", "two_objects", "compositional")
+ROWS = ("one_object", "two_objects", "compositional", "free_wording")
 PROMPT = "a small red circle on a blue background"
 # Name -> (stage, setting, values).
 SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
     "decoder-guidance": ("decoder", "scale", [1.0, 1.5, 2.0, 3.0]),
-    "decoder-steps": ("decoder", "steps", [10, 25, 50]),
+    "decoder-steps": ("decoder", "steps", [6, 12, 25, 50]),
     "decoder-sampler": ("decoder", "sampler", ["ddpm", "ddim", "dpm"]),
     "decoder-variance": ("decoder", "variance", ["fixed_small", "fixed_large", "learned_range"]),
     "decoder-candidates": ("decoder", "candidates", [1, 2, 4]),
     "decoder-weights": ("decoder", "weights", ["average", "last step"]),
-    "prior-guidance": ("diffusion_prior", "scale", [1.0, 2.0, 3.0, 5.0]),
+    "prior-guidance": ("diffusion_prior", "scale", [1.0, 1.5, 2.0, 3.0, 4.0]),
     "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 64]),
     "prior-sampler": ("diffusion_prior", "sampler", ["ddpm", "ddim", "dpm"]),
     "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4]),
