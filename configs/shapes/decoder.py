@@ -51,6 +51,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = 16
     config.data.clip_size = 64
     config.data.captions = True
+    config.data.cache = True  # 0.8 GB
 
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "cosine"
@@ -59,5 +60,6 @@ def get_config() -> ConfigDict:
     config.training.global_batch = 32
     config.training.steps = 15000
     config.training.ema_decay = 0.999
-    config.sampling = ConfigDict({"sampler": "ddpm", "steps": 25, "scale": 1.5, "variance": "fixed_small"})
+    # Four cheap candidates are better than one of four times the steps: CLIP knows which shows what was asked.
+    config.sampling = ConfigDict({"sampler": "ddim", "steps": 12, "scale": 1.5, "eta": 0.0, "candidates": 4})
     return config

@@ -37,7 +37,7 @@ SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
     "decoder-guidance": ("decoder", "scale", [1.0, 1.5, 2.0, 3.0]),
     "decoder-steps": ("decoder", "steps", [6, 12, 25, 50]),
     "decoder-sampler": ("decoder", "sampler", ["ddpm", "ddim", "dpm"]),
-    "decoder-variance": ("decoder", "variance", ["fixed_small", "fixed_large", "learned_range"]),
+    "decoder-eta": ("decoder", "eta", [0.0, 0.5, 1.0]),
     "decoder-candidates": ("decoder", "candidates", [1, 2, 4]),
     "decoder-weights": ("decoder", "weights", ["average", "last step"]),
     "prior-guidance": ("diffusion_prior", "scale", [1.0, 1.5, 2.0, 3.0, 4.0]),
