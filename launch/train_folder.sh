@@ -42,7 +42,9 @@ cascade="$runs/cascade"
 if [ -n "$clip" ] && [ -e "$here/$clip" ]; then clip="$here/$clip"; fi
 make_environment
 unclip=.venv/bin/unclip
-folder=(--config.data.source=folder --config.data.dir="$pictures" ${settings[@]+"${settings[@]}"})
+# Without a cache: a folder's pictures may be larger than the memory.
+folder=(--config.data.source=folder --config.data.dir="$pictures" --config.data.cache=False)
+folder+=(${settings[@]+"${settings[@]}"})
 
 train() {
   local stage="$1"

@@ -9,7 +9,7 @@ from unclip_jax.training import settings
 def config_of(**leaves):
     config = settings.default_config()
     config.model = ConfigDict({"width": 8, "mult": (1, 2)})
-    config.data = ConfigDict({"threads": 1, "blur": None})
+    config.data = ConfigDict({"threads": 1, "cache": False, "blur": None})
     config.frozen = ConfigDict({"clip": "shapes"})
     for name, value in leaves.items():
         section, leaf = name.split("__")
@@ -46,6 +46,7 @@ def test_a_workdir_older_than_a_field_had_its_default():
         {"training__keep": 9},
         {"mesh__fsdp": 2},
         {"data__threads": 5},
+        {"data__cache": True},
         {"frozen__clip": "/elsewhere/shapes"},
     ],
 )

@@ -11,7 +11,7 @@ FREE_FIELDS = {
     *(f"training.{name}" for name in ("steps", "log_every", "eval_every", "eval_batches", "preview_every")),
     *(f"training.{name}" for name in ("preview_count", "checkpoint_every", "keep", "max_bad_steps")),
     *(f"training.{name}" for name in ("keep_every", "micro_batches", "dtype", "spike_factor")),
-    *(f"data.{name}" for name in ("workers", "threads", "dir", "max_unreadable")),
+    *(f"data.{name}" for name in ("workers", "threads", "cache", "dir", "max_unreadable")),
 }
 FREE_SECTIONS = ("mesh", "frozen", "sampling")
 _ABSENT = "(absent)"
