@@ -43,8 +43,8 @@ if [ -n "$clip" ] && [ -e "$here/$clip" ]; then clip="$here/$clip"; fi
 make_environment
 unclip=.venv/bin/unclip
 # Without a cache: a folder's pictures may be larger than the memory.
-folder=(--config.data.source=folder --config.data.dir="$pictures" --config.data.cache=False)
-folder+=(${settings[@]+"${settings[@]}"})
+folder=(--config.data.source=folder --config.data.dir="$pictures" --config.data.cache=False
+  ${settings[@]+"${settings[@]}"})
 
 train() {
   local stage="$1"
