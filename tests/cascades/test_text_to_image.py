@@ -118,6 +118,25 @@ def test_best_of_the_decoders_candidates_is_the_nearest_to_the_caption_or_to_the
     assert np.all(eight >= one - 1e-5) and np.sum(eight > one + 1e-3) > len(PROMPTS) / 2
 
 
+def test_every_candidate_of_the_decoder_has_an_embedding_of_its_own_and_the_first_that_of_a_single_one(
+    cascade, monkeypatch
+):
+    seen, run_painter = {}, stages.run_painter
+
+    def kept(cascade, stage, given, *arguments, **rest):
+        seen[stage.name] = given
+        return run_painter(cascade, stage, given, *arguments, **rest)
+
+    monkeypatch.setattr(stages, "run_painter", kept)
+    text_to_image(cascade, PROMPTS, seed=3, stop_after="decoder", **decoder_draws(3))
+    embeddings, text = seen["decoder"]
+    assert len(text.pooled) == len(embeddings) == 3 * len(PROMPTS)
+    np.testing.assert_allclose(embeddings[::3], sample_prior(cascade, PROMPTS, seed=3), rtol=1e-4, atol=1e-4)
+    assert len(np.unique(embeddings.round(3), axis=0)) == len(embeddings)
+    np.testing.assert_array_equal(text.pooled[0], text.pooled[2])
+    assert np.any(text.pooled[2] != text.pooled[3])
+
+
 @pytest.mark.parametrize(("sees", "enlarged"), [(16, 6), (8, 2)])
 def test_clip_chooses_as_soon_as_the_pictures_are_as_large_as_it_sees_them(tmp_path, monkeypatch, sees, enlarged):
     monkeypatch.setitem(tiny.CONFIGS["clip"]["model"], "image_size", sees)

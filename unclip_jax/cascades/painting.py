@@ -37,7 +37,8 @@ def paint(
     large as the pictures that it sees, and what is left of the stages enlarges the best alone.
 
     Args:
-      seen: {kind of stage: what its network sees}, see `stages.run_painter`.
+      seen: {kind of stage: what its network sees}, see `stages.run_painter`; of everything a row for each picture, or
+        one for each candidate, those of the first picture first.
       plan: the settings of every stage, see `plan_of`.
       wanted: CLIP's embeddings, of captions or of pictures, to which the best candidate is the nearest.
       The rest: as in `text_to_image`.
@@ -47,14 +48,15 @@ def paint(
     for place, stage in enumerate(order):
         if free:  # the first may ask CLIP for the empty caption
             cascade.keep(*order[place:], *(cascade.of_kind("clip") if place == 0 or candidates > 1 else ()))
+        repeated = np.repeat(numbers, candidates)
         pictures = stages.run_painter(
             cascade,
             stage,
-            jax.tree.map(lambda rows: np.repeat(rows, candidates, axis=0), seen.get(stage.kind)),
+            jax.tree.map(lambda rows: np.repeat(rows, len(repeated) // len(rows), axis=0), seen.get(stage.kind)),
             pictures,
             settings=plan[stage.name],
             seed=seed,
-            numbers=np.repeat(numbers, candidates),
+            numbers=repeated,
             candidates=np.tile(np.arange(candidates), len(numbers)),
             progress=progress,
         )

@@ -58,7 +58,8 @@ class Settings:
       threshold: percentile of dynamic thresholding, in (0, 100]; None: x0 is clipped as the stage says.
       threshold_cap: of dynamic thresholding, at least 1.
       temperature: deviation of the noise that sampling begins with; GLIDE's upsampler has 0.997.
-      candidates: how many embeddings the prior draws for each picture, or pictures the decoder; CLIP takes the best.
+      candidates: how many embeddings the prior draws for each that is wanted, or how many pictures the decoder draws
+        for each, every one from an embedding of its own where the prior makes them; CLIP takes the best.
     """
 
     sampler: str

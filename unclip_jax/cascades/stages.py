@@ -29,12 +29,13 @@ def run_prior(
     settings: Settings,
     seed: int,
     numbers: Int["N"],
+    each: int = 1,
     progress: Progress | None = None,
-) -> Float["N E"]:
-    """Image embeddings for captions, raw: for each the candidate with the largest cosine to the caption's embedding
-    (unCLIP, section 2.2, with cosine for the product)."""
+) -> Float["M E"]:
+    """M = N * `each` image embeddings for N captions, raw: for every one, `settings.candidates` are drawn, and the one
+    with the largest cosine to the caption's embedding is taken (unCLIP, section 2.2, with cosine for the product)."""
     stage = cascade.only("diffusion_prior")
-    count, candidates = len(numbers), settings.candidates
+    count, candidates = len(numbers), each * settings.candidates
     repeated = jax.tree.map(lambda x: np.repeat(x, candidates, axis=0), text)
     z = run_stage(
         stage,
@@ -50,8 +51,9 @@ def run_prior(
         rows=_rows(16),
         progress=progress,
     )
-    raw = (z * cascade.statistics["std"] + cascade.statistics["mean"]).reshape(count, candidates, -1)
-    return raw[np.arange(count), np.argmax(_cosine(raw, text.pooled[:, None]), axis=1)]
+    raw = (z * cascade.statistics["std"] + cascade.statistics["mean"]).reshape(count * each, settings.candidates, -1)
+    nearness = _cosine(raw, np.repeat(text.pooled, each, axis=0)[:, None])
+    return raw[np.arange(len(raw)), np.argmax(nearness, axis=1)]
 
 
 def run_painter(

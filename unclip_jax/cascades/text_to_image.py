@@ -49,7 +49,9 @@ def text_to_image(
       steps, sampler: {stage: number of steps, or name of a path}, {stage: "ddpm" | "ddim" | "dpm"}.
       candidates: embeddings that the prior draws for each picture, of which the best is taken.
       sampling: {stage: {field: value}}, any field of `sampling.Settings`; the arguments above go before it. With
-        "candidates" the decoder too draws several for each picture, and the one nearest to the caption is taken.
+        "candidates" the decoder too draws several for each picture, every one from an embedding of its own where the
+        prior makes them, and the one nearest to the caption is taken; or to the given embedding, where the decoder is
+        given the empty caption.
       stop_after: name of the stage whose pictures are wanted; None: the last.
       free: deletes the parameters of every stage from the devices as soon as this call needs them no more: the prior's
         before the decoder draws, CLIP's and the decoder's before the first upsampler does. The cascade is used up then,
@@ -73,13 +75,12 @@ def text_to_image(
         return paint(cascade, seen, plan=plan, stop_after=stop_after, free=free, **common)
     _warn_of_unknown_words(cascade, prompts)
     text = jax.tree.map(lambda x: np.repeat(x, count, axis=0), text_features(clip_of(cascade), prompts))
+    wanted = text.pooled if image_embeddings is None or not empty_caption else np.asarray(image_embeddings)
     if image_embeddings is None:
-        settings = plan[cascade.only("diffusion_prior").name]
-        image_embeddings = stages.run_prior(cascade, text, settings=settings, **common)
-    image_embeddings, wanted = np.asarray(image_embeddings, np.float32), text.pooled
-    if empty_caption:
-        text, wanted = stages.empty_like(cascade, len(numbers)), image_embeddings
-    seen = {"decoder": (image_embeddings, text)}
+        settings, each = plan[cascade.only("diffusion_prior").name], plan[cascade.only("decoder").name].candidates
+        image_embeddings = stages.run_prior(cascade, text, settings=settings, each=each, **common)
+    seen_text = stages.empty_like(cascade, len(numbers)) if empty_caption else text
+    seen = {"decoder": (np.asarray(image_embeddings, np.float32), seen_text)}
     return paint(cascade, seen, plan=plan, wanted=wanted, stop_after=stop_after, free=free, **common)
 
 

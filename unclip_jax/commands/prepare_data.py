@@ -31,8 +31,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     shapes.add_argument(
         "--size",
         default="full",
-        choices=["full", "tiny", "contrasts", "contrasts_tiny"],
-        help="contrasts: what CLIP learns from, with wrong captions and further colours (194 MB); tiny: a few records",
+        choices=["full", "tiny", "contrasts", "contrasts_tiny", "recoloured"],
+        help="contrasts: what CLIP learns from, with wrong captions and further colours; recoloured: what the decoder "
+        "learns from, most in further colours; tiny: a few records",
     )
     shapes.set_defaults(run=run_shapes, parser=shapes)
 

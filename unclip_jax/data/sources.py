@@ -12,7 +12,7 @@ from unclip_jax.data.image_folder import ImageFolder
 from unclip_jax.data.records import Record, Source
 from unclip_jax.data.tfds_source import PREFIX, TfdsSource
 
-SIZES = ("full", "tiny", "contrasts", "contrasts_tiny")
+SIZES = ("full", "tiny", "contrasts", "contrasts_tiny", "recoloured")
 KNOWN = ("captioned_shapes", *(f"captioned_shapes/{size}" for size in SIZES[1:]), "folder", "embeddings", "tfds:NAME")
 
 

@@ -3,13 +3,15 @@
 A record holds `image` (the 256 px picture as PNG), `thumbnail` (64 px, PNG), `captions` (several texts) and `scene`
 (JSON of what is in the picture). The config "contrasts" is for CLIP: it has `wrong_captions`, each the caption of the
 same number with one thing said that is not so, and as many training pictures again, most of two objects and most in
-colours that no word stands for. So CLIP learns what is where, and shapes apart from colours.
+colours that no word stands for. So CLIP learns what is where, and shapes apart from colours. "recoloured" is for the
+decoder: training pictures of that second kind only, for it draws those of the full data soonest.
 
 Splits: `train` and `test` never show a held-out (shape, colour) pair, `compositional` shows nothing else.
 """
 
 import contextlib
 import copy
+import dataclasses
 import fcntl
 import io
 import os
@@ -40,9 +42,25 @@ RECORDS = {
     "tiny": {"train": 96, "test": 32, "compositional": 32},
     "contrasts": {"train": 60_000, "test": 2_000, "compositional": 1_000},
     "contrasts_tiny": {"train": 192, "test": 32, "compositional": 32},
+    "recoloured": {"train": 60_000, "test": 2_000, "compositional": 1_000},
 }
-# Of the further training pictures of the contrasts:
-MORE_TWO_OBJECTS, RECOLOURED = 0.7, 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class Further:
+    """Training pictures unlike those of the full data: from which number on they are, and which share of them has two
+    objects, and which has colours that no word stands for."""
+
+    start: int
+    two_objects: float
+    recoloured: float
+
+
+FURTHER = {
+    "contrasts": Further(30_000, two_objects=0.7, recoloured=0.6),
+    "contrasts_tiny": Further(96, two_objects=0.7, recoloured=0.6),
+    "recoloured": Further(0, two_objects=0.5, recoloured=0.7),
+}
 
 
 class CaptionedShapes(tfds.core.GeneratorBasedBuilder):
@@ -83,9 +101,10 @@ def describe(split: str, index: int, size: str = "full") -> tuple[Scene, list[Ca
     order, the same every time.)"""
     seed = [zlib.crc32(split.encode()), index]
     rng, change = np.random.default_rng(seed), np.random.default_rng([*seed, 1])
-    if size in CONTRASTS and split == "train" and index >= RECORDS[size][split] // 2:
-        scene = sample_scene(rng, num_objects=2 if change.random() < MORE_TWO_OBJECTS else 1)
-        scene = recolour(scene, change) if change.random() < RECOLOURED else scene
+    further = FURTHER.get(size)
+    if further and split == "train" and index >= further.start:
+        scene = sample_scene(rng, num_objects=2 if change.random() < further.two_objects else 1)
+        scene = recolour(scene, change) if change.random() < further.recoloured else scene
     else:
         scene = sample_scene(rng, held_out=split == "compositional")
     if size not in CONTRASTS:
