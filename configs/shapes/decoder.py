@@ -18,6 +18,8 @@ def get_config() -> ConfigDict:
             "stage": "decoder",
             "drop_image": 0.1,
             "drop_text": 0.5,
+            # The prior makes colours between those that it knows of pairs that it does not: the caption's word decides.
+            "colour_jitter": 0.5,
             "vb_weight": 1e-5,
             # Most rows at ratios of signal to noise between 1 and 100, where outlines are won or lost; and up to 10 an
             # error of x0 weighs the more, the less noise there is to excuse it.
@@ -46,7 +48,7 @@ def get_config() -> ConfigDict:
     config.diffusion.variance = "learned_range"
     config.diffusion.clip_x0 = 1.0
 
-    config.data.source = "captioned_shapes/contrasts"  # of any colour, and more pictures of two objects
+    config.data.source = "captioned_shapes/recoloured"  # half in colours that no word stands for, half of two objects
     config.data.image_field = "thumbnail"
     config.data.image_size = 16
     config.data.clip_size = 64

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default="full",
         choices=["full", "tiny", "contrasts", "contrasts_tiny", "recoloured"],
         help="contrasts: what CLIP learns from, with wrong captions and further colours; recoloured: what the decoder "
-        "learns from, most in further colours; tiny: a few records",
+        "learns from, half in further colours; tiny: a few records",
     )
     shapes.set_defaults(run=run_shapes, parser=shapes)
 

@@ -4,11 +4,16 @@ The U-Net predicts the noise, or the picture itself, and for each pixel where th
 bounds; the loss is the hybrid of Improved DDPM. For classifier-free guidance the embedding is dropped for 10 % of the
 rows and the caption for 50 %, independently: a dropped embedding is the network's own null vector, a dropped caption
 the empty caption.
+
+Between training and use stands the prior, whose embeddings of what it never saw lie between colours. `colour_jitter`
+shows CLIP a recoloured picture where there is a caption, so that the decoder takes a colour from the word for it: the
+conditioning augmentation of cascaded diffusion (arXiv 2106.15282, section 4), by an affine map of RGB.
 """
 
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from unclip_jax import images, rng
@@ -32,6 +37,7 @@ class DecoderTask:
       empty: tokens of the empty caption, "L".
       drop_image: share of rows whose embedding is dropped.
       drop_text: share of rows whose caption is dropped.
+      colour_jitter: how far the embedding's colours may be off in rows that keep their caption, see `jitter_colours`.
       predicts: what the network answers beside the variance, one of `prediction.PREDICTS`.
       vb_weight: of the variational bound that trains the variance.
       snr_clip: limits of the steps' weights, see `losses.snr_weight`; None: all steps weigh 1.
@@ -44,6 +50,7 @@ class DecoderTask:
     empty: Int["L"]
     drop_image: float = 0.1
     drop_text: float = 0.5
+    colour_jitter: float = 0.0
     predicts: str = "eps"
     vb_weight: float = losses.VB_WEIGHT
     snr_clip: tuple[float, float] | None = None
@@ -69,7 +76,11 @@ class DecoderTask:
     def loss(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree, *, train: bool = True):
         x0 = images.to_unit(batch["image"])
         drop_image, drop_text = self.drops(keys.rows)
-        z, text = self._conditions(frozen, batch, drop_text)
+        clip_image = images.to_unit(batch["clip_image"])
+        if self.colour_jitter:
+            jittered = jitter_colours(clip_image, rng.named_rows(keys.rows, "colour_jitter"), most=self.colour_jitter)
+            clip_image = jnp.where(drop_text[:, None, None, None], clip_image, jittered)
+        z, text = self._conditions(frozen, batch, clip_image, drop_text)
         x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows, logit_normal=self.logit_normal)
         output = self.model.apply(
             {"params": params},
@@ -104,7 +115,8 @@ class DecoderTask:
 
     def preview(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree) -> UInt8["2B H W 3"]:
         """For each row the true picture and, after it, one made from its embedding and caption."""
-        z, text = self._conditions(frozen, batch, jnp.zeros(batch["row"].shape, bool))
+        clip_image = images.to_unit(batch["clip_image"])
+        z, text = self._conditions(frozen, batch, clip_image, jnp.zeros(batch["row"].shape, bool))
         made = denoising.preview(
             self.schedule,
             lambda x_t, t: self.model.apply({"params": params}, x_t, t, z, text),
@@ -114,9 +126,20 @@ class DecoderTask:
         )
         return jnp.stack([batch["image"], made], axis=1).reshape(-1, *made.shape[1:])
 
-    def _conditions(self, frozen: PyTree, batch: PyTree, drop: Bool["B"]) -> tuple[Float["B E"], TextFeatures]:
+    def _conditions(
+        self, frozen: PyTree, batch: PyTree, clip_image: Float["B H W 3"], drop: Bool["B"]
+    ) -> tuple[Float["B E"], TextFeatures]:
         variables = {"params": frozen["clip"]}
-        pixels = images.clip_pixels(images.to_unit(batch["clip_image"]), self.clip.image_size)
+        pixels = images.clip_pixels(clip_image, self.clip.image_size)
         tokens = empty_captions(batch["tokens"], drop, self.empty)
         z = self.clip.apply(variables, pixels, method="encode_image")
         return z, self.clip.apply(variables, tokens, method="encode_text")
+
+
+def jitter_colours(pictures: Float["B H W 3"], keys: Key["B"], *, most: float) -> Float["B H W 3"]:
+    """Every picture, in [-1, 1], with its colours c moved to c + c A + b and clipped to that range. The twelve numbers
+    of A and b are normal, of a deviation drawn for each picture evenly from 0 to `most`."""
+    deviation = most * jax.vmap(jax.random.uniform)(rng.named_rows(keys, "deviation"))
+    drawn = deviation[:, None, None] * rng.normal_rows(rng.named_rows(keys, "map"), (4, 3))
+    moved = jnp.einsum("bhwc,bcd->bhwd", pictures, drawn[:, :3]) + drawn[:, None, None, 3]
+    return jnp.clip(pictures + moved, -1.0, 1.0)

@@ -4,7 +4,7 @@ A record holds `image` (the 256 px picture as PNG), `thumbnail` (64 px, PNG), `c
 (JSON of what is in the picture). The config "contrasts" is for CLIP: it has `wrong_captions`, each the caption of the
 same number with one thing said that is not so, and as many training pictures again, most of two objects and most in
 colours that no word stands for. So CLIP learns what is where, and shapes apart from colours. "recoloured" is for the
-decoder: training pictures of that second kind only, for it draws those of the full data soonest.
+decoder: training pictures of that second kind alone, though half of them in colours that have names.
 
 Splits: `train` and `test` never show a held-out (shape, colour) pair, `compositional` shows nothing else.
 """
@@ -59,7 +59,7 @@ class Further:
 FURTHER = {
     "contrasts": Further(30_000, two_objects=0.7, recoloured=0.6),
     "contrasts_tiny": Further(96, two_objects=0.7, recoloured=0.6),
-    "recoloured": Further(0, two_objects=0.5, recoloured=0.7),
+    "recoloured": Further(0, two_objects=0.5, recoloured=0.5),
 }
 
 
