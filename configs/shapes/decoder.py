@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
             "stage": "decoder",
             "drop_image": 0.1,
             "drop_text": 0.5,
-            # The prior makes colours between those that it knows of pairs that it does not: the caption's word decides.
+            # Of pairs never shown the prior makes colours between those that it knows: the caption's word decides.
             "colour_jitter": 0.5,
             "vb_weight": 1e-5,
             # Most rows at ratios of signal to noise between 1 and 100, where outlines are won or lost; and up to 10 an

@@ -47,7 +47,7 @@ def text_to_image(
       empty_caption: gives the decoder the empty caption, so that the picture comes from the embedding alone.
       prior_scale, decoder_scale: of guidance, 1 is unguided. None, here and below: the cascade's own.
       steps, sampler: {stage: number of steps, or name of a path}, {stage: "ddpm" | "ddim" | "dpm"}.
-      candidates: embeddings that the prior draws for each picture, of which the best is taken.
+      candidates: embeddings that the prior draws for each that the decoder is given, of which the best is taken.
       sampling: {stage: {field: value}}, any field of `sampling.Settings`; the arguments above go before it. With
         "candidates" the decoder too draws several for each picture, every one from an embedding of its own where the
         prior makes them, and the one nearest to the caption is taken; or to the given embedding, where the decoder is

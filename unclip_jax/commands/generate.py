@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     pictures.add_flags(parser, count="pictures of each prompt or class", out="named after the prompt")
     parser.add_argument("--prior-scale", type=float, metavar="X", help="the prior's guidance; 1: none")
-    parser.add_argument("--candidates", type=int, metavar="N", help="embeddings the prior draws for each picture")
+    parser.add_argument("--candidates", type=int, metavar="N", help="embeddings the prior draws for each it gives on")
     parser.set_defaults(run=run)
 
 
