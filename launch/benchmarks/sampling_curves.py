@@ -35,12 +35,12 @@ PROMPT = "a small red circle on a blue background"
 # Name -> (stage, setting, values).
 SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
     "decoder-guidance": ("decoder", "scale", [1.0, 1.5, 2.0, 3.0]),
-    "decoder-steps": ("decoder", "steps", [6, 12, 25, 50]),
+    "decoder-steps": ("decoder", "steps", [6, 12, 25]),
     "decoder-sampler": ("decoder", "sampler", ["ddpm", "ddim", "dpm"]),
     "decoder-eta": ("decoder", "eta", [0.0, 0.5, 1.0]),
     "decoder-candidates": ("decoder", "candidates", [1, 2, 4]),
     "decoder-weights": ("decoder", "weights", ["average", "last step"]),
-    "prior-guidance": ("diffusion_prior", "scale", [1.0, 1.5, 2.0, 3.0, 4.0]),
+    "prior-guidance": ("diffusion_prior", "scale", [1.0, 2.0, 2.5, 3.0, 4.0]),
     "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 64]),
     "prior-sampler": ("diffusion_prior", "sampler", ["ddpm", "ddim", "dpm"]),
     "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4]),
