@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tasks.tiny_tasks import COSINE, upsampler_task
+from tests.tasks.tiny_tasks import COSINE, decoder_task, prior_task, upsampler_task
 from unclip_jax import rng
 from unclip_jax.diffusion.denoiser import denoiser_from_network
 from unclip_jax.diffusion.prediction import PREDICTS, target
@@ -63,3 +63,17 @@ def test_limits_of_weights_that_are_none_are_refused(value):
 def test_an_unknown_prediction_is_refused():
     with pytest.raises(ValueError, match="predicts is 'x1': the known ones are eps, x0, v"):
         upsampler_task(predicts="x1")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize(
+    ("task_of", "name"), [(prior_task, "drop_text"), (decoder_task, "drop_text"), (decoder_task, "drop_image")]
+)
+def test_a_share_that_is_none_is_refused(task_of, name, value):
+    with pytest.raises(ValueError, match=f"{name} is .*: a share of the rows, from 0 to 1, is wanted"):
+        task_of(**{name: value})
+
+
+def test_a_colour_jitter_below_0_is_refused():
+    with pytest.raises(ValueError, match="colour_jitter is -0.5: a deviation, 0 or more, is wanted"):
+        decoder_task(colour_jitter=-0.5)

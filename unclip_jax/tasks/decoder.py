@@ -59,6 +59,10 @@ class DecoderTask:
 
     def __post_init__(self):
         check_predicts(self.predicts)
+        denoising.check_share("drop_image", self.drop_image)
+        denoising.check_share("drop_text", self.drop_text)
+        if not self.colour_jitter >= 0.0:
+            raise ValueError(f"colour_jitter is {self.colour_jitter!r}: a deviation, 0 or more, is wanted")
         denoising.check_logit_normal(self.logit_normal)
         denoising.check_snr_clip(self.snr_clip)
 

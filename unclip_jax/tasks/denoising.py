@@ -28,6 +28,12 @@ def check_snr_clip(value: tuple[float, float] | None) -> None:
         raise ValueError(f"snr_clip is {value!r}: a lower and an upper limit are wanted, such as (0.0, 5.0), Min-SNR")
 
 
+def check_share(name: str, value: float) -> None:
+    """Raises ValueError for a share of rows that is outside [0, 1]."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} is {value!r}: a share of the rows, from 0 to 1, is wanted")
+
+
 def noised(
     schedule: Schedule, x0: Float["B ..."], keys: Key["B"], *, logit_normal: tuple[float, float] | None = None
 ) -> tuple[Float["B ..."], Int["B"], Float["B ..."]]:

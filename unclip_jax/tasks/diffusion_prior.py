@@ -46,6 +46,7 @@ class DiffusionPriorTask:
     rows_are_independent: ClassVar[bool] = True
 
     def __post_init__(self):
+        denoising.check_share("drop_text", self.drop_text)
         denoising.check_logit_normal(self.logit_normal)
         denoising.check_snr_clip(self.snr_clip)
 
