@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     config.optimizer.b2 = 0.96  # unCLIP, Table 3
     config.optimizer.weight_decay = 0.06
     config.training.global_batch = 128
-    config.training.steps = 3000
+    config.training.steps = 9000
     # Unguided it draws, of pairs that were never shown, the nearest one that was; guided much, where a caption names
     # little, what is no picture's embedding. One candidate for each of the decoder's: of two, the one nearer to the
     # caption is the worse drawn.
