@@ -39,8 +39,8 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.06
     config.training.global_batch = 128
     config.training.steps = 9000
-    # Unguided it draws, of pairs that were never shown, the nearest one that was; guided much, where a caption names
-    # little, what is no picture's embedding. One candidate for each of the decoder's: of two, the one nearer to the
-    # caption is the worse drawn.
+    # Unguided it draws, of pairs that were never shown, the nearest one that was; guided much, where a caption names no
+    # colour, one between two. One candidate for each of the decoder's: of two, the one nearer to the caption is the
+    # worse drawn.
     config.sampling = ConfigDict({"sampler": "ddpm", "steps": 16, "scale": 2.5})
     return config
