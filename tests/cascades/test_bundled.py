@@ -54,7 +54,7 @@ def test_bundled_cascade_draws_most_of_what_it_is_asked_for():
     pictures = unclip_jax.text_to_image(cascade, prompts)
     assert pictures.shape == (len(ASKED), 256, 256, 3)
     seen = [shown(picture) for picture in pictures]
-    assert sum(answer == asked for answer, asked in zip(seen, ASKED, strict=True)) >= 10, seen
+    assert sum(answer == asked for answer, asked in zip(seen, ASKED, strict=True)) >= 14, seen
 
 
 def test_bundled_clip_finds_pictures_by_captions():
@@ -66,8 +66,8 @@ def test_bundled_clip_finds_pictures_by_captions():
     image, text = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (image, text))
     cosine = image @ text.T
     own = np.arange(len(scenes))
-    assert np.mean(np.argmax(cosine, axis=0) == own) >= 0.85
-    assert np.mean(np.argmax(cosine, axis=1) == own) >= 0.85
+    assert np.mean(np.argmax(cosine, axis=0) == own) >= 0.9
+    assert np.mean(np.argmax(cosine, axis=1) == own) >= 0.9
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
