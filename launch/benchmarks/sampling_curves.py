@@ -41,13 +41,15 @@ SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
     "decoder-candidates": ("decoder", "candidates", [1, 2, 4]),
     "decoder-weights": ("decoder", "weights", ["average", "last step"]),
     "prior-guidance": ("diffusion_prior", "scale", [1.0, 2.0, 2.5, 3.0, 4.0]),
-    "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 64]),
+    "prior-steps": ("diffusion_prior", "steps", [4, 16, 64]),
     "prior-sampler": ("diffusion_prior", "sampler", ["ddpm", "ddim", "dpm"]),
     "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4]),
     "first-upsampler-steps": ("upsampler_16_to_64", "steps", [2, 5, 10]),
-    "second-upsampler-steps": ("upsampler_64_to_256", "steps", [1, 2, 4]),
+    "second-upsampler-steps": ("upsampler_64_to_256", "steps", [1, 2]),
 }
 WEIGHTS = "decoder-weights"  # no setting of sampling: each value is a cascade of its own
+ASIDE = 0.04  # between the marks of one value, which else lie on each other
+LEGEND = 0.6  # inches above the panels
 OWN = "own"  # the point of the cascade as it is, which every sweep passes through
 
 
@@ -106,22 +108,25 @@ def draw(points: dict[str, dict[str, Any]], cascade: Cascade, path: pathlib.Path
         stage, setting, values = SWEEPS[name]
         known = [value for value in values if str(value) in points[name]]
         measured = [points[name][str(value)] for value in known]
-        places, line = range(len(known)), "none" if isinstance(known[0], str) else "-"
-        for row in ROWS:
+        line = "none" if isinstance(known[0], str) else "-"
+        places = np.arange(len(known))
+        for number, row in enumerate(ROWS):
             accuracy = [point[row]["accuracy"] for point in measured]
             low, high = zip(*(point[row]["interval"] for point in measured), strict=True)
             reach = np.abs(np.subtract([low, high], accuracy))
-            axis.errorbar(places, accuracy, yerr=reach, marker="o", ls=line, capsize=3, label=f"right, {row}")
+            beside = places + ASIDE * (number - len(ROWS) / 2)
+            axis.errorbar(beside, accuracy, yerr=reach, marker="o", ms=4, ls=line, capsize=2, label=f"right, {row}")
         varied = [float("nan") if point["diversity"] is None else point["diversity"] for point in measured]
-        axis.plot(places, varied, marker="s", ls=line, label="diversity, beside the data's")
+        beside = places + ASIDE * len(ROWS) / 2
+        axis.plot(beside, varied, marker="s", ms=4, ls=line, label="diversity, of the data's")
         if (own := own_value(cascade, name)) in known:
             axis.axvline(known.index(own), linestyle="--", color="grey", zorder=0)
         axis.set_xticks(places, known)
+        axis.set_xlim(-0.5, len(known) - 0.5)
         axis.set_title(f"{stage}: {setting}", fontsize=10)
-        axis.set_ylim(0.0, 1.2)
         axis.grid(axis="y", alpha=0.3)
-    axes.flat[0].legend(fontsize=8, loc="lower right")
-    figure.tight_layout()
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="upper center", ncols=3, fontsize=9, frameon=False)
+    figure.tight_layout(rect=(0.0, 0.0, 1.0, 1.0 - LEGEND / figure.get_figheight()))
     figure.savefig(path, dpi=110)
 
 
