@@ -41,11 +41,11 @@ SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
     "decoder-candidates": ("decoder", "candidates", [1, 2, 4]),
     "decoder-weights": ("decoder", "weights", ["average", "last step"]),
     "prior-guidance": ("diffusion_prior", "scale", [1.0, 2.0, 2.5, 3.0, 4.0]),
-    "prior-steps": ("diffusion_prior", "steps", [4, 16, 64]),
+    "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 64]),
     "prior-sampler": ("diffusion_prior", "sampler", ["ddpm", "ddim", "dpm"]),
     "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4]),
     "first-upsampler-steps": ("upsampler_16_to_64", "steps", [2, 5, 10]),
-    "second-upsampler-steps": ("upsampler_64_to_256", "steps", [1, 2]),
+    "second-upsampler-steps": ("upsampler_64_to_256", "steps", [1, 2, 4]),
 }
 WEIGHTS = "decoder-weights"  # no setting of sampling: each value is a cascade of its own
 ASIDE = 0.04  # between the marks of one value, which else lie on each other
