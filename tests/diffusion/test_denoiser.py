@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from unclip_jax.diffusion.denoiser import denoiser_from_network
+from unclip_jax.diffusion.forward_process import q_sample
 from unclip_jax.diffusion.prediction import Prediction, absorb_gradient, eps_to_x0, velocity, x0_to_eps
-from unclip_jax.diffusion.process import q_sample
 from unclip_jax.diffusion.thresholding import clipped, dynamically_thresholded
 
 T = np.array([0, 3, 250, 700, 999])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from unclip_jax.diffusion.denoiser import denoiser_from_network
+from unclip_jax.diffusion.forward_process import q_sample
 from unclip_jax.diffusion.guidance import classifier_free
 from unclip_jax.diffusion.prediction import Prediction
-from unclip_jax.diffusion.process import q_sample
 
 ROWS, SHAPE = 3, (3, 2, 2, 1)
 

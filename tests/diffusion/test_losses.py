@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from unclip_jax.diffusion import losses
 from unclip_jax.diffusion.denoiser import denoiser_from_network
-from unclip_jax.diffusion.process import q_sample
+from unclip_jax.diffusion.forward_process import q_sample
 from unclip_jax.diffusion.schedule import cosine, linear
 from unclip_jax.diffusion.timesteps import even_path
 
@@ -186,8 +186,8 @@ def test_bits_per_dimension_of_gaussian_data_are_their_entropy(schedule, gaussia
     next_of = jnp.full(1000, -1).at[path[:-1]].set(path[1:])
     denoiser = gaussian_oracle(schedule, next_of, 0.0, deviation)
 
-    def bits(kind):
-        measure = jax.jit(functools.partial(losses.bits_per_dimension, schedule, denoiser, kind=kind))
+    def bits(variance):
+        measure = jax.jit(functools.partial(losses.bits_per_dimension, schedule, denoiser, variance=variance))
         return np.mean(measure(x0, keys, path=path))
 
     measured = np.mean(np.square(x0)) / deviation**2  # the sample's own variance, for 1 in the entropy
@@ -208,7 +208,7 @@ def test_bits_per_dimension_of_a_blind_denoiser_are_more():
             denoiser_from_network(lambda x, t, off=off: jnp.full_like(x, off), schedule=schedule, predicts="x0"),
             x0,
             keys,
-            kind="fixed_large",
+            variance="fixed_large",
             path=path,
         )
         for off in (0.0, 0.1)

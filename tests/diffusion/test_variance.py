@@ -44,7 +44,7 @@ def test_a_long_step_has_its_own_variance_and_not_the_training_schedules(schedul
     assert 5.5 < long / short < 7.0  # sqrt(42), and a little less
 
 
-def test_kinds(schedule):
+def test_variances(schedule):
     x = jnp.ones((2, 3, 3, 1))
     prediction = Prediction(x0=x, eps=x, variance_fraction=0.5 * x)
     t, t_next = jnp.array([9, 8]), jnp.array([7, 6])

@@ -31,7 +31,7 @@ from unclip_jax.diffusion.samplers.dpm_solver import DPMSolver
 from unclip_jax.diffusion.samplers.sampler import Sampler, initial, row_noise, sample
 from unclip_jax.diffusion.thresholding import clipped, dynamically_thresholded
 from unclip_jax.diffusion.timesteps import named_path, segments
-from unclip_jax.diffusion.variance import KINDS
+from unclip_jax.diffusion.variance import VARIANCES
 
 SEGMENT = 8  # steps of one call
 SAMPLERS = ("ddpm", "ddim", "dpm")
@@ -54,7 +54,7 @@ class Settings:
       guidance_interval: first and last step of the schedule with guidance; None: all have it.
       guidance_rescale: in [0, 1], how far x0 is brought back to its unguided deviation; 0 is not at all.
       eta: of DDIM, in [0, 1].
-      variance: of ancestral sampling, one of `variance.KINDS`; None: the one that the stage was trained with.
+      variance: of ancestral sampling, one of `variance.VARIANCES`; None: the one that the stage was trained with.
       threshold: percentile of dynamic thresholding, in (0, 100]; None: x0 is clipped as the stage says.
       threshold_cap: of dynamic thresholding, at least 1.
       temperature: deviation of the noise that sampling begins with; GLIDE's upsampler has 0.997.
@@ -106,8 +106,8 @@ class Settings:
         for name in ("eta", "guidance_rescale"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 refuse(name, "it must be from 0 to 1")
-        if self.variance not in (None, *KINDS):
-            refuse("variance", f"known: {', '.join(KINDS)}")
+        if self.variance not in (None, *VARIANCES):
+            refuse("variance", f"known: {', '.join(VARIANCES)}")
         if self.threshold is not None and not 0.0 < self.threshold <= 100.0:
             refuse("threshold", "it must be a percentile above 0 and up to 100")
         if not 1.0 <= self.threshold_cap < np.inf:

@@ -14,10 +14,10 @@ from jax.scipy.special import ndtr
 
 from unclip_jax import rng
 from unclip_jax.arrays import Float, Int, Key
-from unclip_jax.diffusion import variance
+from unclip_jax.diffusion import variance as variances
 from unclip_jax.diffusion.denoiser import Denoiser, split_output
+from unclip_jax.diffusion.forward_process import posterior, q_sample
 from unclip_jax.diffusion.prediction import from_output, target
-from unclip_jax.diffusion.process import posterior, q_sample
 from unclip_jax.diffusion.schedule import Schedule, per_row
 
 VB_WEIGHT = 0.001
@@ -93,7 +93,7 @@ def hybrid(
         raise ValueError(f"the network answers {output.shape[-1]} channels: L_hybrid needs {2 * x0.shape[-1]}.")
     fixed = from_output(schedule, predicts, jax.lax.stop_gradient(answer), x_t, t)
     mean, _ = posterior(schedule, fixed.x0, x_t, t, t - 1)
-    log_variance = variance.learned_range(schedule, fraction, t, t - 1)
+    log_variance = variances.learned_range(schedule, fraction, t, t - 1)
     bound = variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t - 1)
     error = weighted_simple(schedule, answer, x0=x0, t=t, noise=noise, predicts=predicts, snr_clip=snr_clip)
     return error + vb_weight * schedule.num_steps * bound
@@ -117,17 +117,17 @@ def variational_bound(
 
 
 def bits_per_dimension(
-    schedule: Schedule, denoiser: Denoiser, x0: Float["B ..."], keys: Key["B"], *, kind: str, path: Int["N+1"]
+    schedule: Schedule, denoiser: Denoiser, x0: Float["B ..."], keys: Key["B"], *, variance: str, path: Int["N+1"]
 ) -> Float["B"]:
     """The variational bound on each picture's negative log likelihood, L_vlb, in bits a dimension.
 
         L_vlb = L_prior + sum of L_vb over the steps of the path,   L_prior = KL( q(x_T | x_0) || N(0, I) )
 
     Args:
-      denoiser: with the variance fraction where `kind` needs one.
+      denoiser: with the variance fraction where `variance` needs one.
       x0: pixels in [-1, 1], levels of 8 bits.
       keys: one a picture; the noise of step t comes from the key folded with t.
-      kind: of the reverse variance, one of `variance.KINDS`.
+      variance: of the reverse variance, one of `variance.VARIANCES`.
       path: the steps from T-1 down to -1; all T of them give the bound of the trained chain (Improved DDPM, Eq. 4-7),
         fewer that of the shorter chain.
     """
@@ -139,7 +139,7 @@ def bits_per_dimension(
         x_t = q_sample(schedule, x0, t, noise)
         prediction = denoiser(x_t, jnp.full(x0.shape[0], t))
         mean, _ = posterior(schedule, prediction.x0, x_t, t, t_next)
-        log_variance = variance.log_variance(kind, schedule, prediction, t, t_next)
+        log_variance = variances.log_variance(variance, schedule, prediction, t, t_next)
         return total + variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t_next), None
 
     of_signal = per_row(schedule.signal_scale(path[0]), x0)

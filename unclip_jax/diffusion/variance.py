@@ -41,16 +41,16 @@ def learned_range(schedule: Schedule, fraction: Float["B ..."], t: Int["B"], t_n
 
 
 FIXED = {"fixed_small": fixed_small, "fixed_large": fixed_large}
-KINDS = (*FIXED, "learned_range")
+VARIANCES = (*FIXED, "learned_range")
 
 
 def log_variance(
-    kind: str, schedule: Schedule, prediction: Prediction, t: Int["B"], t_next: Int["B"]
+    variance: str, schedule: Schedule, prediction: Prediction, t: Int["B"], t_next: Int["B"]
 ) -> Float["B ..."]:
-    """The log variance of one of `KINDS`, of a shape that broadcasts against x_t."""
-    check_kind(kind)
-    if kind in FIXED:
-        return per_row(FIXED[kind](schedule, t, t_next), prediction.x0)
+    """The log variance of one of `VARIANCES`, of a shape that broadcasts against x_t."""
+    check_variance(variance)
+    if variance in FIXED:
+        return per_row(FIXED[variance](schedule, t, t_next), prediction.x0)
     if prediction.variance_fraction is None:
         raise ValueError(
             "variance is 'learned_range', but the network predicts none: "
@@ -59,6 +59,6 @@ def log_variance(
     return learned_range(schedule, prediction.variance_fraction, t, t_next)
 
 
-def check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"variance is {kind!r}: the known ones are {', '.join(KINDS)}.")
+def check_variance(variance: str) -> None:
+    if variance not in VARIANCES:
+        raise ValueError(f"variance is {variance!r}: the known ones are {', '.join(VARIANCES)}.")

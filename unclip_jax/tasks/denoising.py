@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from unclip_jax import images, rng
 from unclip_jax.arrays import Float, Int, Key, UInt8
-from unclip_jax.diffusion import process, thresholding
+from unclip_jax.diffusion import forward_process, thresholding
 from unclip_jax.diffusion.denoiser import Network, denoiser_from_network
 from unclip_jax.diffusion.samplers import sampler as sampling
 from unclip_jax.diffusion.samplers.ddim import DDIM
@@ -51,7 +51,7 @@ def noised(
         u = jax.nn.sigmoid(mean + deviation * rng.normal_rows(keys_of_t, ()))
         t = jnp.minimum((u * schedule.num_steps).astype(jnp.int32), schedule.num_steps - 1)
     noise = rng.normal_rows(rng.named_rows(keys, "noise"), x0.shape[1:])
-    return process.q_sample(schedule, x0, t, noise), t, noise
+    return forward_process.q_sample(schedule, x0, t, noise), t, noise
 
 
 def preview(

@@ -11,7 +11,7 @@ from flax import struct
 from unclip_jax.arrays import Float, Int
 from unclip_jax.diffusion import variance as variances
 from unclip_jax.diffusion.denoiser import Denoiser
-from unclip_jax.diffusion.process import posterior
+from unclip_jax.diffusion.forward_process import posterior
 from unclip_jax.diffusion.samplers.sampler import Noise, SamplerState, predict, start
 from unclip_jax.diffusion.schedule import Schedule
 
@@ -20,14 +20,14 @@ from unclip_jax.diffusion.schedule import Schedule
 class Ancestral:
     """Draws x_next from the reverse process. Paths must descend; the step to clean (-1) adds no noise.
 
-    variance: one of `variance.KINDS`.
+    variance: one of `variance.VARIANCES`.
     """
 
     schedule: Schedule
     variance: str = struct.field(pytree_node=False, default="fixed_small")
 
     def __post_init__(self):
-        variances.check_kind(self.variance)
+        variances.check_variance(self.variance)
 
     def init(self, x: Float["B ..."]) -> SamplerState:
         return start(x)

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unclip_jax.diffusion import process
+from unclip_jax.diffusion import forward_process
 from unclip_jax.diffusion.schedule import cosine, linear
 
 ROW = (2, 3)
-posterior, q_sample = jax.jit(process.posterior), jax.jit(process.q_sample)
+posterior, q_sample = jax.jit(forward_process.posterior), jax.jit(forward_process.q_sample)
 
 
 def alpha_bars64(num_steps=1000):
