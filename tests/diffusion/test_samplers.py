@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from unclip_jax.diffusion.denoiser import denoiser_from_network
+from unclip_jax.diffusion.prediction import Prediction
+from unclip_jax.diffusion.samplers.ddpm import Ancestral
 from unclip_jax.diffusion.samplers.sampler import initial, row_noise, sample
 from unclip_jax.diffusion.schedule import linear
 from unclip_jax.diffusion.timesteps import even_path, padded_path, segments
@@ -134,6 +136,34 @@ def test_each_step_has_a_draw_of_its_own_and_none_has_that_of_the_start(sampler_
     steps = [(1, 999, 500), (2, 500, 0)] if sampler_case.asks else []
     assert asked == [(0, 999, 999), *steps]
     assert state.draws == 2
+
+
+@pytest.mark.parametrize("gradient", [None, 0.25])
+def test_the_state_holds_the_prediction_of_the_last_step(sampler_case, schedule, gradient):
+    """x0 = x / 2 + t / 1000 in closed form. Ancestral sampling adds a gradient to the mean, the others to x0."""
+
+    def denoiser(x_t, t):
+        x0 = 0.5 * x_t + t[:, None, None, None] / 1000
+        full = None if gradient is None else jnp.full_like(x_t, gradient)
+        return Prediction(x0=x0, eps=-x_t, variance_fraction=jnp.full_like(x_t, 0.5), gradient=full)
+
+    sampler, noise = sampler_case.make(schedule), row_noise(keys(2), SHAPE)
+    first = initial(sampler, noise, 999)
+    np.testing.assert_array_equal(first.x0, np.zeros((2, *SHAPE)))
+    before = sample(sampler, denoiser, first, np.array([999, 700]), noise)
+    after = sample(sampler, denoiser, before, np.array([700, 500, 500]), noise)
+    curve = np.cos((np.array([701 / 1000, 0.0]) + 0.008) / 1.008 * np.pi / 2) ** 2
+    a = curve[0] / curve[1]
+    moved = 0.0 if gradient is None or isinstance(sampler, Ancestral) else (1 - a) / np.sqrt(a) * gradient
+    np.testing.assert_allclose(after.x0, 0.5 * np.asarray(before.x) + 0.7 + moved, rtol=2e-6, atol=2e-6)
+    assert first.x0.dtype == before.x0.dtype == after.x0.dtype == jnp.float32
+
+
+def test_a_step_that_does_nothing_leaves_the_last_prediction(sampler_case, schedule):
+    sampler = sampler_case.make(schedule)
+    state = draw(sampler, np.array([999, 700, 500], np.int32), keys(2))
+    assert np.max(np.abs(state.x0)) > 0.1
+    np.testing.assert_array_equal(segment(sampler, state, np.array([500, 500, 500], np.int32), keys(2)).x0, state.x0)
 
 
 def test_every_draw_of_a_row_is_another_one():

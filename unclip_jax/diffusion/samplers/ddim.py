@@ -38,4 +38,4 @@ class DDIM:
         of_eps = jnp.sqrt(jnp.maximum(noise_next - variance, 0.0))
         draw = state.draws + 1
         x = schedule.signal_scale(t_next) * prediction.x0 + of_eps * prediction.eps
-        return state.replace(x=x + jnp.sqrt(variance) * noise(draw, t, t_next), draws=draw)
+        return state.replace(x=x + jnp.sqrt(variance) * noise(draw, t, t_next), x0=prediction.x0, draws=draw)

@@ -40,4 +40,4 @@ class Ancestral:
             mean = mean + jnp.exp(log_variance) * prediction.gradient
         draw = state.draws + 1
         noisy = mean + jnp.exp(0.5 * log_variance) * noise(draw, t, t_next)
-        return state.replace(x=jnp.where(t_next < 0, mean, noisy), draws=draw)
+        return state.replace(x=jnp.where(t_next < 0, mean, noisy), x0=prediction.x0, draws=draw)

@@ -24,7 +24,7 @@ LEAST_LAMBDA = -5.1
 
 @struct.dataclass
 class DPMSolver:
-    """Draws nothing. A path may ascend (inversion). The state remembers the last x_0 and its lambda.
+    """Draws nothing. A path may ascend (inversion). The history is the lambda of the last step.
 
     A prediction's gradient is taken into x_0, as by DDIM.
     """
@@ -32,18 +32,18 @@ class DPMSolver:
     schedule: Schedule
 
     def init(self, x: Float["B ..."]) -> SamplerState:
-        state = start(x)
-        return state.replace(history=(jnp.zeros_like(state.x), jnp.float32(-jnp.inf)))
+        return start(x).replace(history=jnp.float32(-jnp.inf))
 
     def step(self, denoiser: Denoiser, state: SamplerState, t: Int[""], t_next: Int[""], noise: Noise) -> SamplerState:
         schedule = self.schedule
         prediction = absorb_gradient(predict(denoiser, state.x, t), schedule=schedule, t=t)
-        last_x0, last_lambda = state.history
+        last_lambda = state.history
         now, following = 0.5 * schedule.log_snr(t), 0.5 * schedule.log_snr(t_next)  # lambda
         h, h_last = following - now, now - last_lambda
         first_order = (last_lambda < LEAST_LAMBDA) | (t_next < 0)
         weight = jnp.where(first_order, 0.0, h / (2.0 * jnp.where(first_order, 1.0, h_last)))
-        d = prediction.x0 + weight * (prediction.x0 - last_x0)
+        d = prediction.x0 + weight * (prediction.x0 - state.x0)
         of_x = schedule.noise_scale(t_next) / schedule.noise_scale(t)
         of_d = -schedule.signal_scale(t_next) * jnp.expm1(-h)
-        return state.replace(x=of_x * state.x + of_d * d, draws=state.draws + 1, history=(prediction.x0, now))
+        x = of_x * state.x + of_d * d
+        return state.replace(x=x, x0=prediction.x0, draws=state.draws + 1, history=now)

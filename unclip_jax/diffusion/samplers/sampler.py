@@ -23,14 +23,18 @@ Noise = Callable[[Int[""], Int[""], Int[""]], Float["B ..."]]
 
 @struct.dataclass
 class SamplerState:
-    """Where sampling stands.
+    """State of a sampler between two steps.
 
-    x: x_t, float32 "B ...".
-    draws: steps really taken so far, int32 scalar; steps that do nothing do not count.
-    history: what a multistep sampler remembers of earlier steps; None for the others.
+    Attributes:
+      x: x_t, float32.
+      x0: The last prediction of the clean sample, float32: what the sampler used, after guidance, clipping and, in
+        samplers that absorb it, the gradient. Zeros before the first step.
+      draws: Number of steps taken so far, int32. Steps that do nothing do not count.
+      history: What else a multistep sampler remembers of earlier steps. If None, nothing.
     """
 
     x: Float["B ..."]
+    x0: Float["B ..."]
     draws: Int[""]
     history: PyTree = None
 
@@ -71,7 +75,8 @@ def sample(
 
 def start(x: Float["B ..."]) -> SamplerState:
     """The state of a sampler without history before its first step."""
-    return SamplerState(x=jnp.asarray(x, jnp.float32), draws=jnp.zeros((), jnp.int32))
+    x = jnp.asarray(x, jnp.float32)
+    return SamplerState(x=x, x0=jnp.zeros_like(x), draws=jnp.zeros((), jnp.int32))
 
 
 def initial(sampler: Sampler, noise: Noise, t: Int[""]) -> SamplerState:
@@ -93,5 +98,6 @@ def row_noise(keys: Key["B"], shape: tuple[int, ...]) -> Noise:
 
 
 def predict(denoiser: Denoiser, x: Float["B ..."], t: Int[""]) -> Prediction:
-    """The denoiser's answer where all rows are at the same step."""
-    return denoiser(x, jnp.full(x.shape[0], t, jnp.int32))
+    """Returns the denoiser's prediction for rows that are all at step t, with x0 in float32."""
+    prediction = denoiser(x, jnp.full(x.shape[0], t, jnp.int32))
+    return prediction.replace(x0=prediction.x0.astype(jnp.float32))
