@@ -110,6 +110,27 @@ def test_dynamic_thresholds_are_each_rows_own(schedule):
     np.testing.assert_allclose(q_sample(schedule, prediction.x0, t, prediction.eps), x_t, atol=3e-6)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_thresholding_rederives_eps_only_where_x0_changed(schedule, dynamic):
+    """x0 and eps that do not make x_t together, as some guidance methods set them."""
+    x0, eps = jnp.array([[0.5, 2.0, -1.0, -3.0]]), jnp.array([[7.0, 8.0, 9.0, 10.0]])
+    x_t, t = jnp.zeros((1, 4)), jnp.array([400])
+
+    def raw(x_t, t):
+        return Prediction(x0=x0, eps=eps)
+
+    if dynamic:
+        bounded = dynamically_thresholded(raw, schedule=schedule, percentile=50.0, cap=1.0)
+    else:
+        bounded = clipped(raw, schedule=schedule, limit=1.0)
+    prediction = bounded(x_t, t)
+    np.testing.assert_array_equal(prediction.x0, [[0.5, 1.0, -1.0, -1.0]])
+    curve = np.cos((np.array([401 / 1000, 0.0]) + 0.008) / 1.008 * np.pi / 2) ** 2
+    a = curve[0] / curve[1]
+    ratio = np.sqrt(a / (1 - a))  # of eps = -sqrt(a) x0 / sqrt(1 - a), as x_t is 0
+    np.testing.assert_allclose(prediction.eps, [[7.0, -ratio, 9.0, ratio]], rtol=1e-5)
+
+
 def test_a_gradient_moves_both_views_alike(schedule):
     x_t, eps, gradient = draws()
     before = Prediction(x0=eps_to_x0(schedule, eps, x_t, T), eps=eps, gradient=gradient)
