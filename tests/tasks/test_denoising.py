@@ -1,11 +1,14 @@
 """What the denoising tasks share: targets that a sampler's denoiser turns back, and steps drawn evenly."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tasks.tiny_tasks import COSINE, decoder_task, prior_task, upsampler_task
+from tests import quick
+from tests.tasks.tiny_tasks import COSINE, ROWS, batch, decoder_task, frozen, prior_task, upsampler_task
 from unclip_jax import rng
 from unclip_jax.diffusion.denoiser import denoiser_from_network
 from unclip_jax.diffusion.prediction import PREDICTS, target
@@ -77,3 +80,19 @@ def test_a_share_that_is_none_is_refused(task_of, name, value):
 def test_a_colour_jitter_below_0_is_refused():
     with pytest.raises(ValueError, match="colour_jitter is -0.5: a deviation, 0 or more, is wanted"):
         decoder_task(colour_jitter=-0.5)
+
+
+def test_the_decoder_reports_the_share_of_clipped_variance_fractions():
+    """Biases of 4, 0 and -4 on v, which is 0 otherwise: two of three channels leave [-3, 3], as fractions [-1, 2]."""
+    task, data, fixed = decoder_task(), batch(), frozen()
+    params = task.init(jax.random.key(0), data)
+    keys = types.SimpleNamespace(rows=rng.rows(jax.random.key(1), jnp.arange(ROWS)), layers=jax.random.key(2))
+    report = quick.jit(lambda params: task.loss(params, fixed, data, keys, train=False)[1])
+    shares = []
+    for bias in ((2.9, 0.0, -2.9), (4.0, 0.0, -4.0)):
+        params["unet"]["conv_out"] = {
+            "kernel": jnp.zeros_like(params["unet"]["conv_out"]["kernel"]),
+            "bias": jnp.array([0.0, 0.0, 0.0, *bias]),
+        }
+        shares.append(float(report(params)["variance_clipped"]))
+    np.testing.assert_allclose(shares, [0.0, 2 / 3], rtol=1e-6)

@@ -5,6 +5,11 @@
     L_vb(t)  = KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) at t > 0, -log p(x_0 | x_1) at t = 0
 
 L_vb is in bits a dimension. In L_hybrid it trains the variance alone: the mean inside it passes no gradient on.
+
+L_hybrid clips the variance fraction to `FRACTION_RANGE`, because exp(-log variance) of an unbounded fraction overflows.
+The clipped value passes no gradient on, since the slope of L_vb at a limit may point outward. Instead, a term whose
+value is 0 has the gradient of the distance to the range: one bit per dimension and unit of fraction, always inward.
+Sampling does not clip the fraction, as in Improved DDPM.
 """
 
 import jax
@@ -21,6 +26,7 @@ from unclip_jax.diffusion.prediction import from_output, target
 from unclip_jax.diffusion.schedule import Schedule, per_row
 
 VB_WEIGHT = 0.001
+FRACTION_RANGE = (-1.0, 2.0)  # [0, 1] spans the two bounds; v in [-3, 3]
 HALF_BIN = 1.0 / 255.0  # half the distance of two of the 256 levels in [-1, 1]
 _FAR = 100.0  # standard deviations at which a float32 distribution function is 0 or 1
 
@@ -93,10 +99,18 @@ def hybrid(
         raise ValueError(f"the network answers {output.shape[-1]} channels: L_hybrid needs {2 * x0.shape[-1]}.")
     fixed = from_output(schedule, predicts, jax.lax.stop_gradient(answer), x_t, t)
     mean, _ = posterior(schedule, fixed.x0, x_t, t, t - 1)
+    fraction, pull = _clipped(fraction)
     log_variance = variances.learned_range(schedule, fraction, t, t - 1)
-    bound = variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t - 1)
+    bound = pull + variational_bound(schedule, mean, log_variance, x0=x0, x_t=x_t, t=t, t_next=t - 1)
     error = weighted_simple(schedule, answer, x0=x0, t=t, noise=noise, predicts=predicts, snr_clip=snr_clip)
     return error + vb_weight * schedule.num_steps * bound
+
+
+def clipped_fraction(output: Float["B ... 2C"], channels: int) -> Float["B"]:
+    """Returns the share of each row's variance fractions that `hybrid` clips, given the network's raw output."""
+    _, fraction = split_output(output, channels)
+    low, high = FRACTION_RANGE
+    return _row_mean((fraction < low) | (fraction > high))
 
 
 def variational_bound(
@@ -170,6 +184,14 @@ def discretised_log_likelihood(
     right = x0 > mean
     mass = ndtr(jnp.where(right, -lower, upper)) - ndtr(jnp.where(right, -upper, lower))
     return jnp.log(jnp.maximum(mass, 1e-12))
+
+
+def _clipped(fraction: Float["B ..."]) -> tuple[Float["B ..."], Float["B"]]:
+    """Returns the fraction within its range, and a term of value 0 whose gradient leads back into the range."""
+    low, high = FRACTION_RANGE
+    limited = jax.lax.stop_gradient(jnp.clip(fraction, low, high))
+    distance = _row_mean(jax.nn.relu(fraction - high) + jax.nn.relu(low - fraction))
+    return jnp.where(fraction == limited, fraction, limited), distance - jax.lax.stop_gradient(distance)
 
 
 def _row_mean(x: Float["B ..."]) -> Float["B"]:

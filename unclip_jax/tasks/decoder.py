@@ -33,6 +33,8 @@ class DecoderTask:
 
     Frozen: `clip`, the CLIP's parameters.
 
+    The metric `variance_clipped` is the share of variance fractions outside `losses.FRACTION_RANGE`.
+
     Args:
       empty: tokens of the empty caption, "L".
       drop_image: share of rows whose embedding is dropped.
@@ -109,7 +111,12 @@ class DecoderTask:
         )
         wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
         simple = losses.simple(output[..., :3], wanted)
-        metrics = {"simple": jnp.mean(simple), "drop_image": jnp.mean(drop_image), "drop_text": jnp.mean(drop_text)}
+        metrics = {
+            "simple": jnp.mean(simple),
+            "variance_clipped": jnp.mean(losses.clipped_fraction(output, 3)),
+            "drop_image": jnp.mean(drop_image),
+            "drop_text": jnp.mean(drop_text),
+        }
         return jnp.mean(loss), metrics
 
     def drops(self, keys: Key["B"]) -> tuple[Bool["B"], Bool["B"]]:

@@ -1,0 +1,71 @@
+"""Variance fractions in the hybrid loss: unchanged inside their range, clipped and led back outside."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unclip_jax.diffusion import losses, variance
+from unclip_jax.diffusion.forward_process import posterior, q_sample
+from unclip_jax.diffusion.schedule import cosine
+
+SCHEDULE = cosine(100)
+T = np.array([0, 1, 10, 50, 99])
+
+
+def example():
+    """A network's guess of x0, and what `hybrid` needs to know of the rows at the steps T."""
+    x0, noise, guess = jax.random.normal(jax.random.key(0), (3, len(T), 4, 4, 3))
+    x0 = jnp.clip(jnp.round(0.5 * x0 * 127.5) / 127.5, -1.0, 1.0)
+    return guess, dict(x0=x0, x_t=q_sample(SCHEDULE, x0, T, noise), t=T, noise=noise)
+
+
+@jax.jit
+@jax.value_and_grad
+def total(v, x0_guess, given):
+    """Sum of `hybrid` over the rows, and its gradient with respect to v, for a network that predicts x0."""
+    output = jnp.concatenate([x0_guess, v], axis=-1)
+    return losses.hybrid(SCHEDULE, output, **given, predicts="x0").sum()
+
+
+def test_hybrid_does_not_change_fractions_inside_their_range():
+    """Against the unclipped formula, with v from -3 to 3, the limits included."""
+    x0_guess, given = example()
+    v = jnp.resize(jnp.linspace(-3.0, 3.0, 49), x0_guess.shape)
+
+    @jax.jit
+    @jax.value_and_grad
+    def unclipped(v):
+        mean, _ = posterior(SCHEDULE, x0_guess, given["x_t"], T, T - 1)
+        log_variance = variance.learned_range(SCHEDULE, (v + 1) / 2, T, T - 1)
+        bound = losses.variational_bound(
+            SCHEDULE, mean, log_variance, x0=given["x0"], x_t=given["x_t"], t=T, t_next=T - 1
+        )
+        return jnp.sum(losses.simple(x0_guess, given["x0"]) + 0.001 * 100 * bound)
+
+    (value, gradient), (expected, expected_gradient) = total(v, x0_guess, given), unclipped(v)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6, atol=1e-6 * np.max(np.abs(expected_gradient)))
+    assert np.min(np.max(np.abs(expected_gradient), axis=(1, 2, 3))) > 0
+
+
+@pytest.mark.parametrize("size", [3.001, 300.0, 1e6])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+@pytest.mark.parametrize("guess", [0.0, 1.0], ids=["perfect", "wrong"])
+def test_fractions_outside_their_range_are_clipped_and_led_back(sign, size, guess):
+    """Also where the slope of the bound points outward: for a wrong mean at the upper limit.
+
+    The gradient of the pull is 0.001 T bits per dimension and unit of fraction, of which v is two units.
+    """
+    _, given = example()
+    x0_guess, v = given["x0"] + guess, jnp.full(given["x0"].shape, sign * size)
+    value, gradient = total(v, x0_guess, given)
+    at_the_limit, _ = total(jnp.full_like(v, sign * 3.0), x0_guess, given)
+    np.testing.assert_allclose(value, at_the_limit, rtol=1e-6)
+    np.testing.assert_allclose(gradient, sign * 0.001 * 100 / 2 / 48, rtol=1e-5)
+
+
+def test_clipped_fraction_counts_the_values_outside_the_range():
+    v = jnp.array([[[-3.0, 3.0]], [[-3.1, 0.0]], [[300.0, -300.0]]])  # fractions -1 and 2 are inside
+    output = jnp.concatenate([jnp.zeros_like(v), v], axis=-1)
+    np.testing.assert_array_equal(losses.clipped_fraction(output, 2), [0.0, 0.5, 1.0])
