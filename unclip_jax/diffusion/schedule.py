@@ -20,6 +20,7 @@ from flax import struct
 from unclip_jax.arrays import Float, Int
 
 MAX_BETA = 0.999
+MIN_STEPS = {"cosine": 2, "linear": 21}
 
 
 @struct.dataclass
@@ -74,7 +75,7 @@ def cosine(num_steps: int) -> Schedule:
 
     Betas are ratios of neighbours, as in OpenAI's code, so that the curve is not divided by its value at 0.
     """
-    if num_steps < 2:
+    if num_steps < MIN_STEPS["cosine"]:
         raise ValueError(f"num_steps is {num_steps}: a cosine schedule needs at least 2.")
     u = np.arange(num_steps + 1, dtype=np.float64) / num_steps
     curve = np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2
@@ -83,20 +84,20 @@ def cosine(num_steps: int) -> Schedule:
 
 def linear(num_steps: int) -> Schedule:
     """DDPM's: betas from 1e-4 to 0.02 at 1000 steps, scaled by 1000 / num_steps for others (Improved DDPM's code)."""
-    if num_steps <= 20:
+    if num_steps < MIN_STEPS["linear"]:
         raise ValueError(f"num_steps is {num_steps}: a linear schedule needs more than 20, or its last beta reaches 1.")
     scale = 1000.0 / num_steps
     return _from_betas(np.linspace(1e-4 * scale, 0.02 * scale, num_steps, dtype=np.float64))
 
 
-_BY_NAME: dict[str, Callable[[int], Schedule]] = {"cosine": cosine, "linear": linear}
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {"cosine": cosine, "linear": linear}
 
 
 def by_name(name: str, num_steps: int = 1000) -> Schedule:
     """The schedule that a config names. Raises ValueError, with the known names, for another."""
-    if name not in _BY_NAME:
-        raise ValueError(f"schedule is {name!r}: the known ones are {', '.join(sorted(_BY_NAME))}.")
-    return _BY_NAME[name](num_steps)
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule is {name!r}: the known ones are {', '.join(sorted(SCHEDULES))}.")
+    return SCHEDULES[name](num_steps)
 
 
 def per_row(coefficient: Float["B"], x: Float["B ..."]) -> Float["B ..."]:
