@@ -17,7 +17,7 @@ FLOORS = {
     4: {"tasks", "training", "cascades", "evaluation"},
     3: {"diffusion", "autoregressive", "data", "pretrained"},
     2: {"models", "sharding", "images", "batches", "tokenizer", "gpt2_tokenizer", "parameters", "rng"},
-    1: {"arrays", "files", "huge_pages", "messages", "tokenizer_files"},
+    1: {"arrays", "files", "huge_pages", "messages", "registry", "tokenizer_files"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 

@@ -1,0 +1,122 @@
+"""Registries, with a small distribution on sys.path that declares entry points."""
+
+import importlib
+import importlib.metadata
+import itertools
+
+import pytest
+
+from unclip_jax.registry import Registry
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def distribution(tmp_path, monkeypatch):
+    """Installs a distribution `fake-colors` with the given entry points; returns its module's name and its group."""
+    number = next(NUMBERS)
+    module, group = f"fake_colors_{number}", f"tests.colors_{number}"
+
+    def install(entry_points: str) -> tuple[str, str]:
+        (tmp_path / f"{module}.py").write_text("red = {'name': 'crimson'}\ngreen = {'name': 'lime'}\n")
+        (tmp_path / f"{module}_broken.py").write_text("raise RuntimeError('first\\nsecond')\n")
+        info = tmp_path / "fake_colors-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-colors\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{entry_points.format(module=module)}")
+        monkeypatch.syspath_prepend(tmp_path)
+        importlib.invalidate_caches()
+        return module, group
+
+    return install
+
+
+def test_choose_returns_the_entry():
+    colors = Registry("color", "tests.nothing", {"blue": 1, "black": 2})
+    assert colors.choose("black") == 2
+    assert "blue" in colors and "red" not in colors and ["blue"] not in colors
+    assert colors.names() == list(colors) == ["blue", "black"]
+    assert colors.items() == [("blue", 1), ("black", 2)]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (None, "Unknown color 'red'. Available: blue, black."),
+        ("cascade.json", "Unknown color 'red' in cascade.json. Available: blue, black."),
+    ],
+)
+def test_choose_refuses_an_unknown_name(where, message):
+    with pytest.raises(ValueError) as error:
+        Registry("color", "tests.nothing", {"blue": 1, "black": 2}).choose("red", where)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", [None, 3, ["blue"]])
+def test_choose_refuses_what_is_not_a_name(name):
+    with pytest.raises(ValueError, match="Unknown color .* Available: blue."):
+        Registry("color", "tests.nothing", {"blue": 1}).choose(name)
+
+
+def test_register_adds_an_entry_once():
+    entry, colors = object(), Registry("color", "tests.nothing", {"blue": 1})
+    colors.register("red", entry)
+    colors.register("red", entry)
+    assert colors.choose("red") is entry
+    assert colors.names() == ["blue", "red"]
+    with pytest.raises(ValueError, match="The color 'blue' is already registered as 1."):
+        colors.register("blue", 2)
+    assert colors.choose("blue") == 1
+
+
+def test_registries_do_not_share_their_entries():
+    builtin = {"blue": 1}
+    Registry("color", "tests.nothing", builtin).register("red", 2)
+    assert builtin == {"blue": 1} and "red" not in Registry("color", "tests.nothing", builtin)
+
+
+def test_entry_points_load_when_a_name_is_unknown_and_then_once(distribution, monkeypatch):
+    module, group = distribution("red = {module}:red\ngreen = {module}:green\n")
+    colors = Registry("color", group, {"blue": 1})
+    calls, entry_points = [], importlib.metadata.entry_points
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **k: calls.append(k) or entry_points(**k))
+    assert colors.choose("blue") == 1 and "blue" in colors
+    assert calls == []
+    assert colors.choose("red") is importlib.import_module(module).red
+    assert colors.names() == ["blue", "green", "red"]
+    with pytest.raises(ValueError, match="Available: blue, green, red"):
+        colors.choose("gray")
+    assert calls == [{"group": group}]
+
+
+@pytest.mark.parametrize("ask", [Registry.names, list, lambda colors: [name for name, _ in colors.items()]])
+def test_listing_loads_the_entry_points(distribution, ask):
+    _, group = distribution("red = {module}:red\n")
+    assert ask(Registry("color", group, {"blue": 1})) == ["blue", "red"]
+
+
+def test_entries_can_have_names_of_their_own(distribution):
+    module, group = distribution("red = {module}:red\n")
+    colors = Registry("color", group, name_of=lambda entry: entry["name"])
+    assert colors.choose("crimson") is importlib.import_module(module).red
+    assert "red" not in colors
+
+
+def test_broken_entry_points_are_named_only_when_a_name_is_unknown(distribution):
+    _, group = distribution(
+        "a = {module}_broken:red\nb = {module}:missing\nblue = {module}:green\nred = {module}:red\n"
+    )
+    colors = Registry("color", group, {"blue": 1})
+    assert colors.choose("red") == {"name": "crimson"}
+    assert colors.choose("blue") == 1
+    with pytest.raises(ValueError) as error:
+        colors.choose("gray")
+    assert str(error.value).startswith(
+        "Unknown color 'gray'. Available: blue, red. "
+        "Entry point 'a' of fake-colors failed to load: RuntimeError: first second. "
+        "Entry point 'b' of fake-colors failed to load: AttributeError: "
+    )
+    assert str(error.value).endswith(
+        "Entry point 'blue' of fake-colors failed to load: ValueError: The color 'blue' is already registered as 1."
+    )
+    assert "\n" not in str(error.value)

@@ -1,0 +1,92 @@
+"""Tables of named entries that other packages can extend through entry points."""
+
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A table of named entries.
+
+    Other packages add entries by calling `register` or by declaring entry points of the registry's group, each of which
+    refers to an entry. All entry points of the group are loaded once, when a name is unknown or the names are listed.
+    Entries that are already known take precedence.
+
+    Args:
+      what: Noun for an entry in messages, such as "sampler".
+      group: Entry-point group, such as "unclip_jax.samplers".
+      entries: The built-in entries by name.
+      name_of: Returns the name of an entry loaded from an entry point. If None, it is the name of the entry point.
+    """
+
+    def __init__(
+        self, what: str, group: str, entries: Mapping[str, T] = {}, *, name_of: Callable[[T], str] | None = None
+    ):
+        self._what = what
+        self._group = group
+        self._entries = dict(entries)
+        self._name_of = name_of
+        self._failures: list[str] = []
+        self._loaded = False
+
+    def register(self, name: str, entry: T) -> None:
+        """Adds an entry. Registering the same object again has no effect.
+
+        Raises:
+          ValueError: If `name` belongs to a different entry.
+        """
+        if self._entries.get(name, entry) is not entry:
+            raise ValueError(f"The {self._what} {name!r} is already registered as {self._entries[name]!r}.")
+        self._entries[name] = entry
+
+    def choose(self, name: str, where: str | None = None) -> T:
+        """Returns the entry of a name.
+
+        Args:
+          name: The name.
+          where: The file or setting that contains the name, for the error message.
+
+        Raises:
+          ValueError: If the name is unknown. The message has the known names and the entry points that failed to load.
+        """
+        if name not in self:
+            place = "" if where is None else f" in {where}"
+            raise ValueError(f"Unknown {self._what} {name!r}{place}. Available: {self.available()}.")
+        return self._entries[name]
+
+    def available(self) -> str:
+        """Returns the known names and the entry points that failed to load, as one line for an error message."""
+        return ". ".join([", ".join(self.names()), *self._failures])
+
+    def names(self) -> list[str]:
+        """Returns the known names, in order of registration."""
+        self._load_entry_points()
+        return list(self._entries)
+
+    def items(self) -> list[tuple[str, T]]:
+        """Returns the known names with their entries, in order of registration."""
+        self._load_entry_points()
+        return list(self._entries.items())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        return name in self._entries or name in self.names()
+
+    def _load_entry_points(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        for point in sorted(importlib.metadata.entry_points(group=self._group), key=lambda point: point.name):
+            try:
+                entry = point.load()
+                self.register(point.name if self._name_of is None else self._name_of(entry), entry)
+            except Exception as error:  # a broken package must not take the other entries with it
+                cause = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+                package = "an unknown package" if point.dist is None else point.dist.name
+                self._failures.append(f"Entry point {point.name!r} of {package} failed to load: {cause}")
