@@ -6,8 +6,8 @@ import pytest
 from tests import reference_networks as reference
 from tests.quick import jit
 from tests.randomised import initialised
-from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.decoder import Decoder
+from unclip_jax.models.text_features import TextFeatures
 
 MODULE = Decoder(
     image_size=4, channels=8, channel_mult=(1, 2), res_blocks=1, attention_resolutions=(2,), head_channels=8,

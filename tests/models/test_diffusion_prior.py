@@ -6,8 +6,8 @@ import pytest
 from tests import reference_networks as reference
 from tests.quick import jit
 from tests.randomised import initialised
-from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.diffusion_prior import DiffusionPrior
+from unclip_jax.models.text_features import TextFeatures
 
 MODULE = DiffusionPrior(embed_dim=6, text_width=10, context_length=5, width=16, layers=2, heads=2)
 RANDOM = np.random.default_rng(0)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from unclip_jax import parameters
-from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.presets import PRESETS, preset
 from unclip_jax.models.registry import network
+from unclip_jax.models.text_features import TextFeatures
 
 KEYS = pathlib.Path(__file__).parents[1] / "golden" / "keys"
 

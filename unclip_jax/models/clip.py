@@ -12,26 +12,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from unclip_jax.arrays import Bool, Float, Int
+from unclip_jax.arrays import Float, Int
 from unclip_jax.models.layers import LayerNorm, position_sinusoids
+from unclip_jax.models.text_features import TextFeatures
 from unclip_jax.models.transformer import Transformer
 
 MAX_LOGIT_SCALE = 100.0
-
-
-@struct.dataclass
-class TextFeatures:
-    """What a text tower says of captions.
-
-    pooled: projected state of the EOT token, not normalised.  sequence: states of all tokens after the final norm.
-    mask: True up to and with the EOT token; what stands behind it in `sequence` means nothing.
-    """
-
-    pooled: Float["B E"]
-    sequence: Float["B L D"]
-    mask: Bool["B L"]
 
 
 class ImageTower(nn.Module):

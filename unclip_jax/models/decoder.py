@@ -15,9 +15,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Bool, Float, Int
-from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
 from unclip_jax.models.layers import LayerNorm, published_init
+from unclip_jax.models.text_features import TextFeatures
 from unclip_jax.models.unet import unet_of
 
 

@@ -14,8 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Float, Int
-from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.layers import LayerNorm, TimeEmbedding, published_init, timestep_sinusoid
+from unclip_jax.models.text_features import TextFeatures
 from unclip_jax.models.transformer import Transformer
 
 EXTRA_TOKENS = 4  # pooled text, time, z_t, query

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unclip_jax.arrays import Float, Int
-from unclip_jax.models.clip import ImageTower, TextFeatures, TextTower
+from unclip_jax.models.clip import ImageTower, TextTower
+from unclip_jax.models.text_features import TextFeatures
 
 # Those of CLIP's training pictures, in 0..255, with the digits of the published code.
 PIXEL_MEAN = (122.77093945, 116.74601272, 104.09373519)
