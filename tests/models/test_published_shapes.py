@@ -9,24 +9,17 @@ import functools
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from unclip_jax import parameters
 from unclip_jax.models.presets import PRESETS, preset
 from unclip_jax.models.registry import network
-from unclip_jax.models.text_features import TextFeatures
 
 KEYS = pathlib.Path(__file__).parents[1] / "golden" / "keys"
 
 
-def floats(*shape):
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-STEPS = jax.ShapeDtypeStruct((1,), jnp.int32)
-# Preset, its inputs, and the number of parameters of the published file.
+# Preset, and the number of parameters of the published file.
 NETWORKS = {
     "openai-clip-vit-l-14": ("clip_vit_l_14", 427_616_513),
     "open-clip-vit-h-14": ("clip_vit_h_14", 986_109_441),
@@ -67,36 +60,12 @@ MILLIONS = {
 }
 
 
-def inputs(kind, module):
-    if kind == "clip":
-        return floats(1, 224, 224, 3), jax.ShapeDtypeStruct((1, 77), jnp.int32)
-    if kind in ("unet", "upsampler"):
-        picture = floats(1, module.image_size, module.image_size, module.in_channels if kind == "unet" else 3)
-        return (picture, STEPS) if kind == "unet" else (picture, STEPS, picture)
-    if kind == "glide":
-        picture = floats(1, module.image_size, module.image_size, module.in_channels)
-        tokens = jax.ShapeDtypeStruct((1, module.context_length), jnp.int32)
-        return picture, STEPS, tokens, jax.ShapeDtypeStruct((1, module.context_length), jnp.bool_)
-    if kind == "noised_classifier":
-        return floats(1, module.image_size, module.image_size, 3), STEPS
-    if kind == "noised_clip":
-        picture = floats(1, module.image_size, module.image_size, 3)
-        return picture, STEPS, jax.ShapeDtypeStruct((1, module.context_length), jnp.int32)
-    width = module.embed_dim
-    text = TextFeatures(floats(1, width), floats(1, 77, width), jax.ShapeDtypeStruct((1, 77), jnp.bool_))
-    if kind == "diffusion_prior":
-        return floats(1, width), STEPS, text
-    return floats(1, module.image_size, module.image_size, 3), STEPS, floats(1, width), text
-
-
 @functools.cache
 def shapes_of(name):
     """A preset's parameters: name -> shape."""
     kind, fields = preset(name)
     module = network(kind, fields)
-    labels = {"labels": jnp.zeros(1, jnp.int32)} if kind == "unet" and module.num_classes else {}
-    extra = {"image_embedding": jnp.zeros((1, module.embed_dim))} if name == "unclip_decoder" else labels
-    tree = jax.eval_shape(lambda *a: module.init(jax.random.key(0), *a, **extra)["params"], *inputs(kind, module))
+    tree = jax.eval_shape(lambda: module.init(jax.random.key(0), **module.example_inputs()))["params"]
     return {key: leaf.shape for key, leaf in parameters.flatten(tree).items()}
 
 

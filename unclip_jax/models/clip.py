@@ -9,11 +9,10 @@ Embeddings are as the published code's `encode_*` give them, of any length; a lo
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unclip_jax.arrays import Float, Int
+from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.models.layers import LayerNorm, position_sinusoids
 from unclip_jax.models.text_features import TextFeatures
 from unclip_jax.models.transformer import Transformer
@@ -187,9 +186,18 @@ class CLIP(nn.Module):
         )
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(np.log(1 / 0.07)), ())
 
-    def __call__(self, pixels: Float["B S S 3"], tokens: Int["B L"]) -> tuple[Float["B E"], TextFeatures, jax.Array]:
-        """(image embeddings, text features, cosine_scale())."""
-        return self.encode_image(pixels), self.text(tokens), self.cosine_scale()
+    def __call__(
+        self, pixels: Float["B S S 3"] | None, tokens: Int["B L"]
+    ) -> tuple[Float["B E"] | None, TextFeatures, Float[""] | None]:
+        """Returns image embeddings, text features and `cosine_scale()`.
+
+        Without an image tower `pixels` must be None, and the image embeddings and the scale are None.
+        """
+        if pixels is not None:
+            return self.encode_image(pixels), self.text(tokens), self.cosine_scale()
+        if self.image_width is not None:
+            raise ValueError("pixels must be a batch of images, got None.")
+        return None, self.text(tokens), None
 
     def encode_image(self, pixels: Float["B S S 3"]) -> Float["B E"]:
         """Image embeddings, not normalised. Raises ValueError where there is no image tower."""
@@ -204,3 +212,11 @@ class CLIP(nn.Module):
     def cosine_scale(self) -> Float[""]:
         """The factor of cosines: exp of the parameter, at most 100."""
         return jnp.minimum(jnp.exp(self.logit_scale.astype(jnp.float32)), MAX_LOGIT_SCALE)
+
+    def example_inputs(self) -> dict[str, PyTree]:
+        """Returns one row of inputs, for initialization and shape checks."""
+        shape = (1, self.image_size, self.image_size, 3)
+        return {
+            "pixels": None if self.image_width is None else jnp.zeros(shape),
+            "tokens": jnp.zeros((1, self.context_length), jnp.int32),
+        }

@@ -14,10 +14,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from unclip_jax.arrays import Bool, Float, Int
+from unclip_jax.arrays import Bool, Float, Int, PyTree
 from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
 from unclip_jax.models.layers import LayerNorm, published_init
-from unclip_jax.models.text_features import TextFeatures
+from unclip_jax.models.text_features import TextFeatures, example_text_features
 from unclip_jax.models.unet import unet_of
 
 
@@ -79,6 +79,18 @@ class Decoder(nn.Module):
         return unet_of(self)(
             x_t, t, embedding=embedding, context=context, context_mask=mask, deterministic=deterministic
         )
+
+    def example_inputs(self) -> dict[str, PyTree]:
+        """Returns one row of inputs, for initialization and shape checks.
+
+        The caption has 8 tokens. The decoder accepts any number.
+        """
+        return {
+            "x_t": jnp.zeros((1, self.image_size, self.image_size, self.in_channels)),
+            "t": jnp.zeros(1, jnp.int32),
+            "image_embedding": jnp.zeros((1, self.embed_dim)),
+            "text": example_text_features(self.embed_dim, self.text_width, length=8),
+        }
 
     def _context(self, z: Float["B E"], text: TextFeatures) -> tuple[Float["B L D"], Bool["B L"]]:
         """The tokens that attention sees, image tokens first, and which of them are not padding."""

@@ -13,9 +13,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from unclip_jax.arrays import Float, Int
+from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.models.layers import LayerNorm, TimeEmbedding, published_init, timestep_sinusoid
-from unclip_jax.models.text_features import TextFeatures
+from unclip_jax.models.text_features import TextFeatures, example_text_features
 from unclip_jax.models.transformer import Transformer
 
 EXTRA_TOKENS = 4  # pooled text, time, z_t, query
@@ -75,6 +75,14 @@ class DiffusionPrior(nn.Module):
         )(tokens + positions.astype(self.dtype), seen[:, None, None, :])
         h = LayerNorm(name="norm_out")(h[:, -1])
         return nn.Dense(self.embed_dim, kernel_init=published_init, name="projection_out")(h)
+
+    def example_inputs(self) -> dict[str, PyTree]:
+        """Returns one row of inputs, for initialization and shape checks."""
+        return {
+            "z_t": jnp.zeros((1, self.embed_dim)),
+            "t": jnp.zeros(1, jnp.int32),
+            "text": example_text_features(self.embed_dim, self.text_width, self.context_length),
+        }
 
     def _check(self, z_t: Float["B E"], text: TextFeatures) -> None:
         wanted = {

@@ -16,7 +16,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from unclip_jax.arrays import Bool, Float, Int
+from unclip_jax.arrays import Bool, Float, Int, PyTree
 from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
 from unclip_jax.models.layers import LayerNorm
 from unclip_jax.models.transformer import Transformer
@@ -137,3 +137,18 @@ class Glide(nn.Module):
             context=sequence,
             deterministic=deterministic,
         )
+
+    def example_inputs(self) -> dict[str, PyTree]:
+        """Returns one row of inputs, for initialization and shape checks."""
+        x = jnp.zeros((1, self.image_size, self.image_size, self.in_channels))
+        inputs = {
+            "x_t": x[..., :3],
+            "t": jnp.zeros(1, jnp.int32),
+            "tokens": jnp.zeros((1, self.context_length), jnp.int32),
+            "mask": jnp.ones((1, self.context_length), bool),
+        }
+        if self.embed_dim is not None:
+            inputs["image_embedding"] = jnp.zeros((1, self.embed_dim))
+        if self.in_channels > 3:
+            inputs["behind"] = x[..., 3:]
+        return inputs

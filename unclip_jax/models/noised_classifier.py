@@ -10,7 +10,7 @@ The pool is that of CLIP's ResNets (arXiv 2103.00020). It is computed in float32
 import flax.linen as nn
 import jax.numpy as jnp
 
-from unclip_jax.arrays import Float, Int
+from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.models.layers import GroupNorm, published_init
 from unclip_jax.models.transformer import attend
 from unclip_jax.models.unet_encoder import UNetEncoder
@@ -75,3 +75,10 @@ class NoisedClassifier(UNetEncoder):
         h = self._middle(self._way_down(x, block, attention)[-1], block, attention)
         h = nn.silu(GroupNorm(self.groups, name="norm_out")(h))
         return AttentionPool(self.num_classes, self._heads(h.shape[-1]), name="pool")(h)
+
+    def example_inputs(self) -> dict[str, PyTree]:
+        """Returns one row of inputs, for initialization and shape checks."""
+        return {
+            "x": jnp.zeros((1, self.image_size, self.image_size, self.in_channels)),
+            "t": jnp.zeros(1, jnp.int32),
+        }

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from unclip_jax.arrays import Float, Int
+from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.models.clip import ImageTower, TextTower
 from unclip_jax.models.text_features import TextFeatures
 
@@ -100,3 +100,11 @@ class NoisedCLIP(nn.Module):
     def encode_text(self, tokens: Int["B L"]) -> TextFeatures:
         """Text features, `pooled` not normalised: read off the token of the highest id, which is the end of text."""
         return self.text(tokens)
+
+    def example_inputs(self) -> dict[str, PyTree]:
+        """Returns one row of inputs, for initialization and shape checks."""
+        return {
+            "x_t": jnp.zeros((1, self.image_size, self.image_size, 3)),
+            "t": jnp.zeros(1, jnp.int32),
+            "tokens": jnp.zeros((1, self.context_length), jnp.int32),
+        }

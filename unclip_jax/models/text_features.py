@@ -1,5 +1,6 @@
 """The output of a text encoder, shared by all text encoders and by the networks that they condition."""
 
+import jax.numpy as jnp
 from flax import struct
 
 from unclip_jax.arrays import Bool, Float
@@ -18,3 +19,10 @@ class TextFeatures:
     pooled: Float["B E"]
     sequence: Float["B L D"]
     mask: Bool["B L"]
+
+
+def example_text_features(embed_dim: int, width: int, length: int) -> TextFeatures:
+    """Returns features of one caption: zeros, with no padding."""
+    return TextFeatures(
+        pooled=jnp.zeros((1, embed_dim)), sequence=jnp.zeros((1, length, width)), mask=jnp.ones((1, length), bool)
+    )

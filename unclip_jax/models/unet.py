@@ -21,7 +21,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from unclip_jax.arrays import Bool, Float, Int
+from unclip_jax.arrays import Bool, Float, Int, PyTree
 from unclip_jax.models.layers import GroupNorm
 from unclip_jax.models.unet_blocks import conv3x3, zeros
 from unclip_jax.models.unet_encoder import UNetEncoder
@@ -92,6 +92,21 @@ class UNet(UNetEncoder):
 
         h = nn.silu(GroupNorm(self.groups, name="norm_out")(h))
         return conv3x3(self.out_channels, jnp.float32, "conv_out", kernel_init=zeros)(h)
+
+    def example_inputs(self) -> dict[str, PyTree]:
+        """Returns one row of inputs, for initialization and shape checks.
+
+        `x` has all `in_channels`, and the context, if there is one, 8 tokens. Any number of tokens is accepted.
+        """
+        inputs = {
+            "x": jnp.zeros((1, self.image_size, self.image_size, self.in_channels)),
+            "t": jnp.zeros(1, jnp.int32),
+        }
+        if self.num_classes is not None:
+            inputs["labels"] = jnp.zeros(1, jnp.int32)
+        if self.context_width is not None:
+            inputs["context"] = jnp.zeros((1, 8, self.context_width))
+        return inputs
 
     def _embedding(self, t: Int["B"], embedding: Float["B 4C"] | None, labels: Int["B"] | None) -> Float["B 4C"]:
         emb = self._time_embedding(t)

@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from unclip_jax.arrays import Float, Int
+from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.models.unet import unet_of
 
 
@@ -36,3 +36,8 @@ class Upsampler(nn.Module):
         if low_res.shape[:3] != x_t.shape[:3]:
             raise ValueError(f"low_res is {list(low_res.shape)}; enlarge it to {list(x_t.shape)}, the size of x_t")
         return unet_of(self)(jnp.concatenate([x_t, low_res], axis=-1), t, deterministic=deterministic)
+
+    def example_inputs(self) -> dict[str, PyTree]:
+        """Returns one row of inputs, for initialization and shape checks."""
+        x = jnp.zeros((1, self.image_size, self.image_size, self.in_channels))
+        return {"x_t": x[..., :3], "t": jnp.zeros(1, jnp.int32), "low_res": x[..., 3:]}
