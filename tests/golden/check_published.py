@@ -216,7 +216,7 @@ def arguments_of(kind: str, given: Mapping[str, jax.Array]) -> tuple[tuple[Any, 
         return (x, t, given["low_res"]), {}
     seen = jnp.concatenate(behind(given), axis=-1)
     if kind == "glide":
-        return (x, t, given["tokens"], given["mask"]), {"behind": seen}
+        return (x, t, given["tokens"], given["mask"]), {"extra_channels": seen}
     labels = {"labels": given["labels"]} if "labels" in given else {}
     return (jnp.concatenate([x, seen], axis=-1), t), labels
 

@@ -52,7 +52,7 @@ NETWORKS = {
     ),
     "glide-inpaint": (
         Glide(**GLIDE, in_channels=7),
-        {"x_t": X, "t": T, "tokens": TOKENS, "mask": ("b", 1, 5), "behind": ("f", 1, 4, 4, 4)},
+        {"x_t": X, "t": T, "tokens": TOKENS, "mask": ("b", 1, 5), "extra_channels": ("f", 1, 4, 4, 4)},
     ),
 }  # fmt: skip
 # Parameters that exist, and their shapes, because of what distinguishes a case.

@@ -22,7 +22,7 @@ T = np.array([3, 700])
 Z = RANDOM.standard_normal((2, 6)).astype(np.float32)
 TOKENS = np.array([[1, 2, 3, 0, 0], [4, 5, 6, 7, 8]])
 MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
-BEHIND = RANDOM.standard_normal((2, 4, 4, 4)).astype(np.float32)
+EXTRA = RANDOM.standard_normal((2, 4, 4, 4)).astype(np.float32)
 EVERYWHERE = np.ones((2, 5, 5), bool)
 TOLERANCE = 5e-5
 
@@ -38,27 +38,29 @@ def text_sequence(p):
 
 def test_glide_equals_the_reference_and_heeds_every_condition():
     module = Glide(**FIELDS, in_channels=7)
-    params = initialised(module, X_T, T, TOKENS, MASK, behind=BEHIND)
-    apply = jit(lambda x, t, tokens, mask, behind: module.apply({"params": params}, x, t, tokens, mask, behind=behind))
+    params = initialised(module, X_T, T, TOKENS, MASK, extra_channels=EXTRA)
+    apply = jit(
+        lambda x, t, tokens, mask, extra: module.apply({"params": params}, x, t, tokens, mask, extra_channels=extra)
+    )
     sequence = text_sequence(params["text"])
     wanted = reference.unet(
-        params["unet"], np.concatenate([X_T, BEHIND], axis=-1).astype(np.float64), T,
+        params["unet"], np.concatenate([X_T, EXTRA], axis=-1).astype(np.float64), T,
         embedding=reference.dense(params["text_to_time"], sequence[:, -1]),
         context=sequence, mask=np.ones((2, 5), bool), **UNET,
     )  # fmt: skip
-    found = apply(X_T, T, TOKENS, MASK, BEHIND)
+    found = apply(X_T, T, TOKENS, MASK, EXTRA)
     assert found.shape == (2, 4, 4, 6) and found.dtype == jnp.float32
     np.testing.assert_allclose(found, wanted, atol=TOLERANCE)
     other_padding = np.where(MASK, TOKENS, 9)
-    np.testing.assert_allclose(apply(X_T, T, other_padding, MASK, BEHIND), found, atol=1e-6)
+    np.testing.assert_allclose(apply(X_T, T, other_padding, MASK, EXTRA), found, atol=1e-6)
     for other in (
-        apply(-X_T, T, TOKENS, MASK, BEHIND),
-        apply(X_T, T + 40, TOKENS, MASK, BEHIND),
-        apply(X_T, T, TOKENS[:, ::-1], MASK, BEHIND),
-        apply(X_T, T, TOKENS, MASK, -BEHIND),
+        apply(-X_T, T, TOKENS, MASK, EXTRA),
+        apply(X_T, T + 40, TOKENS, MASK, EXTRA),
+        apply(X_T, T, TOKENS[:, ::-1], MASK, EXTRA),
+        apply(X_T, T, TOKENS, MASK, -EXTRA),
     ):
         assert np.all(np.abs(other - found).max(axis=(1, 2, 3)) > 10 * TOLERANCE)
-    assert np.abs(apply(X_T, T, TOKENS, ~MASK, BEHIND) - found).max() > 10 * TOLERANCE
+    assert np.abs(apply(X_T, T, TOKENS, ~MASK, EXTRA) - found).max() > 10 * TOLERANCE
 
 
 def test_unclips_own_decoder_sees_the_image_embedding_by_time_and_tokens():
@@ -96,7 +98,7 @@ def test_unclips_own_decoder_sees_the_image_embedding_by_time_and_tokens():
         ({}, TOKENS[:, :3], {}, "tokens have length 3; pad them to context_length 5"),
         ({}, TOKENS, {"image_embedding": Z}, "image_embedding and embed_dim go together"),
         ({"embed_dim": 6}, TOKENS, {}, "image_embedding and embed_dim go together"),
-        ({}, TOKENS, {"behind": BEHIND}, "pictures have 7 channels, and in_channels is 3"),
+        ({}, TOKENS, {"extra_channels": EXTRA}, "pictures have 7 channels, and in_channels is 3"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(fields, tokens, given, message):

@@ -53,6 +53,24 @@ def test_labels_and_embedding_are_added_to_the_time_embedding():
     assert np.abs(applied(module, params, labels=labels, embedding=-extra) - wanted).max() > 10 * TOLERANCE
 
 
+def test_extra_channels_are_concatenated_after_x():
+    module = UNet(**FIELDS, in_channels=5)
+    extra = RANDOM.standard_normal((2, 8, 8, 2)).astype(np.float32)
+    both = np.concatenate([X, extra], axis=-1)
+    params = initialised(module, both, T)
+    expected = applied(module, params, both)
+    np.testing.assert_array_equal(applied(module, params, extra_channels=extra), expected)
+    assert np.abs(applied(module, params, extra_channels=-extra) - expected).max() > 10 * TOLERANCE
+
+
+def test_extra_channels_must_fit_x_and_in_channels():
+    extra = np.zeros((2, 8, 8, 2), np.float32)
+    with pytest.raises(ValueError, match="pictures have 5 channels, and in_channels is 3"):
+        initialised(UNet(**FIELDS), X, T, extra_channels=extra)
+    with pytest.raises(ValueError, match=r"extra_channels must have shape \[2, 8, 8, 'C'\], got \[2, 4, 8, 2\]."):
+        initialised(UNet(**FIELDS, in_channels=5), X, T, extra_channels=extra[:, :4])
+
+
 def test_plain_convolutions_may_take_the_place_of_the_resampling_blocks():
     module = UNet(resblock_updown=False, **FIELDS)
     params = initialised(module, X, T)

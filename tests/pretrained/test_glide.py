@@ -37,7 +37,7 @@ def behind(golden):
 def network(name):
     golden, config, arrays = load(f"glide-{name}")
     fields = glide_fields(held(arrays), **config["unseen"])
-    call = (golden["x"], golden["t"], golden["tokens"], golden["mask"]), {"behind": behind(golden)}
+    call = (golden["x"], golden["t"], golden["tokens"], golden["mask"]), {"extra_channels": behind(golden)}
     return case(Glide(**fields), call, arrays, glide_rules(fields), golden["answer"])
 
 

@@ -53,7 +53,7 @@ def glide(module: nn.Module, params: PyTree, conditions: PyTree, empty: PyTree, 
     rows = len(captions[0])
     known = jnp.zeros((rows, module.image_size, module.image_size, 4 if module.in_channels in INPAINTING else 0))
     behind = known if low_res is None else jnp.concatenate([known, _twice(_enlarged(low_res, module), rows)], axis=-1)
-    return lambda x, t: module.apply({"params": params}, x, t, *captions, behind=behind)
+    return lambda x, t: module.apply({"params": params}, x, t, *captions, extra_channels=behind)
 
 
 def unet(module: nn.Module, params: PyTree, conditions: PyTree, shared: None, guided: bool) -> Network:

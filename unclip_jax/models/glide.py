@@ -6,9 +6,9 @@ With the sequence s that the text transformer makes of a caption, s_L its last p
     embedding = time + text_to_time(s_L) [+ image_to_time(z)]
     context   = [[image_to_tokens(z) (image_tokens of them),] s]
 
-Padded positions of a caption get a learned vector each, and attention sees them as any other: no mask. What else the
-network is to see (a low-resolution picture; for inpainting the known part and its mask) stands behind the noised
-picture's channels. A row whose z is dropped gets the learned vector `null_image` in its place, everywhere.
+Padded positions of a caption get a learned vector each, and attention sees them as any other: no mask. Further channels
+(a low-resolution image; for inpainting the known region and its mask) are concatenated after x_t. A row whose z is
+dropped gets the learned vector `null_image` in its place, everywhere.
 """
 
 from typing import Any
@@ -63,7 +63,7 @@ class Glide(nn.Module):
       text_width, text_layers, text_heads: of the text transformer.
       embed_dim: width of the image embedding; None: there is none, as in GLIDE.
       image_tokens: how many tokens are made of it.
-      in_channels: of the noised picture and all that stands behind it.
+      in_channels: Number of channels of x_t and extra_channels together.
       out_channels: 6: the noise and, for each pixel and channel, the learned variance.
       The rest: as in UNet.
     """
@@ -100,7 +100,7 @@ class Glide(nn.Module):
         *,
         image_embedding: Float["B E"] | None = None,
         drop_image: Bool["B"] | None = None,
-        behind: Float["B H W C"] | None = None,
+        extra_channels: Float["B H W C"] | None = None,
         deterministic: bool = True,
     ) -> Float["B H W 6"]:
         """
@@ -110,7 +110,8 @@ class Glide(nn.Module):
           tokens, mask: captions, padded, and which of the tokens are no padding.
           image_embedding: raw, as CLIP gives it; where embed_dim is set.
           drop_image: rows that do without theirs; None: no row.
-          behind: further channels, of x_t's height and width; None: there are none.
+          extra_channels: Low-resolution image, and for inpainting the known region and its mask, of x_t's height and
+            width. If None, x_t has all in_channels.
           deterministic: switches dropout off.
         """
         if (image_embedding is None) != (self.embed_dim is None):
@@ -131,8 +132,9 @@ class Glide(nn.Module):
             embedding += to_time(self, "image_to_time")(z)
             sequence = jnp.concatenate([image_tokens(self, z, self.text_width), sequence], axis=1)
         return unet_of(self, context_width=self.text_width)(
-            x_t if behind is None else jnp.concatenate([x_t, behind], axis=-1),
+            x_t,
             t,
+            extra_channels=extra_channels,
             embedding=embedding,
             context=sequence,
             deterministic=deterministic,
@@ -150,5 +152,5 @@ class Glide(nn.Module):
         if self.embed_dim is not None:
             inputs["image_embedding"] = jnp.zeros((1, self.embed_dim))
         if self.in_channels > 3:
-            inputs["behind"] = x[..., 3:]
+            inputs["extra_channels"] = x[..., 3:]
         return inputs

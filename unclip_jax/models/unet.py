@@ -54,6 +54,7 @@ class UNet(UNetEncoder):
         x: Float["B H W C"],
         t: Int["B"],
         *,
+        extra_channels: Float["B H W C"] | None = None,
         embedding: Float["B 4C"] | None = None,
         labels: Int["B"] | None = None,
         context: Float["B L D"] | None = None,
@@ -64,6 +65,8 @@ class UNet(UNetEncoder):
         Args:
           x: pictures, their sides divisible by 2^(levels - 1).
           t: steps of the training schedule.
+          extra_channels: Further channels of x's height and width, concatenated after x. If None, x has all
+            in_channels.
           embedding: is added to that of time.
           labels: classes, where num_classes is set.
           context, context_mask: tokens that attention sees, where context_width is set, and which of them (None: all).
@@ -71,6 +74,8 @@ class UNet(UNetEncoder):
 
         Returns float32.
         """
+        if extra_channels is not None:
+            x = self._with_extra_channels(x, extra_channels)
         self._check(x, labels, context)
         emb = self._embedding(t, embedding, labels)
 
@@ -115,6 +120,12 @@ class UNet(UNetEncoder):
         if self.num_classes is not None:
             emb = emb + nn.Embed(self.num_classes, 4 * self.channels, name="label_embedding")(labels)
         return emb
+
+    def _with_extra_channels(self, x: Float["B H W C"], extra_channels: Float["B H W C"]) -> Float["B H W C"]:
+        if extra_channels.shape[:-1] != x.shape[:-1]:
+            expected, actual = [*x.shape[:-1], "C"], list(extra_channels.shape)
+            raise ValueError(f"extra_channels must have shape {expected}, got {actual}.")
+        return jnp.concatenate([x, extra_channels], axis=-1)
 
     def _check(self, x: Float["B H W C"], labels: Int["B"] | None, context: Float["B L D"] | None) -> None:
         self._check_pictures(x)

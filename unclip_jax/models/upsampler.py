@@ -1,7 +1,7 @@
 """The upsampler: a U-Net of convolutions alone that sees a low-resolution picture (unCLIP, arXiv 2204.06125, 2.1).
 
-The low-resolution picture, enlarged to the output's size by the caller, stands as three more channels behind the
-noised picture's. Without attention and text it may be trained on crops and applied to whole pictures.
+The low-resolution image, resized to the output size by the caller, is concatenated after the channels of x_t. Without
+attention and text it may be trained on crops and applied to whole pictures.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ class Upsampler(nn.Module):
         """x_t: noised pictures.  t: steps of the training schedule.  low_res: of x_t's size, in [-1, 1]."""
         if low_res.shape[:3] != x_t.shape[:3]:
             raise ValueError(f"low_res is {list(low_res.shape)}; enlarge it to {list(x_t.shape)}, the size of x_t")
-        return unet_of(self)(jnp.concatenate([x_t, low_res], axis=-1), t, deterministic=deterministic)
+        return unet_of(self)(x_t, t, extra_channels=low_res, deterministic=deterministic)
 
     def example_inputs(self) -> dict[str, PyTree]:
         """Returns one row of inputs, for initialization and shape checks."""
