@@ -84,8 +84,8 @@ class UNetEncoder(nn.Module):
         return TimeEmbedding(4 * self.channels, name="time_embedding")(timestep_sinusoid(t, self.channels))
 
     def _res_block(self, name: str, channels: int, resample: str | None, deterministic: bool) -> ResBlock:
-        kind = nn.remat(ResBlock) if self.remat else ResBlock
-        return kind(
+        block_type = nn.remat(ResBlock) if self.remat else ResBlock
+        return block_type(
             channels,
             resample,
             self.scale_shift,
@@ -97,8 +97,8 @@ class UNetEncoder(nn.Module):
         )
 
     def _attention(self, name: str, channels: int) -> AttentionBlock:
-        kind = nn.remat(AttentionBlock) if self.remat else AttentionBlock
-        return kind(self._heads(channels), self.groups, self.dtype, name=name)
+        block_type = nn.remat(AttentionBlock) if self.remat else AttentionBlock
+        return block_type(self._heads(channels), self.groups, self.dtype, name=name)
 
     def _resampled(self, h: Float["B H W C"], name: str, direction: str, block: RunBlock) -> Float["B H W C"]:
         channels = h.shape[-1]
