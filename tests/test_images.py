@@ -54,6 +54,26 @@ def test_resizing_to_the_same_size_changes_nothing():
     assert images.resize(x, 4) is x
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"), [(8, (8, 8)), (np.int64(8), (8, 8)), ((16, 24), (16, 24)), ([24, 16], (24, 16))]
+)
+def test_height_width_of_an_int_is_a_square(size, expected):
+    assert images.height_width(size) == expected
+
+
+def test_height_width_must_be_a_pair():
+    with pytest.raises(ValueError, match=r"size must be an int or \(height, width\), got \(1, 2, 3\)."):
+        images.height_width((1, 2, 3))
+
+
+def test_resize_takes_height_and_width():
+    # Columns 0 and 1, each repeated by nearest neighbor; rows are all alike.
+    x = np.broadcast_to(np.float32([0.0, 1.0])[None, None, :, None], (1, 3, 2, 1))
+    resized = images.resize(x, (2, 4), method="nearest")
+    np.testing.assert_array_equal(resized[0, :, :, 0], [[0, 0, 1, 1], [0, 0, 1, 1]])
+    np.testing.assert_array_equal(images.resize(x, [2, 4], method="nearest"), resized)
+
+
 COLOUR = (200, 100, 50)
 
 

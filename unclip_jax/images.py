@@ -6,6 +6,8 @@ Arrays are "N H W 3", RGB.
 
 import io
 import math
+import numbers
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +33,26 @@ def to_uint8(images: Float["N H W 3"]) -> UInt8["N H W 3"]:
     return ((images.clip(-1.0, 1.0) + 1.0) * 127.5).round().astype(np.uint8)
 
 
-def resize(images: Float["N h w C"], size: int, *, method: str = "bicubic", antialias: bool = True) -> Float["N H W C"]:
-    """Resizes to size x size. Bicubic with antialiasing is how Karlo enlarges a low-resolution input, bilinear is how
-    GLIDE and ADM do."""
-    shape = (images.shape[0], size, size, images.shape[-1])
+def height_width(size: int | Sequence[int]) -> tuple[int, int]:
+    """Returns the height and width of a size, of which an int means a square.
+
+    Raises:
+      ValueError: If a sequence does not have two entries.
+    """
+    pair = (size, size) if isinstance(size, numbers.Integral) else tuple(size)
+    if len(pair) != 2:
+        raise ValueError(f"size must be an int or (height, width), got {size!r}.")
+    return pair
+
+
+def resize(
+    images: Float["N h w C"], size: int | Sequence[int], *, method: str = "bicubic", antialias: bool = True
+) -> Float["N H W C"]:
+    """Resizes images to `size`, (height, width) or an int for a square.
+
+    Karlo enlarges a low-resolution input by bicubic interpolation with antialiasing, GLIDE and ADM by bilinear.
+    """
+    shape = (images.shape[0], *height_width(size), images.shape[-1])
     return images if images.shape == shape else jax.image.resize(images, shape, method, antialias=antialias)
 
 

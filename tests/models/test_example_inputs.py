@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.quick import jit
 from tests.randomised import initialised
 from unclip_jax import parameters
 from unclip_jax.models.clip import CLIP
@@ -94,6 +95,20 @@ def test_example_inputs_initialize_and_apply_by_keyword(case):
     shapes = {name: np.shape(value) for name, value in parameters.flatten(params).items()}
     assert PARAMETERS.get(case, {}).items() <= shapes.items()
     assert jax.tree.leaves(jax.eval_shape(lambda p: module.apply({"params": p}, **inputs), params))
+
+
+@pytest.mark.parametrize("case", ["decoder", "upsampler", "unet-context", "glide-inpaint"])
+def test_non_square_images_have_height_before_width(case):
+    square, expected = NETWORKS[case]
+    module = square.clone(image_size=(16, 24))
+    if hasattr(square, "attention_resolutions"):
+        module = module.clone(attention_resolutions=(8,))
+    inputs = module.example_inputs()
+    images = {name: ("f", 1, 16, 24, shape[-1]) for name, shape in expected.items() if len(shape) == 5}
+    assert images and described(inputs) == expected | images
+    params = initialised(module, **inputs)
+    answer = jit(lambda p: module.apply({"params": p}, **inputs))(params)
+    assert answer.shape == (1, 16, 24, module.out_channels)
 
 
 def test_clip_without_an_image_tower_has_text_parameters_and_features_alone():

@@ -91,6 +91,26 @@ def test_a_network_without_attention_may_be_applied_at_another_size():
     assert np.abs(crop - crop[:, ::-1]).max() > 10 * TOLERANCE
 
 
+@pytest.mark.parametrize(("size", "attentive"), [((16, 24), 1), ((24, 16), 1), ((32, 16), 1), ((8, 24), 0)])
+def test_attention_of_non_square_images_goes_by_the_shorter_side(size, attentive):
+    module = UNet(**FIELDS | {"image_size": size, "attention_resolutions": (8,)})
+    inputs = module.example_inputs()
+    assert inputs["x"].shape == (1, *size, 3)
+    params = initialised(module, **inputs)
+    assert [level for level in range(2) if f"down_{level}_attention_0" in params] == [attentive]
+
+
+def test_non_square_network_equals_the_square_one_of_its_shorter_side():
+    module = UNet(**FIELDS | {"image_size": (16, 24), "attention_resolutions": (8,)})
+    params = initialised(module, **module.example_inputs())
+    x = RANDOM.standard_normal((2, 16, 24, 3)).astype(np.float32)
+    found = applied(module, params, x)
+    assert found.shape == (2, 16, 24, 3)
+    np.testing.assert_array_equal(applied(module.clone(image_size=16), params, x), found)
+    np.testing.assert_array_equal(applied(module.clone(image_size=(16, 16)), params, x), found)
+    assert np.abs(applied(module, params, x[:, ::-1]) - found).max() > 10 * TOLERANCE
+
+
 def test_what_is_added_begins_at_zero():
     """Fresh blocks are the identity, and a fresh network answers zero: its last maps are zero, the first ones not."""
     module = UNet(attention_resolutions=(4,), **FIELDS)
@@ -137,6 +157,8 @@ def test_answer_is_float32_at_any_compute_dtype():
         ({"image_size": 10, "channel_mult": (1, 2, 2)}, r"image_size 10 cannot be halved 2 times.*use a multiple of 4"),
         ({"channel_mult": (1, 1, 1, 1, 1)}, "image_size 8 cannot be halved 4 times, as the 5 levels of channel_mult"),
         ({"image_size": 32, "channel_mult": (1,) * 5}, "height 8 cannot be halved 4 times.*use a multiple of 16"),
+        ({"image_size": (12, 10), "channel_mult": (1, 2, 2)}, r"image_size \(12, 10\) cannot be halved 2 times"),
+        ({"image_size": (8, 16), "attention_resolutions": (16,)}, r"attention_resolutions \[16\].*known: \[8, 4\]"),
         ({"groups": 32}, r"groups 32 does not divide the 8 channels of level 0 \(channels 8 \* 1\)"),
         ({"attention_resolutions": (5,)}, r"attention_resolutions \[5\] are no level's side; known: \[8, 4\]"),
         ({"attention_resolutions": (4,), "head_channels": 12}, "head_channels 12 does not divide a level's 16"),

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Bool, Float, Int, PyTree
+from unclip_jax.images import height_width
 from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
 from unclip_jax.models.layers import LayerNorm, published_init
 from unclip_jax.models.text_features import TextFeatures, example_text_features
@@ -33,7 +34,7 @@ class Decoder(nn.Module):
       The rest: as in UNet.
     """
 
-    image_size: int
+    image_size: int | tuple[int, int]
     channels: int
     channel_mult: tuple[float, ...]
     res_blocks: int
@@ -86,7 +87,7 @@ class Decoder(nn.Module):
         The caption has 8 tokens. The decoder accepts any number.
         """
         return {
-            "x_t": jnp.zeros((1, self.image_size, self.image_size, self.in_channels)),
+            "x_t": jnp.zeros((1, *height_width(self.image_size), self.in_channels)),
             "t": jnp.zeros(1, jnp.int32),
             "image_embedding": jnp.zeros((1, self.embed_dim)),
             "text": example_text_features(self.embed_dim, self.text_width, length=8),

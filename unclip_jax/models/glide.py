@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Bool, Float, Int, PyTree
+from unclip_jax.images import height_width
 from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
 from unclip_jax.models.layers import LayerNorm
 from unclip_jax.models.transformer import Transformer
@@ -68,7 +69,7 @@ class Glide(nn.Module):
       The rest: as in UNet.
     """
 
-    image_size: int
+    image_size: int | tuple[int, int]
     channels: int
     channel_mult: tuple[float, ...]
     res_blocks: int
@@ -142,7 +143,7 @@ class Glide(nn.Module):
 
     def example_inputs(self) -> dict[str, PyTree]:
         """Returns one row of inputs, for initialization and shape checks."""
-        x = jnp.zeros((1, self.image_size, self.image_size, self.in_channels))
+        x = jnp.zeros((1, *height_width(self.image_size), self.in_channels))
         inputs = {
             "x_t": x[..., :3],
             "t": jnp.zeros(1, jnp.int32),

@@ -49,6 +49,7 @@ class NoisedClassifier(UNetEncoder):
       The rest: as in UNetEncoder.
     """
 
+    image_size: int
     num_classes: int = 1000
 
     @nn.compact

@@ -22,6 +22,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Bool, Float, Int, PyTree
+from unclip_jax.images import height_width
 from unclip_jax.models.layers import GroupNorm
 from unclip_jax.models.unet_blocks import conv3x3, zeros
 from unclip_jax.models.unet_encoder import UNetEncoder
@@ -104,7 +105,7 @@ class UNet(UNetEncoder):
         `x` has all `in_channels`, and the context, if there is one, 8 tokens. Any number of tokens is accepted.
         """
         inputs = {
-            "x": jnp.zeros((1, self.image_size, self.image_size, self.in_channels)),
+            "x": jnp.zeros((1, *height_width(self.image_size), self.in_channels)),
             "t": jnp.zeros(1, jnp.int32),
         }
         if self.num_classes is not None:

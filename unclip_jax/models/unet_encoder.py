@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Float, Int
+from unclip_jax.images import height_width
 from unclip_jax.models.layers import TimeEmbedding, timestep_sinusoid
 from unclip_jax.models.unet_blocks import AttentionBlock, ResBlock, conv3x3, doubled
 
@@ -22,13 +23,14 @@ class UNetEncoder(nn.Module):
     """Fields and parts of a network that begins as a U-Net does; what it answers, the class that inherits says.
 
     Args:
-      image_size: side at which it was designed; with `attention_resolutions` it says which levels have attention.
+      image_size: Size of the images it was designed for: (height, width), or an int for a square. Together with
+        `attention_resolutions` it determines which levels have attention.
       in_channels: of pictures.
       channels: base width; the time embedding has four times as many.
       channel_mult: factor of each level; its length is the number of levels.
       res_blocks: R, blocks a level.
-      attention_resolutions: sides in pixels of the levels with attention, for pictures of image_size. Where there is
-        one, the middle has attention too; empty: no attention at all.
+      attention_resolutions: Shorter sides in pixels of the levels with attention, for images of image_size. If not
+        empty, the middle has attention too.
       head_channels, num_heads: width of a head; or their number, where that is not None.
       dropout: rate in the residual blocks.
       groups: of the norms; must divide the channels of every level. A group of one channel loses that channel's mean,
@@ -39,7 +41,7 @@ class UNetEncoder(nn.Module):
       remat: whether a backward pass computes each block anew instead of keeping its values.
     """
 
-    image_size: int
+    image_size: int | tuple[int, int]
     in_channels: int = 3
     channels: int = 64
     channel_mult: tuple[float, ...] = (1, 2, 4)
@@ -77,8 +79,12 @@ class UNetEncoder(nn.Module):
     def _width(self, level: int) -> int:
         return int(self.channels * self.channel_mult[level])
 
+    def _side(self, level: int) -> int:
+        """Returns the shorter side of a level's images, for images of image_size."""
+        return min(height_width(self.image_size)) >> level
+
     def _is_attentive(self, level: int) -> bool:
-        return self.image_size >> level in self.attention_resolutions
+        return self._side(level) in self.attention_resolutions
 
     def _time_embedding(self, t: Int["B"]) -> Float["B 4C"]:
         return TimeEmbedding(4 * self.channels, name="time_embedding")(timestep_sinusoid(t, self.channels))
@@ -118,10 +124,10 @@ class UNetEncoder(nn.Module):
     def _check_pictures(self, x: Float["B H W C"]) -> None:
         """Raises ValueError where fields do not fit each other, or the pictures."""
         halvings = len(self.channel_mult) - 1
-        for name, side in (("image_size", self.image_size), ("height", x.shape[1]), ("width", x.shape[2])):
-            if side % 2**halvings:
+        for name, size in (("image_size", self.image_size), ("height", x.shape[1]), ("width", x.shape[2])):
+            if any(side % 2**halvings for side in height_width(size)):
                 raise ValueError(
-                    f"{name} {side} cannot be halved {halvings} times, as the {halvings + 1} levels of channel_mult "
+                    f"{name} {size} cannot be halved {halvings} times, as the {halvings + 1} levels of channel_mult "
                     f"{self.channel_mult} want; use a multiple of {2**halvings}"
                 )
         for level, mult in enumerate(self.channel_mult):
@@ -130,7 +136,7 @@ class UNetEncoder(nn.Module):
                     f"groups {self.groups} does not divide the {self._width(level)} channels of level {level} "
                     f"(channels {self.channels} * {mult}); use a divisor of them all"
                 )
-        sides = [self.image_size >> level for level in range(halvings + 1)]
+        sides = [self._side(level) for level in range(halvings + 1)]
         strays = [side for side in self.attention_resolutions if side not in sides]
         if strays:
             raise ValueError(f"attention_resolutions {strays} are no level's side; known: {sides}")

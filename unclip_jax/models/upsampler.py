@@ -10,13 +10,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Float, Int, PyTree
+from unclip_jax.images import height_width
 from unclip_jax.models.unet import unet_of
 
 
 class Upsampler(nn.Module):
     """One evaluation of the upsampler. Fields: as in UNet; scale_shift is False in Karlo."""
 
-    image_size: int
+    image_size: int | tuple[int, int]
     channels: int
     channel_mult: tuple[float, ...]
     res_blocks: int
@@ -39,5 +40,5 @@ class Upsampler(nn.Module):
 
     def example_inputs(self) -> dict[str, PyTree]:
         """Returns one row of inputs, for initialization and shape checks."""
-        x = jnp.zeros((1, self.image_size, self.image_size, self.in_channels))
+        x = jnp.zeros((1, *height_width(self.image_size), self.in_channels))
         return {"x_t": x[..., :3], "t": jnp.zeros(1, jnp.int32), "low_res": x[..., 3:]}
