@@ -8,11 +8,11 @@ import collections
 import functools
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 
 from unclip_jax import parameters
+from unclip_jax.models.network import parameter_shapes
 from unclip_jax.models.presets import PRESETS, preset
 from unclip_jax.models.registry import network
 
@@ -63,9 +63,7 @@ MILLIONS = {
 @functools.cache
 def shapes_of(name):
     """A preset's parameters: name -> shape."""
-    kind, fields = preset(name)
-    module = network(kind, fields)
-    tree = jax.eval_shape(lambda: module.init(jax.random.key(0), **module.example_inputs()))["params"]
+    tree = parameter_shapes(network(*preset(name)))
     return {key: leaf.shape for key, leaf in parameters.flatten(tree).items()}
 
 
