@@ -2,7 +2,7 @@
 
 import pytest
 
-from unclip_jax.files import check_writable, whole_folder, write_whole
+from unclip_jax.files import check_writable, atomic_folder, atomic_write
 
 
 def names(folder):
@@ -10,26 +10,26 @@ def names(folder):
 
 
 def test_a_file_takes_the_place_of_the_one_before(tmp_path):
-    write_whole(tmp_path / "a.json", "old")
-    write_whole(tmp_path / "a.json", b"new")
+    atomic_write(tmp_path / "a.json", "old")
+    atomic_write(tmp_path / "a.json", b"new")
     assert (tmp_path / "a.json").read_text() == "new" and names(tmp_path) == ["a.json"]
 
 
 def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, full_disk):
-    write_whole(tmp_path / "a.json", "old")
+    atomic_write(tmp_path / "a.json", "old")
     with full_disk(100), pytest.raises(OSError, match="too large"):
-        write_whole(tmp_path / "a.json", "new" * 100)
+        atomic_write(tmp_path / "a.json", "new" * 100)
     assert (tmp_path / "a.json").read_text() == "old" and names(tmp_path) == ["a.json"]
 
 
 def test_a_folder_appears_when_it_is_full_and_what_broke_off_is_cleared_away(tmp_path):
-    with whole_folder(tmp_path / "a") as new:
+    with atomic_folder(tmp_path / "a") as new:
         (new / "old").write_text("")
-    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "a") as new:
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "a") as new:
         (new / "half").write_text("")
         raise ZeroDivisionError
     assert names(tmp_path / "a") == ["old"]
-    with whole_folder(tmp_path / "a") as new:
+    with atomic_folder(tmp_path / "a") as new:
         assert names(new) == []
         (new / "new").write_text("")
     assert names(tmp_path / "a") == ["new"] and names(tmp_path) == ["a"]

@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 
-def write_whole(path: epath.PathLike, content: str | bytes) -> None:
+def atomic_write(path: epath.PathLike, content: str | bytes) -> None:
     """Writes a file, over one that may be there. Raises OSError where it cannot, and leaves what was there."""
     path = epath.Path(path)
     partial = path.parent / f".{path.name}.partial"
@@ -35,7 +35,7 @@ def read_json(path: epath.PathLike) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def on_this_machine(path: epath.PathLike) -> Iterator[str]:
+def local_copy(path: epath.PathLike) -> Iterator[str]:
     """The path of a file, for code that knows none but this machine's: of one in a store (`gs://`) that of a copy,
     which is there until the block ends."""
     if "://" not in str(path):
@@ -56,7 +56,7 @@ def check_writable(path: epath.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(path: epath.PathLike) -> Iterator[epath.Path]:
+def atomic_folder(path: epath.PathLike) -> Iterator[epath.Path]:
     """A new folder to be filled, which takes the place of `path` when the block ends without an error.
 
     What a broken-off run has left of it is cleared away first.

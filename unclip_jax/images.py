@@ -87,7 +87,7 @@ def encode_png(image: UInt8["H W 3"], metadata: dict[str, str] | None = None) ->
 
 def write_png(path: epath.PathLike, image: UInt8["H W 3"], metadata: dict[str, str] | None = None) -> None:
     """Writes a PNG whole or not at all: a write that is cut off leaves no half picture under `path`."""
-    files.write_whole(path, encode_png(image, metadata))
+    files.atomic_write(path, encode_png(image, metadata))
 
 
 def read_image(path: epath.PathLike) -> UInt8["H W 3"]:

@@ -56,7 +56,7 @@ def digest(tree: PyTree) -> str:
 def digest_of_file(path: epath.PathLike) -> str:
     """The digest that `load` gives its parameters as float32, without holding them."""
     sha = hashlib.sha256()
-    with files.on_this_machine(path) as path:
+    with files.local_copy(path) as path:
         for name, shape in sorted(_stored_shapes(path).items()):
             sha.update(f"{name} float32 {shape}\n".encode())
             for piece in _stored_pieces(path, name, shape):
@@ -67,7 +67,7 @@ def digest_of_file(path: epath.PathLike) -> str:
 def save(path: epath.PathLike, tree: PyTree, *, dtype: jnp.dtype | None = None) -> None:
     """Writes a safetensors file, whole or not at all. `dtype` None keeps each array's own type."""
     arrays = {name: np.asarray(value, dtype, order="C") for name, value in sorted(flatten(tree).items())}
-    files.write_whole(path, safetensors_numpy.save(arrays))
+    files.atomic_write(path, safetensors_numpy.save(arrays))
 
 
 def check(found: Mapping[str, Any], expected: PyTree, what: str) -> None:
@@ -137,7 +137,7 @@ def load(path: epath.PathLike, expected: PyTree, *, place: Place | None = None) 
     Raises ValueError that names every tensor that is missing, left over or of another shape.
     """
     place = place or on_host()
-    with files.on_this_machine(path) as local:
+    with files.local_copy(path) as local:
         shapes = _stored_shapes(local)
         found = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
         check(found, expected, f"weights {str(path)!r}")

@@ -162,7 +162,7 @@ def main() -> None:
                     points[name][str(value)] = measure(with_last_step(cascade, args.workdir), {}, args)
                 else:
                     points[name][str(value)] = measure(cascade, {stage: {setting: value}}, args)
-                files.write_whole(record, json.dumps(points, indent=1))
+                files.atomic_write(record, json.dumps(points, indent=1))
             point = points[name][str(value)]
             varied = "none" if point["diversity"] is None else f"{point['diversity']:.2f}"
             right = ", ".join(f"{row} {point[row]['accuracy']:.1%}" for row in ROWS)

@@ -46,7 +46,7 @@ def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.P
     }
     for name, stage in (("prior", prior), ("decoder", decoder), ("super_res", upsampler)):
         made[f"{name}_scheduler"] = parts.scheduler_part(stage.name, stage.config["diffusion"])
-    with files.whole_folder(epath.Path(folder)) as new:
+    with files.atomic_folder(epath.Path(folder)) as new:
         for name, part in made.items():
             _write(new / name, part)
         (new / "tokenizer").mkdir()
@@ -72,7 +72,7 @@ def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathL
         "image_mean": CLIP_MEAN,
         "image_std": CLIP_STD,
     }
-    with files.whole_folder(epath.Path(folder)) as new:
+    with files.atomic_folder(epath.Path(folder)) as new:
         copy_tokenizer(tokenizer, new)
         _write(new, part)
         (new / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")

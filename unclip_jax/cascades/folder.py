@@ -128,10 +128,10 @@ def write_stages(
     folder.mkdir(parents=True, exist_ok=True)
     index = read_index(folder) if (folder / "cascade.json").exists() else {"schema": SCHEMA, "stages": []}
     if tokenizer is not None:
-        with files.whole_folder(folder / TOKENIZER) as new:
+        with files.atomic_folder(folder / TOKENIZER) as new:
             copy_tokenizer(tokenizer, new)
     for name, (config, params, *last) in stages.items():
-        with files.whole_folder(folder / name) as new:
+        with files.atomic_folder(folder / name) as new:
             config = {**config, "last_step": LAST_PARAMS} if last else config
             (new / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
             for file, tree in zip((PARAMS, LAST_PARAMS), (params, *last)):
@@ -142,7 +142,7 @@ def write_stages(
         index["embedding_statistics"] = {name: np.asarray(x, np.float64).tolist() for name, x in statistics.items()}
     if draws is not None:
         index["draws"] = draws
-    files.write_whole(folder / "cascade.json", json.dumps(index, indent=1) + "\n")
+    files.atomic_write(folder / "cascade.json", json.dumps(index, indent=1) + "\n")
 
 
 def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO) -> Stage:

@@ -181,4 +181,4 @@ def write_json(path: str, results: Mapping[str, Any]) -> None:
     """Writes one object, whole or not at all."""
     from unclip_jax import files
 
-    files.write_whole(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+    files.atomic_write(path, json.dumps(results, indent=2, allow_nan=False) + "\n")

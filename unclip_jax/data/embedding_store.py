@@ -91,7 +91,7 @@ def write_store(
     """
     check_new(directory)
     splits = {}
-    with files.whole_folder(directory) as folder:
+    with files.atomic_folder(directory) as folder:
         for split, source in sources.items():
             (folder / split).mkdir()
             splits[split] = _write_split(folder / split, split, source, encode, config, rows)

@@ -301,7 +301,7 @@ class _Run:
 
     def _write_config(self) -> None:
         self.workdir.mkdir(parents=True, exist_ok=True)
-        files.write_whole(self.workdir / "config.json", json.dumps(settings.as_json(self.config), indent=2) + "\n")
+        files.atomic_write(self.workdir / "config.json", json.dumps(settings.as_json(self.config), indent=2) + "\n")
 
     def _bar(self, shown: bool) -> tqdm.tqdm:
         # A log file needs fewer lines than a terminal.

@@ -69,7 +69,7 @@ class MetricWriter:
             self._events.close()
 
     def _rewrite(self) -> None:
-        files.write_whole(self._path, "".join(json.dumps(line) + "\n" for line in self._lines))
+        files.atomic_write(self._path, "".join(json.dumps(line) + "\n" for line in self._lines))
 
 
 def append_line(path: epath.PathLike, values: Mapping[str, Any]) -> None:
