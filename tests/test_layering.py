@@ -16,8 +16,8 @@ FLOORS = {
     5: {"experiment"},
     4: {"tasks", "training", "cascades", "evaluation"},
     3: {"diffusion", "autoregressive", "data", "pretrained"},
-    2: {"models", "sharding", "batches", "tokenizer", "gpt2_tokenizer", "parameters", "rng"},
-    1: {"images", "arrays", "files", "huge_pages", "messages", "registry", "tokenizer_files"},
+    2: {"models", "sharding", "batches", "tokenizer", "gpt2_tokenizer", "parameters", "rng", "folder_update"},
+    1: {"images", "arrays", "files", "huge_pages", "messages", "registry", "tokenizer_files", "folder_lock", "schema"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 

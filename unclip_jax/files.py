@@ -3,7 +3,7 @@
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from etils import epath
@@ -56,17 +56,44 @@ def check_writable(path: epath.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: epath.PathLike) -> Iterator[epath.Path]:
-    """A new folder to be filled, which takes the place of `path` when the block ends without an error.
+def atomic_folder(
+    path: epath.PathLike, *, replace: Callable[[epath.Path], bool] | None = None
+) -> Iterator[epath.Path]:
+    """Yields a new folder to fill, which appears at `path` when the block ends without an error.
 
-    What a broken-off run has left of it is cleared away first.
+    If the block raises, or the process is killed, whatever was at `path` stays.
+
+    Args:
+      path: Where the folder appears. Nothing, or an empty folder, may be there.
+      replace: Tells whether an existing path contains only files that may be deleted for the new folder. If None, a path
+        that contains anything is refused.
+
+    Raises:
+      ValueError: If `path` exists and may not be replaced. It is checked before the block and again before the
+        replacement.
     """
     path = epath.Path(path)
-    partial = path.parent / f".{path.name}.partial"
-    if partial.exists():
-        partial.rmtree()
+    partial, old = (path.parent / f".{path.name}.unclip-{suffix}" for suffix in ("partial", "old"))
+    if old.exists() and not path.exists():  # killed between the two renames below
+        old.rename(path)
+    _check_replaceable(path, replace)
+    partial.rmtree(missing_ok=True)
     partial.mkdir(parents=True)
-    yield partial
+    try:
+        yield partial
+        _check_replaceable(path, replace)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.rmtree(missing_ok=True)
+        raise
+    old.rmtree(missing_ok=True)
     if path.exists():
-        path.rmtree()
+        path.rename(old)
     partial.rename(path)
+    old.rmtree(missing_ok=True)
+
+
+def _check_replaceable(path: epath.Path, replace: Callable[[epath.Path], bool] | None) -> None:
+    empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not (replace and replace(path)):
+        raise ValueError(f"{str(path)!r} exists already and is not replaced. Choose a new folder.")

@@ -13,6 +13,7 @@ from unclip_jax import images
 from unclip_jax.arrays import Float, PyTree, UInt8
 from unclip_jax.cascades.cascade import Cascade
 from unclip_jax.cascades.loading import load_cascade
+from unclip_jax.folder_update import current
 from unclip_jax.models.clip import CLIP, TextFeatures
 from unclip_jax.models.precision import AUTO
 from unclip_jax.sharding import rules
@@ -45,7 +46,7 @@ def load_clip(source: epath.PathLike, *, dtype: str = AUTO, tokenizer: epath.Pat
 def locate_clip(source: epath.PathLike) -> tuple[epath.PathLike, str]:
     """The cascade and the name of the stage in it that `source`, as in `load_clip`, stands for."""
     folder = epath.Path(source)
-    inside = (folder.parent / "cascade.json").exists() and (folder / "config.json").exists()
+    inside = current(folder.parent, "cascade.json").exists() and current(folder.parent, folder.name, "config.json").exists()
     return (folder.parent, folder.name) if inside else (source, "clip")
 
 

@@ -1,11 +1,13 @@
 """A published model as a cascade: opened where it lies, or written as a cascade folder."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
 from etils import epath
 
+from unclip_jax.arrays import PyTree
 from unclip_jax.cascades.cascade import Cascade, Stage, on_devices, shapes
 from unclip_jax.cascades.folder import chosen_stages, is_cascade, write_stages
 from unclip_jax.cascades.tokenizers import open_tokenizer
@@ -68,19 +70,18 @@ def write_published(published: Published, folder: epath.PathLike) -> list[str]:
     for stage in published.stages:
         for weights in _weights(stage):
             check(weights.tensors, weights.rules, expected[stage.name], what=_what(stage))
-    for place, stage in enumerate(published.stages):
-        networks = [
-            convert(weights.tensors, weights.rules, expected[stage.name], what=_what(stage), place=on_host(None))
-            for weights in _weights(stage)
-        ]
-        write_stages(
-            folder,
-            {stage.name: (stage.config, *networks)},
-            tokenizer=published.tokenizer if place == 0 else None,
-            statistics=published.statistics,
-            dtype=None,
-        )
+    stages = {stage.name: functools.partial(_converted, stage, expected[stage.name]) for stage in published.stages}
+    write_stages(folder, stages, tokenizer=published.tokenizer, statistics=published.statistics, dtype=None)
     return list(expected)
+
+
+def _converted(stage: PublishedStage, expected: PyTree) -> tuple:
+    """The stage as `write_stages` takes it."""
+    networks = [
+        convert(weights.tensors, weights.rules, expected, what=_what(stage), place=on_host(None))
+        for weights in _weights(stage)
+    ]
+    return stage.config, *networks
 
 
 def _open(stage: PublishedStage, devices: Sequence[jax.Device], dtype: str) -> Stage:

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from etils import epath
 
     from unclip_jax.cascades import export, folder
+    from unclip_jax.folder_update import current
 
     if args.format not in export.FORMATS:
         raise ValueError(f"--format {args.format!r} is unknown; known: {', '.join(export.FORMATS)}")
@@ -38,10 +39,11 @@ def run(args: argparse.Namespace) -> int:
     source = folder.resolve(args.cascade)
     stages = ["clip"] if args.format == "clip" else None
     cascade = folder.open_folder(source, stages=stages, devices=jax.local_devices()[:1], dtype="float32")
+    tokenizer = current(source, folder.TOKENIZER)
     if args.format == "clip":
-        export.export_clip(cascade, source / folder.TOKENIZER, args.out)
+        export.export_clip(cascade, tokenizer, args.out)
         print(f"CLIP: in {args.out}")
         return 0
-    lines = export.export_pipeline(cascade, source / folder.TOKENIZER, args.out)
+    lines = export.export_pipeline(cascade, tokenizer, args.out)
     print(f"UnCLIPPipeline: in {args.out}", *lines, sep="\n")
     return 0

@@ -26,15 +26,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from etils import epath
-
     from unclip_jax.cascades.published_cascade import recognise, write_published
+    from unclip_jax.folder_update import is_new
 
-    out = epath.Path(args.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_new(args.out):
         raise ValueError(f"--out {args.out!r} is there already; name a new folder")
     published = recognise(args.source, clip=args.clip, tokenizer=args.tokenizer)
     print(f"{args.source}: {published.family}")
-    for name in write_published(published, out):
+    for name in write_published(published, args.out):
         print(f"{name}: in {args.out}")
     return 0
