@@ -25,14 +25,38 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, ful
 def test_a_folder_appears_when_it_is_full_and_what_broke_off_is_cleared_away(tmp_path):
     with atomic_folder(tmp_path / "a") as new:
         (new / "old").write_text("")
-    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "a") as new:
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "a", replace=lambda path: True) as new:
         (new / "half").write_text("")
         raise ZeroDivisionError
     assert names(tmp_path / "a") == ["old"]
-    with atomic_folder(tmp_path / "a") as new:
+    assert names(tmp_path) == ["a"]
+    with atomic_folder(tmp_path / "a", replace=lambda path: names(path) == ["old"]) as new:
         assert names(new) == []
         (new / "new").write_text("")
     assert names(tmp_path / "a") == ["new"] and names(tmp_path) == ["a"]
+
+
+def test_atomic_folder_refuses_existing_paths_it_was_not_told_to_replace(tmp_path):
+    (tmp_path / "a").mkdir()
+    with atomic_folder(tmp_path / "a") as new:  # an empty folder has nothing to lose
+        (new / "mine").write_text("")
+    (tmp_path / "file").write_text("mine")
+    for name, replace in (("a", None), ("a", lambda path: names(path) == ["old"]), ("file", None)):
+        with pytest.raises(ValueError, match=f"{name}' exists already and is not replaced"):
+            with atomic_folder(tmp_path / name, replace=replace):
+                raise AssertionError("the block must not run")
+    with pytest.raises(ValueError, match="b' exists already"), atomic_folder(tmp_path / "b") as new:
+        (tmp_path / "b").write_text("appeared during the block")
+    assert names(tmp_path / "a") == ["mine"] and names(tmp_path) == ["a", "b", "file"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_atomic_folder_restores_what_was_there_when_killed_between_its_renames(tmp_path):
+    (tmp_path / ".a.unclip-old").mkdir()
+    (tmp_path / ".a.unclip-old" / "mine").write_text("")
+    with pytest.raises(ValueError, match="exists already"), atomic_folder(tmp_path / "a"):
+        raise AssertionError("the block must not run")
+    assert names(tmp_path / "a") == ["mine"] and names(tmp_path) == ["a"]
 
 
 def test_whether_a_file_can_be_written_is_found_out_without_writing_it(tmp_path):

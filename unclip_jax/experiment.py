@@ -13,7 +13,6 @@ A config has these sections; a config file starts from `default_config()` and se
 
 import ast
 import dataclasses
-import json
 import runpy
 from collections.abc import Sequence
 from typing import Any
@@ -21,16 +20,27 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from unclip_jax import parameters
+from unclip_jax import files, parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.cascades.cascade import shapes
 from unclip_jax.cascades.embedding import ROWS, Clip, encode_image, image_encoder, load_clip, locate_clip
-from unclip_jax.cascades.folder import TOKENIZER, is_bundled, load_stage, resolve, write_stages
+from unclip_jax.cascades.folder import (
+    PARAMS,
+    TOKENIZER,
+    check_output,
+    is_bundled,
+    load_stage,
+    resolve,
+    write_stages,
+)
+from unclip_jax.cascades.recognition import is_tokenizer
 from unclip_jax.data import embedding_store, pipeline
 from unclip_jax.data.sources import describe, open_source
 from unclip_jax.diffusion import schedule
+from unclip_jax.folder_update import current
 from unclip_jax.models import registry
 from unclip_jax.models.precision import compute_dtype
 from unclip_jax.tasks.contrastive import MOMENTS, Contrastive
@@ -40,8 +50,9 @@ from unclip_jax.tasks.upsampler import UpsamplerTask
 from unclip_jax.tokenizer import Tokenizer, add_known_words, train_tokenizer
 from unclip_jax.tokenizer_files import copy_tokenizer
 from unclip_jax.training import loop
-from unclip_jax.training.checkpointing import Restored, restore_extras, restore_params, steps_saved
+from unclip_jax.training.checkpointing import Restored, restore_config, restore_extras, restore_params, steps_saved
 from unclip_jax.training.task import Task
+from unclip_jax.training.workdir_lock import lock_workdir
 
 # The order in which stages run; one of another name comes behind.
 ORDER = ("clip", "diffusion_prior", "decoder", "upsampler_16_to_64", "upsampler_64_to_256")
@@ -137,27 +148,29 @@ def train_stage(config: ConfigDict, workdir: epath.PathLike, *, progress: bool =
     """Trains the stage that `config` describes in `workdir`, or goes on where it stopped. Returns the last step.
 
     Data that is made locally prepares itself; the tokenizer is trained with CLIP, and comes with the frozen CLIP for
-    every other stage.
+    every other stage. Raises ValueError if another run is training in `workdir` (see `lock_workdir`), and what
+    `loop.train` raises.
     """
     loop.check_config(config)
     defaults = _defaults(config.task.kind)
     loop.check_workdir(config, workdir, defaults)
-    begun = bool(steps_saved(workdir))
-    initial_params, source = (None, None) if begun else _initial_params(config)
-    parts = assemble(config, workdir)
-    return loop.train(
-        parts.task,
-        config=config,
-        frozen=parts.frozen,
-        extras=parts.extras,
-        train_data=parts.train_data,
-        eval_data=parts.eval_data,
-        workdir=workdir,
-        initial_params=initial_params,
-        origin={"data": describe(config.data), "split": config.data.split, "from": source},
-        defaults=defaults,
-        progress=progress,
-    )
+    with lock_workdir(workdir):
+        begun = bool(steps_saved(workdir))
+        initial_params, source = (None, None) if begun else _initial_params(config)
+        parts = assemble(config, workdir)
+        return loop.train(
+            parts.task,
+            config=config,
+            frozen=parts.frozen,
+            extras=parts.extras,
+            train_data=parts.train_data,
+            eval_data=parts.eval_data,
+            workdir=workdir,
+            initial_params=initial_params,
+            origin={"data": describe(config.data), "split": config.data.split, "from": source},
+            defaults=defaults,
+            progress=progress,
+        )
 
 
 def assemble(config: ConfigDict, workdir: epath.PathLike) -> Parts:
@@ -224,7 +237,7 @@ def _task_defaults(kind: str) -> dict[str, Any]:
 
 def _tokenizer_beside(source: epath.PathLike) -> epath.Path:
     """The tokenizer's folder of a CLIP in a workdir or in a cascade."""
-    places = [folder / TOKENIZER for folder in (epath.Path(source), epath.Path(source).parent)]
+    places = [current(folder, TOKENIZER) for folder in (epath.Path(source), epath.Path(source).parent)]
     for place in places:
         if place.exists():
             return place
@@ -240,19 +253,20 @@ def _tokenizer(config: ConfigDict, clip: Clip | None, source, workdir: epath.Pat
     if not config.data.captions:
         return None
     directory = workdir / TOKENIZER
-    if not (directory / "vocab.json").exists():
-        if config.training.init_from:
-            begun_with = _tokenizer_beside(config.training.init_from)
-            directory.mkdir(parents=True, exist_ok=True)
-            copy_tokenizer(begun_with, directory)
-            add_known_words(directory, source.captions())
-        else:
-            train_tokenizer(
-                source.captions(),
-                vocab_size=config.model.vocab_size,
-                context_length=config.model.context_length,
-                directory=directory,
-            )
+    if jax.process_index() == 0 and not (directory / "vocab.json").exists():
+        with files.atomic_folder(directory, replace=is_tokenizer) as new:
+            if config.training.init_from:
+                copy_tokenizer(_tokenizer_beside(config.training.init_from), new)
+                add_known_words(new, source.captions())
+            else:
+                train_tokenizer(
+                    source.captions(),
+                    vocab_size=config.model.vocab_size,
+                    context_length=config.model.context_length,
+                    directory=new,
+                )
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("tokenizer")
     return Tokenizer.load(directory)
 
 
@@ -263,11 +277,12 @@ def _initial_params(config: ConfigDict) -> tuple[PyTree | None, dict[str, Any] |
     if not source:
         return None, None
     folder, kind = epath.Path(source), config.task.kind
+    packaged = current(folder.parent, folder.name, PARAMS)
     expected = shapes(kind, registry.network(kind, config.model.to_dict()))
     if (folder / "checkpoints").exists():
         restored = restore_params(folder)
         params, trained = _of_network(restored.params), _how_trained(restored)
-    elif (folder / "params.safetensors").exists():
+    elif packaged.exists():
         stage = load_stage(folder, dtype="float32")
         params, trained = jax.tree.map(np.asarray, stage.params), stage.config.get("trained")
     else:
@@ -394,20 +409,26 @@ def package(
     The prior brings the statistics of the embeddings. How a stage is sampled is what `unclip train` was last given for
     the workdir, be it after the training had ended. Raises ValueError for a workdir without a
     checkpoint, a stage that was trained beside another CLIP than the cascade's, or one for a bundled cascade that does
-    not say what it was trained on; then nothing is written.
+    not say what it was trained on, two of the same stage, or an output that holds anything but a cascade (see
+    `check_output`); then nothing is written.
     """
+    configs = {str(workdir): restore_config(workdir)["task"] for workdir in workdirs}
+    named = [(str(workdir), configs[str(workdir)]["stage"]) for workdir in workdirs]
+    source, name = (None, None) if clip is None else locate_clip(clip)
+    _check_distinct(named + ([] if clip is None else [(f"--clip {clip}", name)]))
+    brings_tokenizer = clip is not None or any(config["kind"] == "clip" for config in configs.values())
+    check_output(cascade, [stage for _, stage in named] + [name] * (clip is not None), tokenizer=brings_tokenizer)
     stages, frozen, taken, tokenizer, statistics = {}, {}, {}, None, None
     if clip is not None:
-        source, name = locate_clip(clip)
         stage = load_stage(resolve(source) / name, dtype="float32")
-        taken[name], tokenizer = (stage.config, stage.params), resolve(source) / TOKENIZER
+        taken[name], tokenizer = (stage.config, stage.params), current(resolve(source), TOKENIZER)
     for workdir in workdirs:
         trained = restore_params(workdir)
         config, kind = trained.config, trained.config["task"]["kind"]
         name = config["task"]["stage"]
         record = {"kind": kind, "model": config["model"], "trained": _how_trained(trained)}
         if kind != "clip":
-            sampling = json.loads((epath.Path(workdir) / "config.json").read_text())["sampling"]
+            sampling = files.read_json(epath.Path(workdir) / "config.json")["sampling"]
             record |= {"diffusion": config["diffusion"], "sampling": sampling, "frozen": trained.frozen}
         stages[name], frozen[name] = (record, _of_network(trained.params)), trained.frozen
         tokenizer = epath.Path(workdir) / TOKENIZER if kind == "clip" else tokenizer
@@ -419,6 +440,18 @@ def package(
         _check_trained(stages)
     write_stages(cascade, stages, tokenizer=tokenizer, statistics=statistics, draws=draws, order=ORDER, dtype=None)
     return list(stages)
+
+
+def _check_distinct(stages: Sequence[tuple[str, str]]) -> None:
+    """Raises ValueError if two of the pairs (source, stage name) have the same stage name."""
+    sources: dict[str, str] = {}
+    for source, stage in stages:
+        if stage in sources:
+            raise ValueError(
+                f"Workdirs must be of different stages, got {sources[stage]!r} and {source!r}, both of stage "
+                f"{stage!r}. Package one of them."
+            )
+        sources[stage] = source
 
 
 def _smallest(params: PyTree) -> PyTree:

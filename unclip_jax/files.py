@@ -65,8 +65,8 @@ def atomic_folder(
 
     Args:
       path: Where the folder appears. Nothing, or an empty folder, may be there.
-      replace: Tells whether an existing path contains only files that may be deleted for the new folder. If None, a path
-        that contains anything is refused.
+      replace: Tells whether an existing path contains only files that may be deleted for the new folder. If None, a
+        path that contains anything is refused.
 
     Raises:
       ValueError: If `path` exists and may not be replaced. It is checked before the block and again before the

@@ -46,9 +46,11 @@ def lock_folder(folder: epath.PathLike, *, what: str = "folder") -> Iterator[Non
         yield
     finally:
         _held.reset(token)
-        with contextlib.suppress(FileNotFoundError):  # the user has removed the folder
-            os.unlink(os.path.join(real, LOCK))  # before the release: afterwards it may belong to the next holder
-        os.close(descriptor)
+        try:
+            with contextlib.suppress(FileNotFoundError):  # the user has removed the folder
+                os.unlink(os.path.join(real, LOCK))  # before the release: afterwards it may belong to the next holder
+        finally:
+            os.close(descriptor)
         with contextlib.suppress(OSError):  # not empty
             for path in created:
                 path.rmdir()
@@ -63,13 +65,17 @@ def _acquire(folder: str, name: str) -> int:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # the previous holder has just removed the folder
             continue
-        with contextlib.suppress(OSError):  # without support for locks, the folder is used unlocked
-            _lock(descriptor, name)
-        if _is_file(descriptor, path):
-            with contextlib.suppress(OSError):  # only messages need the number
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-            return descriptor
+        try:
+            with contextlib.suppress(OSError):  # without support for locks, the folder is used unlocked
+                _lock(descriptor, name)
+            if _is_file(descriptor, path):
+                with contextlib.suppress(OSError):  # only messages need the number
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)
     raise FolderInUse(f"{name} cannot be locked: other processes lock it again and again. Try again later.")
 
@@ -79,7 +85,6 @@ def _lock(descriptor: int, name: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 20, 0).strip()
-        os.close(descriptor)
         process = f" (process {int(holder)})" if holder.isdigit() else ""
         raise FolderInUse(
             f"{name} is in use by another run{process}. Wait until it has finished, stop it, or choose another folder."

@@ -7,11 +7,11 @@ operation of the file system that exchanges folders. An update is a write-ahead 
     2. That folder is renamed to FOLDER/.unclip-update/. This single rename commits the update.
     3. Each entry of it is moved over the entry of the same name in FOLDER, folders first, and then it is removed.
 
-Readers locate entries with `current`, which prefers a committed entry that has not been moved yet. The next update first
-completes one that was interrupted after its commit, and discards one that was interrupted before.
+Readers locate entries with `current`, which prefers a committed entry that has not been moved yet. The next update
+first completes one that was interrupted after its commit, and discards one that was interrupted before.
 
-In an object store (`gs://`) the algorithm is the same, but renaming a folder is not atomic there: a process that is killed
-during step 2 or 3 may leave a mixture.
+In an object store (`gs://`) the algorithm is the same, but renaming a folder is not atomic there: a process that is
+killed during step 2 or 3 may leave a mixture.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def entries(folder: epath.PathLike) -> list[str]:
 
 
 def recover(folder: epath.PathLike) -> None:
-    """Completes an update of `folder` that was interrupted after its commit, and discards one that was not committed."""
+    """Completes an interrupted update of `folder` that was committed, or discards it if it was not."""
     folder = epath.Path(folder)
     with lock_folder(folder):
         if (folder / STAGED).exists():
@@ -107,7 +107,7 @@ def _move(entry: epath.Path, target: epath.Path) -> None:
 
 
 def _flush_tree(folder: epath.Path) -> None:
-    """Writes a local folder to disk with its contents: without this, a rename may reach the disk before older writes."""
+    """Writes a local folder to disk with its contents: otherwise a rename may reach the disk before older writes."""
     if "://" not in str(folder):
         for directory, _, names in os.walk(folder):
             for path in (*(os.path.join(directory, name) for name in names), directory):

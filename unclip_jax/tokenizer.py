@@ -22,6 +22,7 @@ import tokenizers
 from etils import epath
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from unclip_jax import files
 from unclip_jax.tokenizer_files import FILES, WORDS_FILE, read_bpe, truncation, unreadable
 
 START, END, PAD = "<|startoftext|>", "<|endoftext|>", "!"
@@ -142,14 +143,14 @@ def train_tokenizer(
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
-    files = {
+    contents = {
         WORDS_FILE: json.dumps(sorted(words), indent=1),
         "merges.txt": "\n".join(lines),
         "tokenizer_config.json": json.dumps(config, indent=1),
         "vocab.json": json.dumps(vocab),  # last: a folder with a vocabulary is a whole one
     }
-    for name, text in files.items():
-        (directory / name).write_text(text + "\n", encoding="utf-8")
+    for name, text in contents.items():
+        files.atomic_write(directory / name, text + "\n")
 
 
 def add_known_words(directory: epath.PathLike, captions: Iterable[str]) -> None:
@@ -159,7 +160,7 @@ def add_known_words(directory: epath.PathLike, captions: Iterable[str]) -> None:
     if path.exists():
         words = set(json.loads(path.read_text(encoding="utf-8")))
         words.update(word for caption in set(captions) for word in split_words(caption))
-        path.write_text(json.dumps(sorted(words), indent=1) + "\n", encoding="utf-8")
+        files.atomic_write(path, json.dumps(sorted(words), indent=1) + "\n")
 
 
 def split_words(text: str) -> list[str]:

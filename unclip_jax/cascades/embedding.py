@@ -46,7 +46,8 @@ def load_clip(source: epath.PathLike, *, dtype: str = AUTO, tokenizer: epath.Pat
 def locate_clip(source: epath.PathLike) -> tuple[epath.PathLike, str]:
     """The cascade and the name of the stage in it that `source`, as in `load_clip`, stands for."""
     folder = epath.Path(source)
-    inside = current(folder.parent, "cascade.json").exists() and current(folder.parent, folder.name, "config.json").exists()
+    wanted = (("cascade.json",), (folder.name, "config.json"))
+    inside = all(current(folder.parent, *names).exists() for names in wanted)
     return (folder.parent, folder.name) if inside else (source, "clip")
 
 

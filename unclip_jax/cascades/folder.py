@@ -108,7 +108,7 @@ def read_index(folder: epath.Path) -> dict[str, Any]:
 
 
 def check_output(folder: epath.PathLike, stages: Iterable[str], *, tokenizer: bool = False) -> None:
-    """Checks that a cascade with these stages can be written to a folder without replacing anything else. Writes nothing.
+    """Checks that writing stages to a folder would replace nothing but a cascade. Writes nothing.
 
     Args:
       folder: A new or empty folder, or a cascade.
@@ -126,7 +126,8 @@ def check_output(folder: epath.PathLike, stages: Iterable[str], *, tokenizer: bo
     if is_new(folder):
         return
     if not current(folder, INDEX).exists():
-        raise ValueError(f"{str(folder)!r} must be a new folder, an empty one or a cascade, got {contents(folder)}. {ADVICE}")
+        wanted = "a new folder, an empty one or a cascade"
+        raise ValueError(f"{str(folder)!r} must be {wanted}, got {contents(folder)}. {ADVICE}")
     read_index(folder)
     for name in stages:
         check_replaceable(current(folder, name))

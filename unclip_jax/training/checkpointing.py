@@ -24,6 +24,7 @@ from orbax.checkpoint import v1 as ocp
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.messages import first_line
+from unclip_jax.schema import NewerSchema, check_schema
 from unclip_jax.training.state import TrainState
 
 SCHEMA = 1
@@ -173,15 +174,23 @@ def restore_extras(workdir: epath.PathLike) -> PyTree | None:
     return None
 
 
+def restore_config(workdir: epath.PathLike) -> dict[str, Any]:
+    """The config of a workdir's newest checkpoint, as JSON holds it, without reading arrays; errors as in
+    `restore_params`."""
+    return read_record(directory(workdir), _chosen(workdir, None))["config"]
+
+
+def check_schema_of_newest(workdir: epath.PathLike) -> None:
+    """Raises NewerSchema if the newest checkpoint that is not damaged was written by a newer version of unclip_jax."""
+    for step in reversed(steps_saved(workdir)):
+        with contextlib.suppress(DamagedCheckpoint):
+            read_record(directory(workdir), step)
+            return
+
+
 def _read(workdir: epath.PathLike, step: int | None, items: tuple[str, ...]) -> tuple[int, dict, dict[str, PyTree]]:
     """Step, record, and those of the items that the checkpoint has, as numpy trees."""
-    folder = directory(workdir)
-    steps = _steps(folder)
-    if not steps:
-        raise ValueError(f"workdir {str(workdir)!r} has no checkpoint: train it first")
-    if step is not None and step not in steps:
-        raise ValueError(f"workdir {str(workdir)!r} has no checkpoint of step {step}; known: {_listed(steps)}")
-    step = max(steps) if step is None else step
+    folder, step = directory(workdir), _chosen(workdir, step)
     record = read_record(folder, step)
     wanted = {item: _host_shapes(record["arrays"][item]) for item in items if item in record["arrays"]}
     if not wanted:
@@ -191,18 +200,36 @@ def _read(workdir: epath.PathLike, step: int | None, items: tuple[str, ...]) -> 
     return step, record, {item: parameters.unflatten(jax.tree.map(np.asarray, found[item])) for item in found}
 
 
+def _chosen(workdir: epath.PathLike, step: int | None) -> int:
+    """A step that has a checkpoint, the newest one if `step` is None."""
+    steps = steps_saved(workdir)
+    if not steps:
+        raise ValueError(f"workdir {str(workdir)!r} has no checkpoint: train it first")
+    if step is not None and step not in steps:
+        known = ", ".join(map(str, steps))
+        raise ValueError(f"workdir {str(workdir)!r} has no checkpoint of step {step}; known: {known}")
+    return max(steps) if step is None else step
+
+
 def read_record(folder: epath.Path, step: int) -> dict[str, Any]:
-    """What a checkpoint says of itself. Raises ValueError where it is damaged or of a later version."""
+    """What a checkpoint says of itself.
+
+    Raises:
+      DamagedCheckpoint: If it cannot be read, or is not the record that was written.
+      NewerSchema: If a newer version of unclip_jax wrote it. It is intact, and must be neither skipped nor overwritten.
+    """
     try:
         with ocp.training.Checkpointer(folder) as orbax:
             record = dict(orbax.metadata(step).custom_metadata)
+        # Before anything else: a later schema may have other fields and another checksum.
+        check_schema(record["schema"], SCHEMA, f"checkpoint {str(folder / str(step))!r}")
         crc = record.pop("crc", None)  # None: of a version that wrote none
         if crc not in (None, _crc_of(record)):
             raise ValueError("the record is not the one that was written")
-        if record["schema"] > SCHEMA:
-            raise ValueError(f"schema version {record['schema']} is of a later program; this one knows {SCHEMA}")
         known = {name: record[name] for name in ("schema", "config", "frozen", "arrays")}
         return {**known, "origin": record.get("origin")}
+    except NewerSchema:
+        raise
     except Exception as error:
         raise _damaged(folder, step, error) from error
 
@@ -290,7 +317,3 @@ def _steps(folder: epath.Path) -> list[int]:
     if not folder.exists():
         return []
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
-
-
-def _listed(steps: list[int]) -> str:
-    return ", ".join(map(str, steps))

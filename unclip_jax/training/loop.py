@@ -37,6 +37,7 @@ from unclip_jax.training.settings import default_config
 from unclip_jax.training.state import TrainState
 from unclip_jax.training.step import Steps, make_steps
 from unclip_jax.training.task import Task
+from unclip_jax.training.workdir_lock import lock_workdir
 
 BAD_STEPS = "bad_steps.jsonl"
 SLOW_DATA = 0.1  # share of the time beyond which waiting for data is said
@@ -60,13 +61,14 @@ def check_config(config: ConfigDict, mesh: Mesh | None = None) -> None:
 def check_workdir(config: ConfigDict, workdir: epath.PathLike, defaults: ConfigDict | None = None) -> None:
     """Raises ValueError for a workdir that is no folder or was trained with another config. Writes nothing.
 
-    `defaults` as in `train`.
+    `defaults` as in `train`. Raises NewerSchema for a workdir that a newer version of unclip_jax trained.
     """
     workdir = epath.Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"workdir {str(workdir)!r} is a file; a folder is wanted")
+    checkpointing.check_schema_of_newest(workdir)
     if (workdir / "config.json").exists():
-        settings.check_same(json.loads((workdir / "config.json").read_text()), config, str(workdir), defaults)
+        settings.check_same(files.read_json(workdir / "config.json"), config, str(workdir), defaults)
 
 
 def train(
@@ -100,15 +102,17 @@ def train(
       defaults: of the sections that the caller reads: a workdir that lacks a field of `config` had these.
       progress: shows a bar.
 
-    Raises ValueError for settings that cannot work, a workdir of another config or with other frozen parameters, or a
-    damaged checkpoint; FloatingPointError after `max_bad_steps` steps in a row that were skipped; KeyboardInterrupt
-    when it was asked to stop (Ctrl-C, SIGTERM), after a checkpoint.
+    Raises ValueError for settings that cannot work, a workdir of another config, with other frozen parameters or in
+    which another run is training (see `lock_workdir`), or a damaged checkpoint; FloatingPointError after
+    `max_bad_steps` steps in a row that were skipped; KeyboardInterrupt when it was asked to stop (Ctrl-C, SIGTERM),
+    after a checkpoint.
     """
     mesh = mesh or make_mesh(**config.mesh)
     check_config(config, mesh)
     check_workdir(config, workdir, defaults)
-    run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, origin, defaults)
-    return run.run(progress)
+    with lock_workdir(workdir):
+        run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, origin, defaults)
+        return run.run(progress)
 
 
 class _Run:

@@ -6,6 +6,7 @@ the step it goes on from, which it is about to write again.
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,13 +74,17 @@ class MetricWriter:
 
 
 def append_line(path: epath.PathLike, values: Mapping[str, Any]) -> None:
-    """One object more in a file of JSON lines. A number that is not finite is written as null."""
+    """One object more in a file of JSON lines, on a line of its own even if the last write was cut off. A number that
+    is not finite is written as null."""
     path, text = epath.Path(path), json.dumps(_finite(values)) + "\n"
     if "://" in str(path):  # object stores cannot append
-        path.write_text((path.read_text() if path.exists() else "") + text)
+        files.atomic_write(path, (path.read_text() if path.exists() else "") + text)
         return
-    with path.open("a") as file:
-        file.write(text)
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            text = text if file.read(1) == b"\n" else f"\n{text}"
+        file.write(text.encode())
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
