@@ -40,7 +40,7 @@ from unclip_jax.cascades.recognition import is_tokenizer
 from unclip_jax.data import embedding_store, pipeline
 from unclip_jax.data.sources import describe, open_source
 from unclip_jax.diffusion import schedule
-from unclip_jax.folder_update import current
+from unclip_jax.folder_update import current, recover
 from unclip_jax.models import registry
 from unclip_jax.models.precision import compute_dtype
 from unclip_jax.tasks.contrastive import MOMENTS, Contrastive
@@ -407,17 +407,18 @@ def package(
 
     `clip` names a cascade whose CLIP is taken along, as it is, with its tokenizer; a CLIP of a workdir brings its own.
     The prior brings the statistics of the embeddings. How a stage is sampled is what `unclip train` was last given for
-    the workdir, be it after the training had ended. Raises ValueError for a workdir without a
-    checkpoint, a stage that was trained beside another CLIP than the cascade's, or one for a bundled cascade that does
-    not say what it was trained on, two of the same stage, or an output that holds anything but a cascade (see
-    `check_output`); then nothing is written.
+    the workdir, be it after the training had ended. Raises ValueError for a workdir without a checkpoint, two sources of
+    one stage, an output folder that `check_output` refuses, a stage that was trained beside another CLIP than the
+    cascade's, or one for a bundled cascade that does not say what it was trained on; then nothing is written.
     """
-    configs = {str(workdir): restore_config(workdir)["task"] for workdir in workdirs}
-    named = [(str(workdir), configs[str(workdir)]["stage"]) for workdir in workdirs]
     source, name = (None, None) if clip is None else locate_clip(clip)
-    _check_distinct(named + ([] if clip is None else [(f"--clip {clip}", name)]))
-    brings_tokenizer = clip is not None or any(config["kind"] == "clip" for config in configs.values())
-    check_output(cascade, [stage for _, stage in named] + [name] * (clip is not None), tokenizer=brings_tokenizer)
+    tasks = [restore_config(workdir)["task"] for workdir in workdirs]
+    named = [(str(workdir), task["stage"]) for workdir, task in zip(workdirs, tasks)]
+    named += [] if clip is None else [(f"--clip {clip}", name)]
+    _check_distinct(named)
+    brings_tokenizer = clip is not None or any(task["kind"] == "clip" for task in tasks)
+    check_output(cascade, [stage for _, stage in named], tokenizer=brings_tokenizer)
+    recover(cascade)  # the paths of files that are read from it must not change until it is written
     stages, frozen, taken, tokenizer, statistics = {}, {}, {}, None, None
     if clip is not None:
         stage = load_stage(resolve(source) / name, dtype="float32")

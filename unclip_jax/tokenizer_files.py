@@ -11,10 +11,13 @@ WORDS_FILE = "words.json"
 
 
 def copy_tokenizer(source: epath.PathLike, target: epath.PathLike) -> None:
-    """Copies a tokenizer's files, and nothing else that lies in its folder, into a folder that is there."""
-    for name in (*FILES, ONE_FILE, WORDS_FILE):
-        if (epath.Path(source) / name).exists():
-            (epath.Path(target) / name).write_bytes((epath.Path(source) / name).read_bytes())
+    """Copies a tokenizer's files, and nothing else that lies in its folder, into a folder that is there. Raises
+    ValueError for a folder without any."""
+    found = [name for name in (*FILES, ONE_FILE, WORDS_FILE) if (epath.Path(source) / name).exists()]
+    if not found:
+        raise ValueError(f"tokenizer folder {str(source)!r} must contain {', '.join(FILES)}, got none of them.")
+    for name in found:
+        (epath.Path(target) / name).write_bytes((epath.Path(source) / name).read_bytes())
 
 
 def truncation(text: str, length: int, room: int, cut: int) -> str:

@@ -2,16 +2,19 @@
 
 import contextlib
 import gc
+import json
 import os
 import shutil
 import time
+import zlib
 
 import jax
 import numpy as np
 import pytest
 
 from unclip_jax.sharding.mesh import make_mesh
-from unclip_jax.training import checkpointing, settings
+from unclip_jax.schema import NewerSchema
+from unclip_jax.training import checkpointing, loop, settings
 from unclip_jax.training.checkpointing import Checkpoints
 from unclip_jax.training.step import make_steps
 
@@ -159,6 +162,74 @@ def test_a_checkpoint_without_its_record_is_named(saved):
     (workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text("{")
     with pytest.raises(ValueError, match="checkpoints/4' is damaged"):
         checkpointing.restore_params(workdir)
+
+
+def rewrite_record(workdir, step, change):
+    """Changes the record of a checkpoint, with a checksum that fits."""
+    path = workdir / "checkpoints" / str(step) / "_CHECKPOINT_METADATA"
+    content = json.loads(path.read_text())
+    record = content["custom_metadata"]
+    change(record)
+    record["crc"] = zlib.crc32(
+        json.dumps({name: record[name] for name in record if name != "crc"}, sort_keys=True).encode()
+    )
+    path.write_text(json.dumps(content))
+
+
+def newer(record):
+    record["schema"] = 2
+
+
+def newer_and_other(record):
+    """None of today's fields, and a checksum of another kind."""
+    for name in list(record):
+        del record[name]
+    record.update(schema=2, content="elsewhere")
+
+
+@pytest.mark.parametrize("change", [newer, newer_and_other])
+def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, steps, tiny, tmp_path, change):
+    workdir, _ = saved
+    rewrite_record(workdir, 4, change)
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    checkpoints = Checkpoints(workdir, keep=2)
+    calls = {
+        "restore": lambda: checkpoints.restore(4, steps.shapes),
+        "restore_params": lambda: checkpointing.restore_params(workdir),
+        "restore_extras": lambda: checkpointing.restore_extras(workdir),
+        "restore_config": lambda: checkpointing.restore_config(workdir),
+        "check_workdir": lambda: loop.check_workdir(tiny["config"], workdir),
+        "train": lambda: loop.train(**tiny, workdir=workdir),
+    }
+    said = f"checkpoint '{workdir}/checkpoints/4' was written by a newer version of unclip_jax: it has schema 2 and must"
+    for name, call in calls.items():
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert type(caught.value) is NewerSchema and str(caught.value).startswith(f"{said} have 1. Upgrade"), name
+        assert not isinstance(caught.value, checkpointing.DamagedCheckpoint)
+    checkpoints.close()
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_newer_schema_below_a_damaged_checkpoint_is_refused_too(saved, tiny):
+    workdir, _ = saved
+    rewrite_record(workdir, 3, newer)
+    (workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text("{")
+    for call in (lambda: checkpointing.restore_extras(workdir), lambda: loop.train(**tiny, workdir=workdir)):
+        with pytest.raises(NewerSchema, match="checkpoints/3' was written by a newer version"):
+            call()
+
+
+def test_record_of_this_schema_with_wrong_checksum_is_damaged(saved):
+    workdir, _ = saved
+    rewrite_record(workdir, 4, lambda record: None)  # what the two tests above rely on: it is whole
+    assert checkpointing.restore_config(workdir)["training"]["steps"] == 12
+    path = workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA"
+    content = json.loads(path.read_text())
+    content["custom_metadata"]["frozen"] = {"scale": "abd"}
+    path.write_text(json.dumps(content))
+    with pytest.raises(checkpointing.DamagedCheckpoint, match="the record is not the one that was written"):
+        checkpointing.restore_config(workdir)
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved, steps):

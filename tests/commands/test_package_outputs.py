@@ -1,0 +1,227 @@
+"""`unclip package` replaces only cascades, and a cascade is the old one or the new one whenever it is killed."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.cascades.tiny import CONFIGS
+from tests.killed import Killed, killed_after
+from unclip_jax import experiment
+from unclip_jax.__main__ import main
+from unclip_jax.cascades import folder as folders
+from unclip_jax.cascades.embedding import load_clip
+from unclip_jax.cascades.loading import load_cascade
+from unclip_jax.folder_update import COMMITTED, STAGED, current
+from unclip_jax.training.checkpointing import Restored
+
+
+def files(path: pathlib.Path) -> dict[str, bytes]:
+    """All files below a folder, {path: content}."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def visible(cascade: pathlib.Path) -> dict[str, bytes]:
+    """The files of a cascade as a reader finds them, and those of the user."""
+    names = {path.name for part in (cascade, cascade / COMMITTED) if part.exists() for path in part.iterdir()}
+    found = {}
+    for name in names - {COMMITTED, STAGED, ".lock"}:
+        entry = pathlib.Path(current(cascade, name))
+        found |= {f"{name}/{file}": content for file, content in files(entry).items()}
+        found |= {name: entry.read_bytes()} if entry.is_file() else {}
+    return found
+
+
+def package(cascade: pathlib.Path, out: pathlib.Path) -> int:
+    """Packages the CLIP of another cascade, which needs no training."""
+    return main(["package", "--clip", str(cascade), "--out", str(out)])
+
+
+def refused(capsys, *arguments) -> str:
+    capsys.readouterr()
+    assert main(["package", *map(str, arguments)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("unclip package: ") and said.count("\n") == 1 and "Traceback" not in said
+    return said
+
+
+@pytest.fixture
+def copy(folder, tmp_path) -> pathlib.Path:
+    """A cascade with files of the user, to be changed."""
+    shutil.copytree(folder, tmp_path / "cascade")
+    (tmp_path / "cascade" / "README.md").write_text("mine")
+    return tmp_path / "cascade"
+
+
+@pytest.fixture
+def workdirs(tmp_path, monkeypatch, folder):
+    """Fabricates workdirs: makes the folder, with a checkpoint that the package's reader of checkpoints finds."""
+    params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
+    known = {}
+
+    def make(name: str, stage: str) -> pathlib.Path:
+        workdir = tmp_path / name
+        (workdir / "checkpoints" / "4").mkdir(parents=True)
+        sections = {name: CONFIGS["decoder"][name] for name in ("model", "diffusion", "sampling")}
+        training = {"global_batch": 8, "seed": 0}
+        known[str(workdir)] = {"task": {"kind": "decoder", "stage": stage}, "training": training, **sections}
+        (workdir / "config.json").write_text(json.dumps(known[str(workdir)]))
+        (workdir / "metrics.jsonl").write_text("{}\n")
+        return workdir
+
+    def restored(workdir):
+        return Restored(params, known[str(workdir)], step=4, extras={}, frozen={})
+
+    monkeypatch.setattr(experiment, "restore_config", lambda workdir: known[str(workdir)])
+    monkeypatch.setattr(experiment, "restore_params", restored)
+    return make
+
+
+def test_package_into_the_folder_of_workdirs_is_refused(workdirs, tmp_path, capsys):
+    workdir = workdirs("runs/decoder", "decoder")
+    before = files(tmp_path)
+    said = refused(capsys, workdir, "--out", tmp_path / "runs")
+    assert f"'{tmp_path}/runs' must be a new folder, an empty one or a cascade" in said and "contains decoder" in said
+    said = refused(capsys, workdir, "--out", workdir)
+    assert "contains checkpoints, config.json, metrics.jsonl. Move it away, or choose another folder" in said
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("spoiled", ["checkpoints", "image", "note", "no_kind", "no_config", "nested", "file"])
+def test_package_refuses_to_replace_what_is_not_a_stage(workdirs, copy, capsys, spoiled):
+    stage = copy / "decoder"
+    if spoiled == "checkpoints":
+        shutil.rmtree(stage)
+        shutil.move(workdirs("mine", "decoder"), stage)
+    elif spoiled == "no_kind":
+        (stage / "config.json").write_text('{"model": {}}')
+    elif spoiled == "no_config":
+        (stage / "config.json").unlink()
+    elif spoiled == "file":
+        shutil.rmtree(stage)
+        stage.write_text("mine")
+    else:
+        name = {"image": "cat.png", "note": "tokenizer/notes.txt", "nested": "params.safetensors.d/a"}[spoiled]
+        (stage / name).parent.mkdir(exist_ok=True)
+        (stage / name).write_text("mine")
+    workdir, before = workdirs("run", "decoder"), files(copy)
+    said = refused(capsys, workdir, "--out", copy)
+    contents = "a file" if spoiled == "file" else "a folder that contains "
+    assert f"{str(stage)!r} must be a packaged stage to be replaced, got {contents}" in said
+    assert "Move it away" in said and files(copy) == before
+
+
+def test_package_refuses_to_replace_tokenizer_folder_with_other_files(folder, copy, capsys):
+    (copy / "tokenizer" / "words.txt").write_text("mine")
+    before = files(copy)
+    said = refused(capsys, "--clip", folder, "--out", copy)
+    assert f"'{copy}/tokenizer' must be a folder of tokenizer files to be replaced" in said and files(copy) == before
+
+
+def test_package_refuses_cascade_json_that_is_damaged_or_newer(folder, copy, capsys):
+    for content, words in (
+        ("{", "cannot be read as JSON"),
+        ('{"schema": 7, "stages": []}', "written by a newer version of unclip_jax: it has schema 7 and must have 1"),
+    ):
+        (copy / "cascade.json").write_text(content)
+        before = files(copy)
+        assert words in refused(capsys, "--clip", folder, "--out", copy)
+        assert files(copy) == before
+
+
+def test_stage_config_of_newer_version_is_refused(copy):
+    config = json.loads((copy / "decoder" / "config.json").read_text())
+    (copy / "decoder" / "config.json").write_text(json.dumps({**config, "schema": 2}))
+    with pytest.raises(ValueError, match="decoder/config.json' was written by a newer version .* schema 2 and must"):
+        load_cascade(copy, stages=["decoder"])
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "cascade.json", "../outside", ".hidden", ""])
+def test_package_refuses_stage_names_that_are_not_folder_names(workdirs, copy, tmp_path, capsys, name):
+    said = refused(capsys, workdirs("run", name), "--out", copy)
+    assert f"config.task.stage must be a folder name other than 'tokenizer', got {name!r}." in said
+    assert not (tmp_path / "outside").exists()
+
+
+def test_package_refuses_two_workdirs_of_one_stage(workdirs, tmp_path, folder, capsys):
+    first, second = workdirs("a", "decoder"), workdirs("b", "decoder")
+    said = refused(capsys, first, second, "--out", tmp_path / "out")
+    assert f"{str(first)!r} and {str(second)!r}, both of stage 'decoder'" in said
+    clip = workdirs("c", "clip")
+    said = refused(capsys, clip, "--clip", folder, "--out", tmp_path / "out")
+    assert f"{str(clip)!r} and '--clip {folder}', both of stage 'clip'" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_package_keeps_files_of_the_user_and_replaces_the_stage(workdirs, copy):
+    before = files(copy)
+    assert main(["package", str(workdirs("run", "decoder")), "--out", str(copy)]) == 0
+    after = files(copy)
+    assert after.keys() == before.keys() and after["README.md"] == b"mine"
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"decoder/config.json"}  # the same parameters, with how they were trained
+    assert json.loads(after["decoder/config.json"])["trained"]["steps"] == 4
+
+
+def test_package_on_a_full_disk_leaves_the_old_cascade(folder, copy, capsys, full_disk):
+    before = files(copy)
+    with full_disk(20000):
+        assert "too large" in refused(capsys, "--clip", folder, "--out", copy)
+    assert files(copy) == before
+    assert package(folder, copy) == 0
+
+
+def test_cascade_killed_at_any_operation_of_packaging_loads_as_old_or_new(folder, copy, tmp_path):
+    params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
+    index = json.loads((copy / "cascade.json").read_text())
+    again = {**CONFIGS["decoder"], "trained": "again"}
+    changed = {"decoder": (again, params, params), "decoder_2": (CONFIGS["decoder"], params)}
+
+    def write(cascade):
+        folders.write_stages(cascade, changed, tokenizer=folder / "tokenizer", draws="anew")
+
+    write(whole := shutil.copytree(copy, tmp_path / "whole"))
+    old, new = files(copy), files(whole)
+    assert new.keys() - old.keys() == {
+        "decoder/params_last.safetensors", "decoder_2/config.json", "decoder_2/params.safetensors"
+    }  # fmt: skip
+    seen = []
+    for operations in range(1000):
+        cascade = shutil.copytree(copy, tmp_path / str(operations))
+        try:
+            with killed_after(operations):
+                write(cascade)
+        except Killed:
+            found = visible(cascade)
+            assert found in (old, new)
+            seen.append("new" if found == new else "old")
+            wanted = [*index["stages"], "decoder_2"] if found == new else index["stages"]
+            if seen[-2:] != seen[-1:] * 2:  # the first of each
+                assert list(load_cascade(cascade, stages=["decoder"]).stages) == ["decoder"]
+                assert folders.read_index(cascade)["stages"] == wanted
+            write(cascade)
+            assert files(cascade) == new
+            shutil.rmtree(cascade)
+        else:
+            assert files(cascade) == new
+            break
+    assert seen == sorted(seen, reverse=True) and set(seen) == {"old", "new"}
+
+
+def test_readers_prefer_a_committed_update(folder, copy):
+    """A direct path to a stage, a CLIP, and the tokenizer of a cascade whose update was committed and then killed."""
+    params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
+    shutil.copytree(copy, copy / COMMITTED, ignore=lambda *_: [COMMITTED])
+    for path in copy.iterdir():  # nothing but the committed update can be read
+        if path.is_dir() and path.name != COMMITTED:
+            shutil.rmtree(path)
+    (copy / "cascade.json").unlink()
+    assert list(load_cascade(copy).stages) == list(CONFIGS)
+    stage = folders.load_stage(copy / "decoder", dtype="float32")
+    np.testing.assert_array_equal(stage.params["unet"]["conv_in"]["bias"], params["unet"]["conv_in"]["bias"])
+    assert stage.name == "decoder"
+    assert load_clip(copy / "clip").tokenizer is not None
+    assert package(copy, copy) == 0 and not (copy / COMMITTED).exists()
+    assert list(load_cascade(copy).stages) == list(CONFIGS)
