@@ -133,6 +133,21 @@ def test_failed_update_leaves_old_folder_and_no_files(tmp_path, full_disk):
             assert read(folder) == before and hidden(folder) == []
 
 
+def test_new_files_are_on_disk_before_the_commit(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def record(descriptor):
+        flushed.append((os.fstat(descriptor).st_ino, (tmp_path / COMMITTED).exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    update(tmp_path, CHANGES)
+    written = {path.stat().st_ino for name in CHANGES for path in (tmp_path / name, (tmp_path / name).parent)}
+    before = {number for number, committed in flushed if not committed}
+    assert written - {tmp_path.stat().st_ino} <= before
+    assert flushed[-1] == (tmp_path.stat().st_ino, True)  # then the commit
+
+
 def test_links_are_replaced_and_not_followed(tmp_path):
     write(tmp_path / "mine", {"a": "mine"})
     (tmp_path / "folder").mkdir()

@@ -103,6 +103,8 @@ def test_a_copy_takes_the_tokenizer_and_nothing_else(folder, tmp_path):
         (source / name).write_text(name)
     copy_tokenizer(source, target)
     assert sorted(path.name for path in target.iterdir()) == sorted([*FILES, "words.json"])
+    with pytest.raises(ValueError, match="missing' must contain vocab.json, .*, got none of them"):
+        copy_tokenizer(tmp_path / "missing", target)
 
 
 def test_training_gives_the_same_files_in_another_process(tmp_path):

@@ -59,7 +59,7 @@ def copy(folder, tmp_path) -> pathlib.Path:
 def workdirs(tmp_path, monkeypatch, folder):
     """Fabricates workdirs: makes the folder, with a checkpoint that the package's reader of checkpoints finds."""
     params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
-    known = {}
+    known, read = {}, []
 
     def make(name: str, stage: str) -> pathlib.Path:
         workdir = tmp_path / name
@@ -72,10 +72,12 @@ def workdirs(tmp_path, monkeypatch, folder):
         return workdir
 
     def restored(workdir):
+        read.append(workdir)
         return Restored(params, known[str(workdir)], step=4, extras={}, frozen={})
 
     monkeypatch.setattr(experiment, "restore_config", lambda workdir: known[str(workdir)])
     monkeypatch.setattr(experiment, "restore_params", restored)
+    make.read = read
     return make
 
 
@@ -86,7 +88,7 @@ def test_package_into_the_folder_of_workdirs_is_refused(workdirs, tmp_path, caps
     assert f"'{tmp_path}/runs' must be a new folder, an empty one or a cascade" in said and "contains decoder" in said
     said = refused(capsys, workdir, "--out", workdir)
     assert "contains checkpoints, config.json, metrics.jsonl. Move it away, or choose another folder" in said
-    assert files(tmp_path) == before
+    assert files(tmp_path) == before and workdirs.read == []  # refused before anything large is read
 
 
 @pytest.mark.parametrize("spoiled", ["checkpoints", "image", "note", "no_kind", "no_config", "nested", "file"])

@@ -201,11 +201,11 @@ def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, steps, 
         "check_workdir": lambda: loop.check_workdir(tiny["config"], workdir),
         "train": lambda: loop.train(**tiny, workdir=workdir),
     }
-    said = f"checkpoint '{workdir}/checkpoints/4' was written by a newer version of unclip_jax: it has schema 2 and must"
+    said = f"checkpoint '{workdir}/checkpoints/4' was written by a newer version of unclip_jax: it has schema 2"
     for name, call in calls.items():
         with pytest.raises(ValueError) as caught:
             call()
-        assert type(caught.value) is NewerSchema and str(caught.value).startswith(f"{said} have 1. Upgrade"), name
+        assert type(caught.value) is NewerSchema and str(caught.value).startswith(f"{said} and must have 1. Upgrade"), name
         assert not isinstance(caught.value, checkpointing.DamagedCheckpoint)
     checkpoints.close()
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before

@@ -212,6 +212,13 @@ def test_a_batch_that_does_not_divide_and_a_workdir_that_is_a_file_are_refused(t
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+def test_workdir_with_damaged_config_is_refused(tiny, tmp_path):
+    (tmp_path / "config.json").write_text('{"training": ')
+    with pytest.raises(ValueError, match="config.json' cannot be read as JSON"):
+        train(tiny, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def damage(file):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from unclip_jax import images
-from unclip_jax.training.metric_writer import MetricWriter, read_metrics
+from unclip_jax.training.metric_writer import MetricWriter, append_line, read_metrics
 
 
 def test_lines_hold_what_was_written_and_null_for_what_is_not_finite(tmp_path):
@@ -47,3 +47,13 @@ def test_pictures_become_a_grid_and_events(tmp_path):
     (events,) = tmp_path.glob("events.*")
     content = events.read_bytes()
     assert b"loss" in content and b"preview" in content
+
+
+def test_line_appended_after_one_that_was_cut_off_stands_alone(tmp_path):
+    append_line(tmp_path / "lines.jsonl", {"step": 1})
+    with (tmp_path / "lines.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    append_line(tmp_path / "lines.jsonl", {"step": 3})
+    append_line(tmp_path / "lines.jsonl", {"step": 4})
+    lines = (tmp_path / "lines.jsonl").read_text()
+    assert lines == '{"step": 1}\n{"step": 2, "lo\n{"step": 3}\n{"step": 4}\n'
