@@ -4,6 +4,7 @@
     WORKDIR/checkpoints/     see checkpointing
     WORKDIR/metrics.jsonl    one line a logged step; TensorBoard events beside it
     WORKDIR/previews/        pictures, for stages that make any
+    WORKDIR/.lock            while a run trains, see workdir_lock
     WORKDIR/bad_steps.jsonl  steps that were skipped or whose loss jumped, with the numbers of their records
 """
 
