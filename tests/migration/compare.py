@@ -21,7 +21,6 @@ import time
 from collections.abc import Mapping
 
 import numpy as np
-
 from checkouts import BASE, REPOSITORY, Version, checkout, commit_of, machine
 
 CASES = ("shapes", "variations", "upsamplers", "families", "training", "compilations")

@@ -203,8 +203,7 @@ def resume(args: argparse.Namespace) -> dict:
 
 
 CASES = {
-    case.__name__: case
-    for case in (prepare, shapes, variations, upsamplers, families, training, compilations, resume)
+    case.__name__: case for case in (prepare, shapes, variations, upsamplers, families, training, compilations, resume)
 }
 
 

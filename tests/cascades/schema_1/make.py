@@ -51,8 +51,8 @@ KARLO_PRIOR = {
 }  # fmt: skip
 KARLO_DECODER = {**SMALL, **UNET, "embed_dim": EMBED, "text_width": 8, "context_width": 8, "image_tokens": 2}
 KARLO_UPSAMPLER = {
-    "image_size": 16, "in_channels": 6, "out_channels": 3, "channels": 2, "channel_mult": [1], "res_blocks": 1, "groups": 1,
-    "scale_shift": False,
+    "image_size": 16, "in_channels": 6, "out_channels": 3, "channels": 2, "channel_mult": [1], "res_blocks": 1,
+    "groups": 1, "scale_shift": False,
 }  # fmt: skip
 
 
