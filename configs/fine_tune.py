@@ -1,46 +1,48 @@
-"""A decoder or an upsampler of any cascade, trained on from its weights; the stage's folder stands behind a colon.
+"""Fine-tunes an image stage of any cascade, such as its decoder or an upsampler. Pass the stage's folder after a colon.
 
 Architecture: the stage's own, and so are schedule and sampling.
-Expected: what the stage knows, and what the new pictures add to it. The learning rate is low, and held.
-Run:      unclip train --config=configs/fine_tune.py:runs/karlo/decoder --workdir=runs/fine_tuned \
-              --config.data.dir=PICTURES
+Expected: what the stage can generate, and what the new images add to it. The learning rate is low and constant.
+Run:      unclip train --config=configs/fine_tune.py:runs/karlo/decoder --workdir=runs/fine_tuned \\
+              --config.data.dir=IMAGES
 """
 
-import re
+import dataclasses
+import pathlib
 
 from ml_collections import ConfigDict
 
-from unclip_jax.cascades.folder import CONFIG
+from unclip_jax.cascades.folder import read_specs, read_stage
 from unclip_jax.experiment import default_config
-from unclip_jax.files import read_json
-
-KINDS = ("decoder", "upsampler")
+from unclip_jax.kinds import KINDS, kind_of
+from unclip_jax.stages.spec import StageSpec
 
 
 def get_config(stage: str) -> ConfigDict:
-    """`stage`: a stage's folder in a cascade. A decoder is trained beside the CLIP of its cascade; where that has no
-    image tower, config.frozen.clip and config.data.clip_size must name one that has."""
-    folder = stage.rstrip("/")
-    cascade, _, name = folder.rpartition("/")
-    told = read_json(f"{folder}/{CONFIG}")
-    if told.get("kind") not in KINDS:
-        raise ValueError(f"{stage!r} is of kind {told.get('kind')!r}; known: {', '.join(KINDS)}")
+    """`stage`: a stage's folder in a cascade. It is trained with the encoders of its cascade. If its CLIP has no image
+    encoder, config.encoders.clip and config.data.clip_size must name one that has."""
+    folder = pathlib.Path(stage)
+    spec = read_stage(folder).spec
+    kind = kind_of(spec)
+    if kind.make_task is None or kind.produces != "image":
+        known = [name for name, other in KINDS.items() if other.make_task and other.produces == "image"]
+        raise ValueError(f"{stage!r} is of kind {kind.name!r}; known: {', '.join(known)}")
     config = default_config()
-    config.task = ConfigDict({"kind": told["kind"], "stage": name})
-    config.model = ConfigDict(told["model"])
-    config.diffusion = ConfigDict(told["diffusion"])
-    config.sampling = ConfigDict(told["sampling"])
-    config.training.init_from = folder
+    inputs = {"low_res_size": spec.low_res_size, "mask_channels": spec.mask_channels}
+    config.task = ConfigDict({"kind": kind.name, "stage": spec.name, **inputs})
+    config.model = ConfigDict(dict(spec.model))
+    config.diffusion = ConfigDict(dataclasses.asdict(spec.diffusion))
+    config.sampling = ConfigDict(dataclasses.asdict(spec.sampling))
+    config.training.init_from = str(folder)
 
     config.data.source = "folder"
-    config.data.image_size = told["model"]["image_size"]
-    if told["kind"] == "decoder":
-        config.task.drop_image, config.task.drop_text = 0.1, 0.5
-        config.frozen.clip = f"{cascade}/clip"
-        config.data.captions = True
-        config.data.clip_size = read_json(f"{cascade}/clip/{CONFIG}")["model"]["image_size"] or 224
-    else:
-        config.data.low_res_size = int(re.fullmatch(r".*_(\d+)_to_\d+", name)[1])
+    config.data.image_size = spec.model["image_size"]
+    config.data.captions = "tokens" in kind.batch_fields
+    for role, encoder in spec.encoders.items():
+        config.encoders[role] = str(folder.parent / encoder.stage)
+    if "clip_image" in kind.batch_fields:
+        config.data.clip_size = clip_size(folder.parent, spec)
+    if spec.low_res_size is not None:
+        config.data.low_res_size = spec.low_res_size
         config.data.blur = ConfigDict({"kernel": 3, "sigma": 0.6, "share": 0.5})
 
     config.optimizer.learning_rate = 1e-5
@@ -48,3 +50,11 @@ def get_config(stage: str) -> ConfigDict:
     config.training.global_batch = 32
     config.training.steps = 10_000
     return config
+
+
+def clip_size(cascade: pathlib.Path, spec: StageSpec) -> int:
+    """The size of the images that the stage's encoder of images receives, 224 px if the cascade has none."""
+    specs = read_specs(cascade)
+    encoders = [specs[encoder.stage] for encoder in spec.encoders.values() if encoder.stage in specs]
+    sizes = [kind_of(one).image_encoder_size(kind_of(one).build(one, where=one.name)) for one in encoders]
+    return next((size for size in sizes if size is not None), 224)

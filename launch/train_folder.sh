@@ -55,18 +55,18 @@ train() {
 
 # The CLIP is packaged first: what follows trains beside the packaged float16 file, with which pictures are later made.
 # Of a folder nobody knows wrong captions, or what is where.
-if [ -z "$clip" ]; then train clip --config.data.{wrong_captions,moments}=False "${folder[@]}"; fi
+if [ -z "$clip" ]; then train clip --config.data.{negative_captions,scene_targets}=False "${folder[@]}"; fi
 if [ -n "$clip" ]; then source=(--clip "$clip"); else source=("$runs/clip"); fi
 [ -e "$cascade/cascade.json" ] || $unclip package "${source[@]}" --out "$cascade"
-frozen=--config.frozen.clip="$cascade/clip"
+encoder=--config.encoders.clip="$cascade/clip"
 
 if [ ! -e "$runs/embeddings/manifest.json" ]; then
   echo "== embeddings"
   $unclip prepare-data embeddings --config="$configs/diffusion_prior.py" --out="$runs/embeddings" \
-    "${folder[@]}" "$frozen"
+    "${folder[@]}" "$encoder"
 fi
-train diffusion_prior "${folder[@]}" "$frozen" --config.data.source=embeddings --config.data.dir="$runs/embeddings"
-train decoder "${folder[@]}" "$frozen"
+train diffusion_prior "${folder[@]}" "$encoder" --config.data.source=embeddings --config.data.dir="$runs/embeddings"
+train decoder "${folder[@]}" "$encoder"
 train upsampler_16_to_64 "${folder[@]}"
 train upsampler_64_to_256 "${folder[@]}"
 $unclip package "$runs"/{diffusion_prior,decoder,upsampler_16_to_64,upsampler_64_to_256} --out "$cascade"

@@ -26,13 +26,13 @@ train() {
 # later made with.
 train clip
 [ -e "$runs/shapes/clip/config.json" ] || .venv/bin/unclip package "$runs/clip" --out "$runs/shapes"
-frozen=--config.frozen.clip="$runs/shapes/clip"
+encoder=--config.encoders.clip="$runs/shapes/clip"
 if [ ! -e "$runs/embeddings/manifest.json" ]; then
   echo "== embeddings"
-  .venv/bin/unclip prepare-data embeddings --config=configs/shapes/diffusion_prior.py --out="$runs/embeddings" "$frozen"
+  .venv/bin/unclip prepare-data embeddings --config=configs/shapes/diffusion_prior.py --out="$runs/embeddings" "$encoder"
 fi
-train diffusion_prior "$frozen" --config.data.source=embeddings --config.data.dir="$runs/embeddings"
-train decoder "$frozen"
+train diffusion_prior "$encoder" --config.data.source=embeddings --config.data.dir="$runs/embeddings"
+train decoder "$encoder"
 train upsampler_16_to_64
 train upsampler_64_to_256
 .venv/bin/unclip package \

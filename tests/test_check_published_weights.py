@@ -20,8 +20,8 @@ from tests.pretrained import peer_networks, torch_writer
 from tests.pretrained.test_clip_files import BUFFERS, SIZES, openai_arrays, write_hugging_face, write_open_clip
 from tests.pretrained.test_clip_files import write_openai as write_openai_tensors
 from unclip_jax import parameters
-from unclip_jax.cascades.cascade import shapes
-from unclip_jax.models.registry import network
+from unclip_jax.kinds import KINDS
+from unclip_jax.models.network import build, parameter_shapes
 from unclip_jax.pretrained import guided_diffusion_classifier, karlo
 from unclip_jax.pretrained.glide import glide_rules
 from unclip_jax.pretrained.guided_diffusion import guided_diffusion_rules
@@ -39,10 +39,8 @@ TEXT = {"embed_dim": 24, "text_width": 24}
 
 def arrays_of(kind, fields, rules):
     """Drawn tensors of a network with these fields, by their published names."""
-    params = {
-        name: np.zeros(shape.shape, np.float32)
-        for name, shape in parameters.flatten(shapes(kind, network(kind, fields))).items()
-    }
+    shapes = parameters.flatten(parameter_shapes(build(KINDS.choose(kind).network, fields)))
+    params = {name: np.zeros(shape.shape, np.float32) for name, shape in shapes.items()}
     return {name: drawn(name, x.shape) for name, x in restore(parameters.unflatten(params), rules).items()}
 
 
@@ -233,7 +231,7 @@ def test_answers_of_ours_are_compared(layout, monkeypatch, tmp_path, capsys):
 
     def row_by_row(family, stage, given, *, is_last):
         rows = [
-            check_published.ours(stage, stage.weights, {name: x[row : row + 1] for name, x in given.items()}, None)
+            check_published.ours(stage, stage.weights, {name: x[row : row + 1] for name, x in given.items()})
             for row in range(check_published.ROWS)
         ]
         return {name: rows[0][name] if not x.ndim else np.concatenate([row[name] for row in rows])

@@ -1,6 +1,8 @@
 """Configs: every file of configs/shapes builds its task, and a wrong field is refused by name."""
 
+import dataclasses
 import pathlib
+import warnings
 
 import jax.numpy as jnp
 import pytest
@@ -11,10 +13,16 @@ from tests.cascades.tiny import write_tiny_cascade
 from unclip_jax import experiment, parameters
 from unclip_jax.cascades import folder
 from unclip_jax.cascades.embedding import load_clip
+from unclip_jax.experiment.config import typed
+from unclip_jax.experiment.encoders import load_encoders
+from unclip_jax.experiment.package import _encoder_digests
+from unclip_jax.experiment.spec import parse, parse_stored
+from unclip_jax.experiment.train import _initial_params
 from unclip_jax.models import precision
-from unclip_jax.models.registry import network
+from unclip_jax.training.spec import check_same
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs/shapes").glob("*.py"))
+DECODER, UPSAMPLER = (next(path for path in CONFIGS if path.stem == name) for name in ("decoder", "upsampler_16_to_64"))
 
 
 def test_every_stage_has_a_config():
@@ -26,7 +34,7 @@ def test_every_stage_has_a_config():
 def test_config_names_its_stage_and_builds_its_network(path):
     config = experiment.load_config(path)
     assert config.task.stage == path.stem
-    network(config.task.kind, config.model.to_dict())
+    typed(config).build(jnp.float32)
 
 
 def test_override_sets_a_leaf_in_its_own_type():
@@ -36,21 +44,46 @@ def test_override_sets_a_leaf_in_its_own_type():
     assert config.model.channel_mult == (1, 2) and isinstance(config.optimizer.learning_rate, float)
 
 
+def test_override_is_read_by_its_declared_type_and_not_by_its_value():
+    overrides = ["optimizer.skip_norm=3", "data.dir=7", "data.blur.sigma=1", "sampling.steps=9", "task.snr_clip=[0, 5]"]
+    config = typed(experiment.load_config(UPSAMPLER, overrides))
+    assert config.optimizer.skip_norm == 3.0 and config.data.dir == "7" and config.data.blur.sigma == 1.0
+    assert config.stage.sampling.steps == 9 and config.options.snr_clip == (0.0, 5.0)
+    assert typed(experiment.load_config(UPSAMPLER, ["data.blur=None"])).data.blur is None
+
+
 @pytest.mark.parametrize(
     "override, message",
     [
         ("optimizer.learning_rat=1", r"config.optimizer has no field 'learning_rat'; known: .*learning_rate"),
         ("optimiser.b1=1", r"config has no field 'optimiser'; known: .*optimizer"),
-        ("training.steps=many", r"training.steps=many: a int is wanted, such as"),
+        ("training.steps=many", r"--config.training.steps must be an integer, got 'many'"),
         ("training.steps", r"needs a value"),
         ("training.steps.x=1", r"config.training.steps has no field 'x'"),
-        ("data.flip=1", r"data.flip=1: a bool is wanted"),
+        ("data.flip=1", r"--config.data.flip must be True or False, got 1"),
+        ("model=3", r"--config.model is a section"),
+        ("encoders.text=shapes", r"config.encoders has no role text; known: none"),
+        ("task.kind=vae", r"Unknown stage kind 'vae' in config.task.kind. Available: clip"),
+        ("task.kind=glide", r"'glide' can be loaded and sampled, but not trained. Trainable: clip, diffusion_prior"),
+        ("task.stage=a/b", r"config.task.stage: name of a stage must consist of letters"),
+        ("diffusion.steps=3", r"config.diffusion.steps has no effect on kind 'clip'"),
+        ("sampling.eta=0.5", r"config.sampling.eta has no effect on kind 'clip'"),
     ],
 )
 def test_wrong_override_is_refused_in_one_line(override, message):
     with pytest.raises(ValueError, match=message) as error:
         experiment.load_config(CONFIGS[0], [override])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("section", ["task", "model", "encoders", "diffusion", "sampling", "data", "optimizer", "mesh"])
+def test_unknown_field_of_a_config_file_is_refused_in_every_section(tmp_path, section):
+    (tmp_path / "config.py").write_text(
+        f"import runpy\ndef get_config():\n    config = runpy.run_path({str(DECODER)!r})['get_config']()\n"
+        f"    config.{section}.unheard = 'of'\n    return config\n"
+    )
+    with pytest.raises(ValueError, match=rf"config.{section} has no (field|role) unheard; known: "):
+        experiment.load_config(tmp_path / "config.py")
 
 
 def test_missing_config_and_config_without_function_are_refused(tmp_path):
@@ -62,10 +95,75 @@ def test_missing_config_and_config_without_function_are_refused(tmp_path):
 
 
 def test_unknown_kind_and_field_of_a_network_name_the_known_ones():
-    with pytest.raises(ValueError, match="kind 'vae' is unknown; known: clip"):
-        network("vae", {})
+    with pytest.raises(ValueError, match="kind 'vae' in config.task.kind. Available: clip"):
+        parse({"task": {"kind": "vae", "stage": "x"}})
     with pytest.raises(ValueError, match="no field chanels; known: .*channels"):
-        network("upsampler", {"chanels": 32})
+        parse({"task": {"kind": "upsampler", "stage": "x"}, "model": {"chanels": 32}})
+
+
+@pytest.mark.parametrize(
+    ("path", "override", "message"),
+    [
+        (UPSAMPLER, "model.image_size=32", "config.model.image_size must be config.data.image_size, .* 64, got 32"),
+        (UPSAMPLER, "task.low_res_size=8", "config.task.low_res_size must be config.data.low_res_size, .* 16, got 8"),
+        (DECODER, "data.clip_size=None", "config.data.clip_size must be set: kind 'decoder' is trained on clip_image"),
+        (DECODER, "data.captions=False", "config.data.captions must be set: kind 'decoder' is trained on tokens"),
+        (DECODER, "encoders.clip=None", "config lacks encoders.clip, which a stage of kind 'decoder' needs"),
+    ],
+)
+def test_data_and_encoders_that_do_not_fit_the_network_are_refused(path, override, message):
+    with pytest.raises(ValueError, match=message):
+        experiment.load_config(path, [override])
+
+
+@pytest.mark.parametrize("name", ["embed_dim", "text_width"])
+def test_widths_of_another_encoder_are_refused_before_the_data_are_opened(tmp_path, name):
+    config = experiment.load_config(DECODER, [f"model.{name}=64", "data.source=folder", "data.dir=nowhere"])
+    with pytest.raises(ValueError, match=rf"config.model.{name} must be 128, as in config.encoders.clip \('shapes'\)"):
+        experiment.train_stage(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_old_names_of_fields_are_accepted_with_a_warning(tmp_path):
+    (tmp_path / "config.py").write_text(
+        "from unclip_jax.experiment import default_config\ndef get_config():\n    config = default_config()\n"
+        "    config.task = {'kind': 'decoder', 'stage': 'mine', 'colour_jitter': 0.25}\n"
+        "    config.model = {'image_size': 16, 'channels': 16, 'channel_mult': (1,), 'res_blocks': 1,\n"
+        "                    'embed_dim': 128, 'attention_resolutions': (), 'head_channels': 8, 'text_width': 128,\n"
+        "                    'context_width': 8}\n"
+        "    config.frozen.clip = 'shapes'\n    config.sampling.scale = 3.0\n    config.data.captions = True\n"
+        "    config.data.image_size, config.data.clip_size = 16, 64\n    return config\n"
+    )
+    with pytest.warns(DeprecationWarning) as warned:
+        config = experiment.load_config(tmp_path / "config.py", ["data.moments=True", "sampling.scale=4.0"])
+    assert config.encoders.clip == "shapes" and config.sampling.guidance_scale == 4.0
+    assert config.task.color_jitter == 0.25 and config.data.scene_targets is True
+    said = {str(warning.message) for warning in warned}
+    assert said == {
+        "config.frozen.clip is now called config.encoders.clip.",
+        "config.sampling.scale is now called config.sampling.guidance_scale.",
+        "config.task.colour_jitter is now called config.task.color_jitter.",
+        "config.data.moments is now called config.data.scene_targets.",
+    }
+
+
+def test_a_workdir_of_old_names_and_without_later_fields_resumes():
+    config = typed(experiment.load_config(DECODER))
+    old = config.to_json()
+    old["frozen"] = {"clip": "/elsewhere"}
+    old["sampling"] = {"sampler": "ddim", "steps": 12, "scale": 1.5}
+    old["task"]["colour_jitter"] = old["task"].pop("color_jitter")
+    old["data"]["moments"] = old["data"].pop("scene_targets")
+    old["data"]["wrong_captions"] = old["data"].pop("negative_captions")
+    del old["encoders"], old["task"]["low_res_size"], old["task"]["mask_channels"], old["diffusion"]["clip_x0"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_same(config, old, "w")
+    old["task"]["colour_jitter"] = 0.75
+    with pytest.raises(ValueError, match="config: task.color_jitter is 0.5 and was 0.75. "):
+        check_same(config, old, "w")
+    other = dataclasses.replace(config, encoders={"clip": "elsewhere"})
+    check_same(other, config.to_json(), "w")
 
 
 def test_what_is_trained_on_is_exact_where_cascades_open_in_bfloat16(tmp_path, monkeypatch):
@@ -73,14 +171,75 @@ def test_what_is_trained_on_is_exact_where_cascades_open_in_bfloat16(tmp_path, m
     monkeypatch.setattr(folder, "compute_dtype", lambda name, platform: precision.compute_dtype(name, "gpu"))
     stored = parameters.digest_of_file(source / "clip" / folder.PARAMS)
     assert parameters.digest(load_clip(source).params) != stored
-    config = ConfigDict({"frozen": {"clip": str(source)}, "training": {"dtype": "bfloat16"}})
-    frozen = experiment._load_frozen_clip(config)
+    config = experiment.default_config()
+    config.task = ConfigDict({"kind": "decoder", "stage": "decoder"})
+    config.model = ConfigDict(CONFIGS_OF_TINY["decoder"]["model"])
+    config.encoders.clip, config.training.init_from = str(source), str(source / "decoder")
+    config.training.dtype = "bfloat16"
+    config.data.image_size, config.data.clip_size, config.data.captions = config.model.image_size, 16, True
+    config = typed(config)
+    frozen = load_encoders(config)["clip"]
     assert frozen.module.dtype == jnp.bfloat16 and parameters.digest(frozen.params) == stored
-    experiment._check_frozen_clip({"decoder": {"clip": stored}}, {}, source)
-    config = ConfigDict({"task": {"kind": "decoder"}, "model": CONFIGS_OF_TINY["decoder"]["model"], "training": {}})
-    config.training.init_from = str(source / "decoder")
     stored_decoder = parameters.digest_of_file(source / "decoder" / folder.PARAMS)
-    params, begun_with = experiment._initial_params(config)
+    assert _encoder_digests({}, source) == {"clip": stored}
+    params, begun_with = _initial_params(config)
     assert parameters.digest(params) == begun_with["digest"] == stored_decoder
     experiment.package([], tmp_path / "packaged", clip=source)
     assert parameters.digest_of_file(tmp_path / "packaged" / "clip" / folder.PARAMS) == stored
+
+
+def test_extras_are_fitted_to_one_epoch_at_most(tmp_path):
+    """Over an endless stream, a small dataset would count some records more often than others."""
+    import itertools
+    import types
+
+    from unclip_jax.experiment.assemble import _extras
+
+    class Data:
+        def __len__(self):
+            return 5
+
+        def batches(self, start):
+            return itertools.count(start)
+
+    config = types.SimpleNamespace(
+        stage_kind=types.SimpleNamespace(fit_extras=lambda parts, batches: {"seen": list(batches)}),
+        training=types.SimpleNamespace(global_batch=2),
+    )
+    assert _extras(config, None, Data(), tmp_path) == {"seen": [0, 1, 2]}
+
+
+def test_encoder_is_demanded_and_can_be_changed():
+    path = CONFIGS[0].parent / "diffusion_prior.py"
+    with pytest.raises(ValueError, match="^config lacks encoders.clip, which a stage of kind 'diffusion_prior' needs"):
+        experiment.load_config(path, ["encoders.clip=None"])
+    config = experiment.load_config(path)
+    config.encoders.clip = "runs/shapes"
+    assert typed(config).encoders == {"clip": "runs/shapes"}
+
+
+def test_stored_encoder_that_a_kind_does_not_read_is_left_out():
+    """The base version took frozen.clip for every kind, and ignored it where it was not read."""
+    stored = experiment.load_config(CONFIGS[0].parent / "upsampler_16_to_64.py").to_dict()
+    stored["frozen"] = {"clip": "shapes"}
+    assert parse_stored(stored).encoders == {}
+    with pytest.raises(ValueError, match="config.encoders has no role clip; known: none"):
+        typed({**stored, "encoders": {"clip": "shapes"}, "frozen": {}})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.seed=-1", "config.training.seed must be from 0 to 4294967295, got -1."),
+        ("training.eval_batches=0", "config.training.eval_batches must be at least 1, got 0."),
+        ("training.preview_count=-3", "config.training.preview_count must be at least 1, got -3."),
+    ],
+)
+def test_numbers_that_no_run_can_have_are_refused(override, message):
+    with pytest.raises(ValueError) as error:
+        experiment.load_config(CONFIGS[0], [override])
+    assert str(error.value) == message
+
+
+def test_init_from_can_be_unset():
+    assert experiment.load_config(CONFIGS[0], ["training.init_from=None"]).training.init_from is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unclip_jax.files import check_writable, atomic_folder, atomic_write
+from unclip_jax.files import atomic_folder, atomic_write, check_writable
 
 
 def names(folder):

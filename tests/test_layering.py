@@ -11,29 +11,33 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "unclip_jax"
 
 # A file imports from lower floors or from its own folder only: not upwards, and not from another unit of its own floor.
 FLOORS = {
-    7: {"__main__"},
-    6: {"commands", "__init__"},
-    5: {"experiment"},
-    4: {"tasks", "training", "cascades", "evaluation"},
-    3: {"diffusion", "autoregressive", "data", "pretrained"},
-    2: {"models", "sharding", "batches", "tokenizer", "gpt2_tokenizer", "parameters", "rng", "folder_update"},
-    1: {"images", "arrays", "files", "huge_pages", "messages", "registry", "tokenizer_files", "folder_lock", "schema"},
+    9: {"__main__"},
+    8: {"commands", "__init__"},
+    7: {"experiment"},
+    6: {"cascades"},
+    5: {"kinds"},
+    4: {"tasks", "training", "sampling", "evaluation", "pretrained"},
+    3: {"stages", "data"},
+    2: {"diffusion", "autoregressive", "models", "sharding", "tokenizers"},
+    1: {
+        *("arrays", "batches", "deprecation", "errors", "fields", "files", "folder_lock", "folder_update"),
+        *("huge_pages", "images", "parameters", "paths", "registry", "rng", "schema"),
+    },
 }
+GROUND = 1  # whose units may import each other
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 
-# The ways sideways: commands call the public names, as any user of the library would, and images are arrays in files.
-SIDEWAYS = {("commands", "__init__"), ("images", "arrays"), ("images", "files")}
+# The one way sideways: commands call the public names, as any user of the library would.
+SIDEWAYS = ("commands", "__init__")
 
 # What the floors would allow and the design does not.
 STRANGERS = {
-    "diffusion": {"models", "sharding", "tokenizer"},  # maths of arrays; a network is a function that it is handed
-    "autoregressive": {"models", "sharding", "tokenizer"},
-    "training": {"models", "diffusion", "autoregressive", "pretrained"},  # knows a Task, and no particular one
-    "evaluation": {"models", "diffusion", "autoregressive", "pretrained"},  # takes functions, whoever made them
+    "training": {"models", "diffusion", "autoregressive", "stages"},  # knows a Task, and no particular one
+    "evaluation": {"models", "diffusion", "autoregressive", "stages"},  # takes functions, whoever made them
 }
 
-# Networks, learning and making must not know what the example data look like, not even through others.
-UNAWARE = ({"models", "tasks", "cascades"}, "unclip_jax.data.captioned_shapes")
+# Networks, training and sampling must not know what the example data look like, not even through others.
+UNAWARE = ({"models", "tasks", "kinds", "cascades"}, "unclip_jax.data.captioned_shapes")
 
 # The base install has none of the first; the second are private, deprecated, or the layer API that is not used here.
 NOT_INSTALLED = {"torch", "torchvision", "tensorflow", "diffusers"}
@@ -100,7 +104,7 @@ def complaints(sources: dict[str, str], packages: set[str]) -> list[str]:
                 said.append(f"{where}: {other} has no floor")
             elif other != unit and FLOOR_OF[other] > FLOOR_OF[unit]:
                 said.append(f"{where}: upward, floor {FLOOR_OF[unit]} to {FLOOR_OF[other]}")
-            elif other != unit and FLOOR_OF[other] == FLOOR_OF[unit] and (unit, other) not in SIDEWAYS:
+            elif other != unit and FLOOR_OF[other] == FLOOR_OF[unit] != GROUND and (unit, other) != SIDEWAYS:
                 said.append(f"{where}: sideways on floor {FLOOR_OF[unit]}")
             elif other in STRANGERS.get(unit, ()):
                 said.append(f"{where}: {unit} knows no {other}")
@@ -197,7 +201,6 @@ SOUND = {
     "unclip_jax": "",
     "unclip_jax.arrays": "import jax\nfrom unclip_jax import __version__",
     "unclip_jax.images": "from unclip_jax.arrays import Float",
-    "unclip_jax.rng": "",
     "unclip_jax.models": "",
     "unclip_jax.models.layers": "from unclip_jax import arrays",
     "unclip_jax.models.clip": "from unclip_jax.models import layers",
@@ -207,8 +210,12 @@ SOUND = {
     "unclip_jax.data.blur": "",
     "unclip_jax.data.captioned_shapes": "",
     "unclip_jax.data.captioned_shapes.scene": "",
+    "unclip_jax.stages": "",
+    "unclip_jax.stages.spec": "from unclip_jax.diffusion import forward_process",
     "unclip_jax.tasks": "",
-    "unclip_jax.tasks.decoder": "import unclip_jax.diffusion.forward_process\nfrom unclip_jax.data.blur import blur",
+    "unclip_jax.tasks.decoder": (
+        "from unclip_jax.diffusion import forward_process\nfrom unclip_jax.data.blur import blur"
+    ),
     "unclip_jax.commands": "",
     "unclip_jax.commands.generate": "import unclip_jax",
     "unclip_jax.training": "",
@@ -224,16 +231,16 @@ def test_a_sound_package_has_no_complaints():
 @pytest.mark.parametrize(
     ("module", "line", "complaint"),
     [
-        ("models.clip", "from unclip_jax.diffusion import forward_process", "upward, floor 2 to 3"),
-        ("models.clip", "import unclip_jax.diffusion.forward_process", "upward, floor 2 to 3"),
-        ("models.clip", "from ..diffusion.forward_process import q_sample", "upward, floor 2 to 3"),
-        ("models", "from ..diffusion import forward_process", "upward, floor 2 to 3"),
+        ("models.clip", "from unclip_jax.stages import spec", "upward, floor 2 to 3"),
+        ("models.clip", "import unclip_jax.stages.spec", "upward, floor 2 to 3"),
+        ("models.clip", "from ..stages.spec import StageSpec", "upward, floor 2 to 3"),
+        ("models", "from ..stages import spec", "upward, floor 2 to 3"),
         ("models.clip", "def f():\n    from unclip_jax.tasks import decoder", "upward, floor 2 to 4"),
         ("models.clip", "importlib.import_module('unclip_jax.training.loop')", "upward, floor 2 to 4"),
-        ("arrays", "from unclip_jax import load_cascade", "upward, floor 1 to 6"),
-        ("models.clip", "from unclip_jax import rng", "sideways on floor 2"),
+        ("arrays", "from unclip_jax import load_cascade", "upward, floor 1 to 8"),
+        ("models.clip", "from unclip_jax.diffusion import forward_process", "sideways on floor 2"),
         ("tasks.decoder", "from unclip_jax.training.loop import train", "sideways on floor 4"),
-        ("diffusion.forward_process", "from unclip_jax.models.clip import CLIP", "diffusion knows no models"),
+        ("diffusion.forward_process", "from unclip_jax.models.clip import CLIP", "sideways on floor 2"),
         ("training.loop", "from unclip_jax.models import clip", "training knows no models"),
         ("models.layers", "from . import clip", "circle: unclip_jax.models.clip -> unclip_jax.models.layers"),
         ("tasks.decoder", "from unclip_jax.data.captioned_shapes.scene import Scene", "tasks.decoder reaches"),
@@ -249,3 +256,77 @@ def test_a_planted_import_is_found(module, line, complaint):
     name = f"unclip_jax.{module}"
     planted = SOUND | {name: f"{SOUND.get(name, '')}\n{line}"}
     assert any(complaint in said for said in complaints(planted, PACKAGES)), complaints(planted, PACKAGES)
+
+
+# The folders that may read the kind of a stage. Everything else asks a `StageKind` for what it needs to know.
+READ_KINDS = {"stages", "kinds"}
+
+
+def reads_of_kinds(source: str, kinds: set[str]) -> list[int]:
+    """Lines that read an attribute `kind`, or compare something called `kind` or the name of a stage kind."""
+
+    def is_called_kind(node: ast.AST) -> bool:
+        if isinstance(node, ast.Call):  # config.get("kind")
+            return any(isinstance(argument, ast.Constant) and argument.value == "kind" for argument in node.args)
+        if isinstance(node, ast.Subscript):
+            return isinstance(node.slice, ast.Constant) and node.slice.value == "kind"
+        return "kind" in (getattr(node, "id", None), getattr(node, "attr", None))
+
+    def names_a_kind(node: ast.AST) -> bool:
+        return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in kinds
+
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        if isinstance(node, ast.Match):
+            compared += [node.subject, *(part for case in node.cases for part in ast.walk(case.pattern))]
+        operands = [part for operand in compared for part in (operand, *getattr(operand, "elts", ()))]
+        operands = [getattr(part, "value", part) if isinstance(part, ast.MatchValue) else part for part in operands]
+        read = isinstance(node, ast.Attribute) and node.attr == "kind" and isinstance(node.ctx, ast.Load)
+        if read or any(is_called_kind(part) or names_a_kind(part) for part in operands):
+            found.append(node.lineno)
+    return found
+
+
+def test_stage_kinds_are_read_by_stages_and_kinds_only():
+    from unclip_jax.kinds import KINDS
+
+    sources, _ = read_package()
+    found = {
+        name: lines
+        for name, source in sources.items()
+        if unit_of(name) not in READ_KINDS and (lines := reads_of_kinds(source, set(KINDS)))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = spec.kind",
+        "if kind == other: pass",
+        "if config['kind'] in table: pass",
+        "if config.get('kind') != x: pass",
+        "if name == 'decoder': pass",
+        "if 'upsampler' != name: pass",
+        "if name in ('other', 'glide'): pass",
+        "if name not in {'unet'}: pass",
+        "match name:\n    case 'clip': pass",
+        "match stage.kind:\n    case other: pass",
+    ],
+)
+def test_a_planted_read_of_a_kind_is_found(line):
+    assert reads_of_kinds(f"y = 1\n{line}", {"decoder", "upsampler", "glide", "unet", "clip"}) != []
+
+
+def test_kinds_that_are_only_written_are_not_reads():
+    written = "spec = StageSpec(kind='decoder')\nx = {'kind': 'clip'}\ny = x['kind']"
+    assert reads_of_kinds(written, {"decoder", "clip"}) == []
+
+
+def test_every_module_can_be_imported():
+    import importlib
+
+    for name in read_package()[0]:
+        if not name.endswith("__main__"):
+            importlib.import_module(name)

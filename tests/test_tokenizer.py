@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 import pytest
 
-from unclip_jax.tokenizer import Tokenizer, split_words, train_tokenizer
-from unclip_jax.tokenizer_files import FILES, copy_tokenizer
+from unclip_jax.tokenizers.clip_bpe import Tokenizer, split_words, train_tokenizer
+from unclip_jax.tokenizers.files import FILES, copy_tokenizer
 
 CAPTIONS = [
     "a small red circle on a blue background",
@@ -111,7 +111,7 @@ def test_training_gives_the_same_files_in_another_process(tmp_path):
     # Many words that occur once each: every merge is a tie. Another process has other hash seeds.
     words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
     script = (
-        "import sys; from unclip_jax.tokenizer import train_tokenizer;"
+        "import sys; from unclip_jax.tokenizers.clip_bpe import train_tokenizer;"
         "train_tokenizer(sys.argv[2:], vocab_size=600, context_length=8, directory=sys.argv[1])"
     )
     for name in ("first", "second"):

@@ -59,7 +59,7 @@ def test_a_folder_becomes_a_cascade_and_a_second_run_finds_all_done(folder):
     manifest = read_manifest(folder / "made/embeddings")
     assert manifest["splits"] == {name: {"records": n, "unreadable": 0} for name, n in (("train", 16), ("test", 8))}
     assert manifest["clip"] == parameters.digest(load_clip(folder / "made/cascade").params)
-    assert cascade.stages["diffusion_prior"].config["frozen"]["clip"] == manifest["clip"]
+    assert cascade.stages["diffusion_prior"].spec.encoders["clip"].digest == manifest["clip"]
     picture = np.asarray(Image.open(folder / "made/sample.png"))
     assert picture.shape == (256, 256, 3) and "picture of: colour number 16" in first.stdout
 

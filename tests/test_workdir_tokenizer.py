@@ -3,20 +3,21 @@
 import types
 
 import pytest
-from ml_collections import ConfigDict
 
-from tests.cascades.tiny import CAPTIONS, CONTEXT, VOCAB
+from tests.cascades.tiny import CAPTIONS, CONFIGS, CONTEXT, VOCAB
 from tests.killed import Killed, killed_after
-from unclip_jax import experiment
-from unclip_jax.tokenizer import add_known_words, train_tokenizer
+from unclip_jax.experiment.spec import parse
+from unclip_jax.experiment.tokenizer import own_tokenizer
+from unclip_jax.tokenizers.clip_bpe import add_known_words, train_tokenizer
 
 SOURCE = types.SimpleNamespace(captions=lambda: CAPTIONS)
 
 
 def make(workdir, init_from=None):
-    config = {"data": {"captions": True}, "model": {"vocab_size": VOCAB, "context_length": CONTEXT}}
-    config = ConfigDict({**config, "training": {"init_from": init_from and str(init_from)}})
-    return experiment._tokenizer(config, None, SOURCE, workdir)
+    training = {"init_from": "" if init_from is None else str(init_from)}
+    task = {"kind": "clip", "stage": "clip"}
+    config = parse({"task": task, "model": CONFIGS["clip"]["model"], "data": {"captions": True}, "training": training})
+    return own_tokenizer(config, SOURCE, workdir)
 
 
 def files(folder):

@@ -20,13 +20,13 @@ PyTree = Any
 
 
 class _Axes:
-    """`Float["B E"]` is jax.Array, annotated with its kind and its axes."""
+    """`Float["B E"]` is jax.Array, annotated with its element type and its axes."""
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    def __init__(self, dtype: str):
+        self.dtype = dtype
 
     def __getitem__(self, axes: str) -> Any:
-        return Annotated[jax.Array, f"{self.kind} {axes}"]
+        return Annotated[jax.Array, f"{self.dtype} {axes}"]
 
 
 Float = _Axes("float")
@@ -34,3 +34,4 @@ Int = _Axes("int")
 Bool = _Axes("bool")
 UInt8 = _Axes("uint8")
 Key = _Axes("key")
+UInt32 = _Axes("uint32")

@@ -33,6 +33,13 @@ def to_uint8(images: Float["N H W 3"]) -> UInt8["N H W 3"]:
     return ((images.clip(-1.0, 1.0) + 1.0) * 127.5).round().astype(np.uint8)
 
 
+def check_uint8(images: UInt8["N H W 3"]) -> UInt8["N H W 3"]:
+    """Returns the images. Raises ValueError if they are not uint8 "N H W 3"."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images are {images.dtype} {list(images.shape)}; uint8 [N, H, W, 3] is wanted")
+    return images
+
+
 def height_width(size: int | Sequence[int]) -> tuple[int, int]:
     """Returns the height and width of a size, of which an int means a square.
 
@@ -54,6 +61,11 @@ def resize(
     """
     shape = (images.shape[0], *height_width(size), images.shape[-1])
     return images if images.shape == shape else jax.image.resize(images, shape, method, antialias=antialias)
+
+
+def resize_quantized(images: Float["N h w 3"], size: int | Sequence[int]) -> Float["N H W 3"]:
+    """Resizes images in [-1, 1], rounded to 256 levels, bilinearly: what GLIDE's and ADM's upsamplers receive."""
+    return resize(to_unit(to_uint8(images)), size, method="bilinear")
 
 
 def clip_pixels(images: Float["N H W 3"], size: int) -> Float["N S S 3"]:

@@ -56,6 +56,10 @@ class Registry(Generic[T]):
             raise ValueError(f"Unknown {self._what} {name!r}{place}. Available: {self.available()}.")
         return self._entries[name]
 
+    def find(self, name: object) -> T | None:
+        """Returns the entry of a name, or None if it is unknown."""
+        return self._entries[name] if name in self else None
+
     def available(self) -> str:
         """Returns the known names and the entry points that failed to load, as one line for an error message."""
         return ". ".join([", ".join(self.names()), *self._failures])

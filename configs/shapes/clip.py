@@ -35,8 +35,8 @@ def get_config() -> ConfigDict:
     config.data.image_size = 64
     config.data.source = "captioned_shapes/contrasts"
     config.data.captions = True
-    config.data.wrong_captions = True  # without them a batch is told apart by its colours
-    config.data.moments = True
+    config.data.negative_captions = True  # without them a batch is told apart by its colours
+    config.data.scene_targets = True
     config.data.cache = True  # 0.8 GB
 
     config.optimizer.learning_rate = 1e-3

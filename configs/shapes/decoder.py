@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
             "drop_image": 0.1,
             "drop_text": 0.5,
             # Of pairs never shown the prior makes colours between those that it knows: the caption's word decides.
-            "colour_jitter": 0.5,
+            "color_jitter": 0.5,
             "vb_weight": 1e-5,
             # Most rows at ratios of signal to noise between 1 and 100, where outlines are won or lost; and up to 10 an
             # error of x0 weighs the more, the less noise there is to excuse it.
@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
             "context_width": 128,
         }
     )
-    config.frozen.clip = "shapes"
+    config.encoders.clip = "shapes"
     # An error of eps, divided by sqrt(alpha_bar_t), shifts whole colours. v, which is x0 where there is noise and eps
     # where there is none, learns fastest; but diffusers' scheduler for unCLIP does not know it.
     config.diffusion.predicts = "x0"
@@ -63,5 +63,5 @@ def get_config() -> ConfigDict:
     config.training.steps = 15000
     config.training.ema_decay = 0.999
     # Of four pictures the one that CLIP finds nearest to the caption: with the 12 steps of each, a second a picture.
-    config.sampling = ConfigDict({"sampler": "ddim", "steps": 12, "scale": 1.5, "eta": 0.0, "candidates": 4})
+    config.sampling = ConfigDict({"sampler": "ddim", "steps": 12, "guidance_scale": 1.5, "eta": 0.0, "candidates": 4})
     return config

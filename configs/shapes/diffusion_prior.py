@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             "heads": 6,
         }
     )
-    config.frozen.clip = "shapes"
+    config.encoders.clip = "shapes"
     config.diffusion.predicts = "x0"
     config.diffusion.variance = "fixed_small"
     config.diffusion.clip_x0 = 5.0  # in deviations; the embeddings are standardised
@@ -42,5 +42,5 @@ def get_config() -> ConfigDict:
     # Unguided it draws, of pairs that were never shown, the nearest one that was; guided much, where a caption names no
     # colour, one between two. One candidate for each of the decoder's: of two, the one nearer to the caption is the
     # worse drawn.
-    config.sampling = ConfigDict({"sampler": "ddpm", "steps": 16, "scale": 2.5})
+    config.sampling = ConfigDict({"sampler": "ddpm", "steps": 16, "guidance_scale": 2.5})
     return config

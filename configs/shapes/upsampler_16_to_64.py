@@ -40,5 +40,5 @@ def get_config() -> ConfigDict:
     config.training.global_batch = 8
     config.training.steps = 8000
     config.training.ema_decay = 0.999
-    config.sampling = ConfigDict({"sampler": "ddim", "steps": 5, "scale": 1.0, "eta": 0.0})
+    config.sampling = ConfigDict({"sampler": "ddim", "steps": 5, "guidance_scale": 1.0, "eta": 0.0})
     return config

@@ -36,5 +36,5 @@ def get_config() -> ConfigDict:
     config.training.global_batch = 2
     config.training.steps = 12000
     config.training.ema_decay = 0.999
-    config.sampling = ConfigDict({"sampler": "ddim", "steps": 2, "scale": 1.0, "eta": 0.0})
+    config.sampling = ConfigDict({"sampler": "ddim", "steps": 2, "guidance_scale": 1.0, "eta": 0.0})
     return config

@@ -40,12 +40,14 @@ PARTS = {"whole": 1, "train": 2}
 
 def write_cascade(folder: pathlib.Path, width: int) -> None:
     """Karlo with `width` channels in its decoder, half of them in its upsampler, and half its prior."""
-    from unclip_jax.cascades.cascade import shapes
-    from unclip_jax.cascades.folder import write_stages
+    from unclip_jax.cascades.folder_writing import StageFiles, write_stages
+    from unclip_jax.kinds import kind_of
+    from unclip_jax.models.network import parameter_shapes
     from unclip_jax.models.presets import preset
-    from unclip_jax.models.registry import network
-    from unclip_jax.pretrained.karlo_files import DIFFUSION, SAMPLING
-    from unclip_jax.tokenizer import train_tokenizer
+    from unclip_jax.pretrained.karlo_files import DIFFUSION, READS_CLIP, SAMPLING
+    from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
+    from unclip_jax.stages.spec import StageSpec
+    from unclip_jax.tokenizers.clip_bpe import train_tokenizer
 
     train_tokenizer([PROMPT], vocab_size=600, context_length=77, directory=folder / "tokenizer")
     clip = {
@@ -58,17 +60,22 @@ def write_cascade(folder: pathlib.Path, width: int) -> None:
         "decoder": preset("karlo_decoder")[1] | {"channels": width},
         "upsampler": preset("karlo_upsampler")[1] | {"channels": width // 2},
     }
-    stages = {"clip": {"kind": "clip", "model": clip}}
+    specs = [StageSpec(name="clip", kind="clip", model=clip)]
     for kind, model in fields.items():
+        inputs_of = {"low_res_size": 64} if kind == "upsampler" else {"encoders": READS_CLIP}
         name = "upsampler_64_to_256" if kind == "upsampler" else kind
-        stages[name] = {"kind": kind, "model": model, "diffusion": DIFFUSION[kind], "sampling": SAMPLING[kind]}
-    rng = np.random.default_rng(0)
-    drawn = {
-        name: (config, random_like(shapes(config["kind"], network(config["kind"], config["model"])), rng))
-        for name, config in stages.items()
-    }
-    standard = {"mean": np.zeros(768), "std": np.ones(768)}
-    write_stages(folder / "cascade", drawn, tokenizer=folder / "tokenizer", statistics=standard, dtype=np.float32)
+        specs.append(
+            StageSpec(
+                name=name, kind=kind, model=model, diffusion=DIFFUSION[kind], sampling=SAMPLING[kind], **inputs_of
+            )
+        )
+    standard = EmbeddingStatistics(mean=np.zeros(768), std=np.ones(768))
+    own = {"clip": {"tokenizer": folder / "tokenizer"}, "diffusion_prior": {"extras": standard.to_extras()}}
+    rng, stages = np.random.default_rng(0), {}
+    for spec in specs:
+        params = random_like(parameter_shapes(kind_of(spec).build(spec, where=spec.name)), rng)
+        stages[spec.name] = StageFiles(spec, params, dtype=np.float32, **own.get(spec.kind, {}))
+    write_stages(folder / "cascade", stages)
 
 
 def random_like(tree: Any, rng: np.random.Generator) -> Any:
@@ -98,9 +105,9 @@ class JaxSide:
 
     def answers(self) -> dict[str, np.ndarray]:
         """Each network's answer to `inputs` at step 500."""
-        from unclip_jax.cascades.embedding import clip_of, text_features
+        from unclip_jax.kinds.clip import text_features
 
-        text, t = text_features(clip_of(self.cascade), [PROMPT]), np.array([500])
+        text, t = text_features(self.cascade.stages["clip"], [PROMPT]), np.array([500])
         embedding = np.linspace(-1, 1, 768, dtype=np.float32)[None]
         made = {}
         for part, name in STAGES.items():
@@ -136,7 +143,7 @@ class JaxSide:
         import jax.numpy as jnp
         import optax
 
-        from unclip_jax.cascades.embedding import clip_of, text_features
+        from unclip_jax.kinds.clip import text_features
 
         stage = self.cascade.stages["decoder"]
         optimizer = optax.adamw(1e-4)
@@ -154,7 +161,7 @@ class JaxSide:
             return optax.apply_updates(params, updates), state
 
         self.step = jax.jit(step, donate_argnums=(0, 1))
-        text = text_features(clip_of(self.cascade), [PROMPT])
+        text = text_features(self.cascade.stages["clip"], [PROMPT])
 
         def batch_of(rows: int) -> tuple:
             x = np.repeat(inputs(64, 64, 3)[0], rows, axis=0)

@@ -10,6 +10,7 @@ memory for the parameters.
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -43,7 +44,7 @@ def write_karlo(folder: pathlib.Path) -> None:
         safetensors_numpy.save_file(drawn, folder / name / "diffusion_pytorch_model.safetensors")
     for name, kind in (("prior", "diffusion_prior"), ("decoder", "decoder"), ("super_res", "upsampler")):
         (folder / f"{name}_scheduler").mkdir()
-        config = scheduler_part(name, DIFFUSION[kind]).config
+        config = scheduler_part(name, dataclasses.asdict(DIFFUSION[kind])).config
         (folder / f"{name}_scheduler" / "scheduler_config.json").write_text(json.dumps(dict(config)))
     write_tokenizer(folder / "tokenizer")
     (folder / "model_index.json").write_text(json.dumps(pipeline_index(["prior"])))
@@ -51,12 +52,14 @@ def write_karlo(folder: pathlib.Path) -> None:
 
 def parts() -> Iterator[tuple[str, Any]]:
     """(name of the folder, its configuration and tensors of zeros)."""
+    from unclip_jax.kinds import KINDS
+    from unclip_jax.models.network import build, fields_of
     from unclip_jax.models.presets import preset
-    from unclip_jax.models.registry import fields_of, network
     from unclip_jax.pretrained import diffusers_export as export
 
     def of(make, kind, fields, *arguments):
-        return make(fields_of(network(kind, fields)), zeros(kind, fields), *arguments)
+        module = build(KINDS.choose(kind).network, fields)
+        return make(fields_of(module), zeros(module), *arguments)
 
     yield "text_encoder", of(export.text_encoder_part, "clip", CLIP)
     statistics = {"mean": np.zeros(768, np.float32), "std": np.ones(768, np.float32)}
@@ -66,14 +69,13 @@ def parts() -> Iterator[tuple[str, Any]]:
         yield name, of(export.upsampler_part, *preset("karlo_upsampler"))
 
 
-def zeros(kind: str, fields: dict[str, Any]) -> Any:
+def zeros(module: Any) -> Any:
     """The parameters of a network as zeros that take no memory."""
     import jax
 
-    from unclip_jax.cascades.cascade import shapes
-    from unclip_jax.models.registry import network
+    from unclip_jax.models.network import parameter_shapes
 
-    return jax.tree.map(lambda leaf: np.broadcast_to(np.float16(0), leaf.shape), shapes(kind, network(kind, fields)))
+    return jax.tree.map(lambda leaf: np.broadcast_to(np.float16(0), leaf.shape), parameter_shapes(module))
 
 
 def write_tokenizer(folder: pathlib.Path) -> None:
@@ -98,7 +100,7 @@ def measure(folder: str, dtype: str) -> None:
     before = largest_resident()
     cascade = unclip_jax.load_cascade(folder, devices=jax.local_devices()[:1], dtype=dtype)
     largest = largest_resident()
-    leaves = jax.tree.leaves([(stage.params, stage.last_params) for stage in cascade.stages.values()])
+    leaves = [array for stage in cascade.stages.values() for array in stage.device_arrays()]
     held = sum(leaf.nbytes for leaf in leaves) / GB
     print(
         f"{dtype:8}  {sum(leaf.size for leaf in leaves) / GB:.3f} billion parameters, {held:.2f} GB; at most "

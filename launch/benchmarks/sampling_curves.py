@@ -24,7 +24,6 @@ import numpy as np
 import unclip_jax
 from unclip_jax import files, huge_pages
 from unclip_jax.cascades.cascade import Cascade
-from unclip_jax.cascades.stages import stage_settings
 from unclip_jax.commands import compilation_cache
 from unclip_jax.commands.evaluate import cascade_subject
 from unclip_jax.evaluation import suites
@@ -34,13 +33,13 @@ ROWS = ("one_object", "two_objects", "compositional", "free_wording")
 PROMPT = "a small red circle on a blue background"
 # Name -> (stage, setting, values).
 SWEEPS: dict[str, tuple[str, str, list[Any]]] = {
-    "decoder-guidance": ("decoder", "scale", [1.0, 1.5, 2.0, 3.0]),
+    "decoder-guidance": ("decoder", "guidance_scale", [1.0, 1.5, 2.0, 3.0]),
     "decoder-steps": ("decoder", "steps", [6, 12, 25]),
     "decoder-sampler": ("decoder", "sampler", ["ddpm", "ddim", "dpm"]),
     "decoder-eta": ("decoder", "eta", [0.0, 0.5, 1.0]),
     "decoder-candidates": ("decoder", "candidates", [1, 2, 4]),
     "decoder-weights": ("decoder", "weights", ["average", "last step"]),
-    "prior-guidance": ("diffusion_prior", "scale", [1.0, 2.0, 2.5, 3.0, 4.0]),
+    "prior-guidance": ("diffusion_prior", "guidance_scale", [1.0, 2.0, 2.5, 3.0, 4.0]),
     "prior-steps": ("diffusion_prior", "steps", [4, 8, 16, 64]),
     "prior-sampler": ("diffusion_prior", "sampler", ["ddpm", "ddim", "dpm"]),
     "prior-candidates": ("diffusion_prior", "candidates", [1, 2, 4]),
@@ -56,12 +55,12 @@ OWN = "own"  # the point of the cascade as it is, which every sweep passes throu
 def own_value(cascade: Cascade, name: str) -> Any:
     """What the cascade has for the setting that a sweep changes."""
     stage, setting, values = SWEEPS[name]
-    return values[0] if name == WEIGHTS else getattr(stage_settings(cascade.stages[stage]), setting)
+    return values[0] if name == WEIGHTS else getattr(cascade.stages[stage].spec.sampling, setting)
 
 
 def with_last_step(cascade: Cascade, workdir: pathlib.Path) -> Cascade:
     """The cascade with its decoder's parameters as the last step of its training left them."""
-    decoder = cascade.only("decoder")
+    decoder = cascade.stages["decoder"]
     averaged, last = (checkpointing.restore_params(workdir, averaged=averaged).params for averaged in (True, False))
     packaged = jax.tree.map(np.asarray, decoder.params)
     if not jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(np.float16(a), b), averaged, packaged)):

@@ -22,14 +22,22 @@ import machine
 import numpy as np
 
 from unclip_jax import experiment, huge_pages
-from unclip_jax.cascades import stages as sampled
-from unclip_jax.cascades.cascade import example_inputs
-from unclip_jax.cascades.embedding import clip_of, text_features
+from unclip_jax.cascades.cascade import Cascade
+from unclip_jax.cascades.folder import read_specs
 from unclip_jax.cascades.loading import load_cascade
+from unclip_jax.cascades.sources import resolve
 from unclip_jax.diffusion.timesteps import named_path
+from unclip_jax.experiment.config import typed
+from unclip_jax.images import height_width
+from unclip_jax.kinds import kind_of
+from unclip_jax.sampling.rows import SampleRequest
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch
+from unclip_jax.stages.conditions import Conditions
+from unclip_jax.stages.stage import Stage
 from unclip_jax.training.step import make_steps
+
+PROMPT = "a small red circle on a blue background"
 
 COLUMNS = (
     ("images/s", "speed", "{:,.1f}"),
@@ -45,13 +53,14 @@ COLUMNS = (
 
 def measure_training(stage: str, args: argparse.Namespace) -> dict[str, float]:
     config = experiment.load_config(os.path.join(args.configs, f"{stage}.py"))
-    if config.frozen.clip:
-        config.frozen.clip = args.cascade
+    for role in config.encoders:
+        config.encoders[role] = args.cascade
+    config = typed(config)
     rows = config.training.global_batch
     with tempfile.TemporaryDirectory() as workdir:
         parts = experiment.assemble(config, workdir)
     stream = parts.train_data.batches(0)
-    batch, mesh = next(stream), make_mesh(**config.mesh)
+    batch, mesh = next(stream), make_mesh(**vars(config.mesh))
     steps = make_steps(parts.task, config=config, frozen=parts.frozen, batch=batch, mesh=mesh)
     state, frozen = steps.init(), place(parts.frozen, steps.frozen_shardings)
     resident = place_batch(batch, mesh)
@@ -77,33 +86,46 @@ def measure_training(stage: str, args: argparse.Namespace) -> dict[str, float]:
 
 
 def measure_sampling(stage: str, args: argparse.Namespace) -> dict[str, float]:
-    cascade = load_cascade(args.cascade, stages=["clip", stage])
+    encoders = [ref.stage for ref in read_specs(resolve(args.cascade))[stage].encoders.values()]
+    cascade = load_cascade(args.cascade, stages=[*encoders, stage])
     this = cascade.stages[stage]
-    settings = sampled.stage_settings(this)
-    numbers, clip = np.arange(args.rows), clip_of(cascade)
+    settings = this.spec.sampling
+    request = SampleRequest(
+        seed=0,
+        image_ids=np.repeat(np.arange(args.rows), settings.candidates),
+        candidate_ids=np.tile(np.arange(settings.candidates), args.rows),
+    )
 
     def make() -> np.ndarray:
-        common = {"settings": settings, "seed": 0, "numbers": numbers}
-        if this.kind == "upsampler":
-            side = this.module.image_size // 4
-            return sampled.run_painter(cascade, this, None, np.zeros((args.rows, side, side, 3)), **common)
-        text = text_features(clip, ["a small red circle on a blue background"] * args.rows)
-        if this.kind == "diffusion_prior":
-            return sampled.run_prior(cascade, text, **common)
-        embeddings = np.zeros((args.rows, this.module.embed_dim), np.float32)
-        return sampled.run_painter(cascade, this, (embeddings, text), **common)
+        conditions = conditions_of(cascade, this, [PROMPT] * args.rows).repeat(settings.candidates)
+        empty = conditions_of(cascade, this, [""])
+        return kind_of(this).sample_stage(this, conditions, empty, settings=settings, request=request)
 
     start = time.perf_counter()
     make()
     first = time.perf_counter() - start
     seconds = machine.best_seconds(make, least=args.seconds)
-    evaluations = len(named_path(settings.steps, this.config["diffusion"]["steps"])) - 1
-    evaluations *= (2 if settings.scale != 1.0 else 1) * settings.candidates
-    inputs, named = example_inputs(this.kind, this.module)
-    one = machine.flops(
-        lambda params, *inputs: this.module.apply({"params": params}, *inputs, **named), this.params, *inputs
-    )
+    evaluations = len(named_path(settings.steps, this.spec.diffusion.steps)) - 1
+    evaluations *= (2 if settings.guidance_scale != 1.0 else 1) * settings.candidates
+    inputs = this.module.example_inputs()
+    one = machine.flops(lambda params, inputs: this.module.apply({"params": params}, **inputs), this.params, inputs)
     return {"speed": args.rows / seconds, "flops": one * evaluations, "compile": first - seconds}
+
+
+def conditions_of(cascade: Cascade, stage: Stage, captions: list[str]) -> Conditions:
+    """Everything that a stage can read, one row per caption, with zeros for embeddings and low-resolution images."""
+    conditions, rows = Conditions(), len(captions)
+    for encoder in cascade.stages.values():
+        if kind_of(encoder).encode_text is not None:
+            conditions = conditions.merge(kind_of(encoder).encode_text(encoder, captions))
+    if "image_embedding" in kind_of(stage).reads(stage.module):
+        zeros = np.zeros((rows, stage.module.embed_dim), np.float32)
+        embeddings = {ref.stage: zeros for ref in stage.spec.encoders.values()}
+        conditions = conditions.merge(Conditions(image_embedding=embeddings))
+    if stage.spec.low_res_size is not None:
+        low_res = np.zeros((rows, *height_width(stage.spec.low_res_size), 3), np.float32)
+        conditions = conditions.replace(low_res=low_res)
+    return conditions
 
 
 MEASURES = {"training": measure_training, "sampling": measure_sampling}
@@ -149,14 +171,14 @@ def main() -> None:
         return
     rate = machine.product_rate()
     print(machine.header(rate))
-    stages = args.only or experiment.ORDER
-    made = {"training": stages, "sampling": [name for name in stages if name in load_cascade(args.cascade).stages]}
+    specs = read_specs(resolve(args.cascade))
+    stages = args.only or list(specs)
+    sampled = [name for name in stages if name in specs and kind_of(specs[name]).is_sampled]
+    made = {"training": stages, "sampling": sampled}
     results = {}
     for what, names in made.items():
         print(f"\n{what:20}" + "".join(f"{title:>13}" for title, *_ in COLUMNS))
         for stage in names:
-            if (what, stage) == ("sampling", "clip"):
-                continue
             found = results[f"{what} {stage}"] = measure(what, stage, args, rate)
             cells = (form.format(found[name]) if name in found else "" for _, name, form in COLUMNS)
             print(f"{stage:20}" + "".join(f"{cell:>13}" for cell in cells), flush=True)

@@ -44,8 +44,10 @@ def open_on_one_device(source, **arguments):
 
 
 def row_noise_of(rows: int, stages: Mapping[str, tuple[tuple[int, ...], int]]) -> Callable:
-    """Stands for `sampling.row_noise`: `drawn.noise`, as the peer had it. stages: {name: (shape of a row, draws)}; a
-    stage is known by the shape of its rows."""
+    """Replaces `sampling.diffusion.row_noise` by `drawn.noise`, which the peer used.
+
+    stages: {name: (shape of a row, draws)}; a stage is known by the shape of its rows.
+    """
     tables = {
         shape: jnp.stack([noise(stage, draw, (rows, *shape)) for draw in range(draws)])
         for stage, (shape, draws) in stages.items()

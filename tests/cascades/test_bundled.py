@@ -1,6 +1,5 @@
 """The bundled cascade draws what it is asked for, and its CLIP finds held-out pictures by their captions."""
 
-import json
 import pathlib
 
 import jax
@@ -9,12 +8,14 @@ import pytest
 
 import unclip_jax
 from unclip_jax import experiment
-from unclip_jax.cascades import folder
+from unclip_jax.cascades.folder import read_specs
+from unclip_jax.cascades.sources import resolve
 from unclip_jax.data.captioned_shapes.captions import full_caption
 from unclip_jax.data.captioned_shapes.drawing import draw
 from unclip_jax.data.captioned_shapes.reading import read
 from unclip_jax.data.captioned_shapes.scene import sample_scene
-from unclip_jax.models.registry import network
+from unclip_jax.experiment.config import typed
+from unclip_jax.kinds import kind_of
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs/shapes").glob("*.py"))
 
@@ -72,9 +73,9 @@ def test_bundled_clip_finds_pictures_by_captions():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_bundled_stage_is_what_its_config_trains(path):
-    config = experiment.load_config(path)
-    said = json.loads((folder.resolve("shapes") / path.stem / "config.json").read_text())
-    assert network(said["kind"], said["model"]) == network(config.task.kind, config.model.to_dict())
-    if said["kind"] != "clip":
-        assert said["diffusion"] == {name: config.diffusion[name] for name in said["diffusion"]}
-        assert said["sampling"] == config.sampling.to_dict()
+    config = typed(experiment.load_config(path))
+    said = read_specs(resolve("shapes"))[path.stem]
+    assert kind_of(said).build(said, where=path.stem) == config.build(np.float32)
+    assert said.kind == config.stage.kind and said.low_res_size == config.stage.low_res_size
+    assert said.diffusion == config.stage.diffusion
+    assert said.sampling == config.stage.sampling

@@ -1,5 +1,6 @@
 """The folder: strict when it is read, and changed a whole stage at a time."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.cascades import tiny
 from tests.cascades.tiny import CONFIGS
 from unclip_jax import parameters
-from unclip_jax.cascades import folder as folders
-from unclip_jax.cascades.cascade import example_inputs
 from unclip_jax.cascades.embedding import encode_image, encode_text, load_clip
+from unclip_jax.cascades.folder_writing import write_stages
 from unclip_jax.cascades.loading import load_cascade
 
 
@@ -50,12 +51,12 @@ def test_bfloat16_networks_have_kernels_and_embeddings_of_their_type_and_exact_v
 def test_answers_of_rounded_kernels_are_as_near_as_those_of_bfloat16_networks(cascade, folder):
     low, rng = load_cascade(folder, devices=cascade.devices, dtype="bfloat16"), np.random.default_rng(0)
     for stage in list(cascade.stages.values())[1:]:
-        inputs, _ = example_inputs(stage.kind, stage.module)
+        inputs = stage.module.example_inputs()
         drawn = jax.tree.map(lambda x: rng.standard_normal(x.shape) if x.dtype == np.float32 else x, inputs)
         in_bfloat16 = low.stages[stage.name].module
 
         def answer(module, params, drawn=drawn):
-            return np.asarray(jax.jit(module.apply)({"params": params}, *drawn))
+            return np.asarray(jax.jit(module.apply)({"params": params}, **drawn))
 
         right = answer(stage.module, stage.params)
         of_exact, of_rounded = (
@@ -92,7 +93,7 @@ def test_damaged_index_other_schema_and_unknown_stage_are_refused(copy):
     with pytest.raises(ValueError, match="stage prior is not in .*known: clip, diffusion_prior"):
         load_cascade(copy, stages=["prior"])
     (copy / "cascade.json").write_text(json.dumps({"schema": 99, "stages": []}))
-    with pytest.raises(ValueError, match="has schema 99 and must have 1"):
+    with pytest.raises(ValueError, match="has schema 99 and must have 2"):
         load_cascade(copy)
     (copy / "cascade.json").write_text("{")
     with pytest.raises(ValueError, match="cannot be read as JSON"):
@@ -101,7 +102,7 @@ def test_damaged_index_other_schema_and_unknown_stage_are_refused(copy):
 
 def test_a_stage_is_replaced_and_the_others_stay(copy, cascade):
     doubled = {name: 2 * value for name, value in tensors(copy / "decoder" / "params.safetensors").items()}
-    folders.write_stages(copy, {"decoder": (CONFIGS["decoder"], parameters.unflatten(doubled))})
+    write_stages(copy, {"decoder": tiny.files("decoder", parameters.unflatten(doubled))})
     changed = load_cascade(copy)
     assert list(changed.stages) == list(CONFIGS)
     for name in CONFIGS:
@@ -119,32 +120,33 @@ def rewrite(path, change) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_stage_of_another_clip_is_refused(copy, cascade, dtype):
     digest = parameters.digest(cascade.stages["clip"].params)
-    rewrite(copy / "decoder" / "config.json", lambda config: config.update(frozen={"clip": digest}))
+    rewrite(copy / "decoder" / "config.json", lambda config: config["encoders"]["clip"].update(digest=digest))
     load_cascade(copy, dtype=dtype)
     halved = {name: value / 2 for name, value in tensors(copy / "clip" / "params.safetensors").items()}
-    folders.write_stages(copy, {"clip": (CONFIGS["clip"], parameters.unflatten(halved))})
+    clip = dataclasses.replace(tiny.files("clip", parameters.unflatten(halved)), tokenizer=copy / "clip/tokenizer")
+    write_stages(copy, {"clip": clip})
     with pytest.raises(ValueError, match=f"decoder was trained beside a CLIP of digest {digest}, and clip has"):
         load_cascade(copy, dtype=dtype)
     assert load_clip(copy / "clip").module.embed_dim == 16  # by itself it is whole
 
 
 def test_what_a_stages_config_and_the_index_lack_is_named(copy):
-    rewrite(copy / "cascade.json", lambda index: index["embedding_statistics"]["mean"].pop())
-    with pytest.raises(ValueError, match="must hold embedding_statistics, mean and std of 16 numbers each, for diff"):
+    extras = copy / "diffusion_prior" / "extras.safetensors"
+    parameters.save(extras, {"statistics": {"mean": np.zeros(16), "std": np.ones(15)}})
+    with pytest.raises(ValueError, match=r"extras.safetensors' do not fit .*statistics/std \[15\] instead of \[16\]"):
         load_cascade(copy)
-    rewrite(copy / "decoder" / "config.json", lambda config: config["diffusion"].pop("variance"))
     rewrite(copy / "decoder" / "config.json", lambda config: config.pop("sampling"))
-    with pytest.raises(ValueError, match="config.json' lacks sampling, diffusion.variance"):
+    with pytest.raises(ValueError, match="config.json' lacks sampling"):
+        load_cascade(copy)
+    rewrite(copy / "decoder" / "config.json", lambda config: config.pop("model"))
+    with pytest.raises(ValueError, match="config.json' lacks model"):
         load_cascade(copy)
 
 
 def test_unknown_sampling_setting_names_the_known_ones(copy):
-    from unclip_jax.cascades.stages import stage_settings
-
     rewrite(copy / "decoder" / "config.json", lambda config: config["sampling"].update(guidance=3.0))
-    stage = load_cascade(copy, stages=["decoder"]).only("decoder")
-    with pytest.raises(ValueError, match="sampling of decoder has sampler, steps, scale, guidance; it needs"):
-        stage_settings(stage)
+    with pytest.raises(ValueError, match="sampling has no field guidance; known: sampler, steps, guidance_scale"):
+        load_cascade(copy, stages=["decoder"])
 
 
 def test_clip_opens_from_the_cascade_and_from_its_own_folder(folder):
@@ -171,7 +173,7 @@ def test_cascade_without_a_prior_says_so(copy):
     from unclip_jax.cascades.text_to_image import text_to_image
 
     opened = load_cascade(copy)
-    with pytest.raises(ValueError, match="has no stage of kind 'diffusion_prior'; it has: clip, decoder"):
+    with pytest.raises(ValueError, match="has no prior; it has: clip, decoder"):
         text_to_image(opened, ["a ring"])
     embeddings = np.ones((1, 16), np.float32)
     assert text_to_image(opened, ["a ring"], image_embeddings=embeddings).shape == (1, 16, 16, 3)

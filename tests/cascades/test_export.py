@@ -14,7 +14,8 @@ from tests.golden.drawn import drawn
 from unclip_jax import parameters
 from unclip_jax.__main__ import main
 from unclip_jax.cascades.embedding import load_clip
-from unclip_jax.cascades.folder import write_stages
+from unclip_jax.cascades.folder_writing import StageFiles, write_stages
+from unclip_jax.stages.spec import from_json
 
 # What the peer writes of itself and no network depends on.
 ABOUT = {"_diffusers_version", "transformers_version"}
@@ -91,7 +92,7 @@ def test_a_cascade_trained_here_comes_back_the_same(folder, cascade, tmp_path, c
         for parameter, value in right.items():
             np.testing.assert_array_equal(found[parameter], value)
         if name != "clip":
-            assert back.stages[name].config["diffusion"] == stage.config["diffusion"]
+            assert back.stages[name].spec.diffusion == stage.spec.diffusion
     for name, value in cascade.statistics.items():
         np.testing.assert_allclose(back.statistics[name], value, rtol=1e-6)
 
@@ -99,8 +100,10 @@ def test_a_cascade_trained_here_comes_back_the_same(folder, cascade, tmp_path, c
 def test_the_second_upsampler_is_left_out_with_a_line(folder, cascade, tmp_path, capsys):
     copy, first = shutil.copytree(folder, tmp_path / "copy"), "upsampler_8_to_16"
     config = read(copy / first / "config.json")
-    second = {**config, "model": {**config["model"], "image_size": 32}, "sampling": {"sampler": "ddpm", "steps": 9}}
-    write_stages(copy, {"upsampler_16_to_32": (second, cascade.stages[first].params)})
+    config["model"]["image_size"], config["low_res_size"] = 32, 16
+    config["sampling"] = {"sampler": "ddpm", "steps": 9}
+    second = from_json("upsampler_16_to_32", config, where=first)
+    write_stages(copy, {second.name: StageFiles(second, cascade.stages[first].params)})
     out = tmp_path / "out"
     assert main(["export-weights", str(copy), "--format", "diffusers", "--out", str(out)]) == 0
     printed = capsys.readouterr().out

@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 import unclip_jax
+from tests.cascades.one_stage import sample_one
 from tests.cascades.published import GOLDEN, load, open_on_one_device, row_noise_of, write_pipeline
 from tests.pretrained.held import held
 from tests.pretrained.peer_networks import check_preset, published
 from unclip_jax.__main__ import main
-from unclip_jax.cascades import sampling
-from unclip_jax.cascades.cascade import shapes
-from unclip_jax.cascades.embedding import clip_of, text_features
-from unclip_jax.cascades.stages import run_painter, stage_settings
+from unclip_jax.kinds import kind_of
+from unclip_jax.kinds.clip import text_features
+from unclip_jax.models.network import parameter_shapes
 from unclip_jax.models.presets import preset
-from unclip_jax.models.registry import network
 from unclip_jax.pretrained import karlo_files, registry
 from unclip_jax.pretrained.weight_mapping import check
+from unclip_jax.sampling import diffusion
+from unclip_jax.stages.conditions import Conditions
+from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 
 UPSAMPLER = "upsampler_16_to_32"
 STAGE = {"prior": "diffusion_prior", "decoder": "decoder", "super_res": UPSAMPLER}
@@ -43,7 +45,7 @@ def peers_noise(monkeypatch, golden):
     embed = about["configs"]["prior"]["embedding_dim"]
     shapes = {"prior": (embed,), "decoder": (side, side, 3), "super_res": images.shape[1:]}
     stages = {stage: (shape, about["steps"][stage] + 1) for stage, shape in shapes.items()}
-    monkeypatch.setattr(sampling, "row_noise", row_noise_of(rows, stages))
+    monkeypatch.setattr(diffusion, "row_noise", row_noise_of(rows, stages))
 
 
 def draw(cascade, about):
@@ -66,10 +68,10 @@ def test_pictures_are_those_of_the_peer(golden, pipeline, peers_noise):
 def test_guided_answers_are_those_of_the_peer_along_its_path(golden, pipeline):
     path, about = np.load(GOLDEN / "karlo-guidance.npz"), golden[1]
     cascade = open_on_one_device(pipeline)
-    text = text_features(clip_of(cascade), about["prompts"])
-    empty = text_features(clip_of(cascade), [""] * len(about["prompts"]))
+    text = text_features(cascade.stages["clip"], about["prompts"])
+    empty = text_features(cascade.stages["clip"], [""] * len(about["prompts"]))
     z = path["embedding"] * cascade.statistics["std"] + cascade.statistics["mean"]
-    prior, decoder = cascade.only("diffusion_prior"), cascade.only("decoder")
+    prior, decoder = cascade.stages["diffusion_prior"], cascade.stages["decoder"]
 
     def answer_of_prior(x, t, text, _):
         return prior.module.apply({"params": prior.params}, x, t, text)
@@ -78,7 +80,7 @@ def test_guided_answers_are_those_of_the_peer_along_its_path(golden, pipeline):
         return decoder.module.apply({"params": decoder.params}, x, t, z, text, drop_image=drop)
 
     for name, stage, answer in (("prior", prior, answer_of_prior), ("decoder", decoder, answer_of_decoder)):
-        scale, drop = stage_settings(stage).scale, np.ones(len(z), bool)
+        scale, drop = stage.spec.sampling.guidance_scale, np.ones(len(z), bool)
         for x, t, right in zip(path[f"{name}_x"], path[f"{name}_t"], path[f"{name}_answer"], strict=True):
             t = np.full(len(z), t)
             guided, unguided = answer(x, t, text, ~drop), answer(x, t, empty, drop)
@@ -103,9 +105,8 @@ def test_variations_are_those_of_the_peer(peers_noise, tmp_path):
     assert np.max(np.abs(pictures / 255.0 - (golden["small"] + 1) / 2)) <= 1 / 255
     # From there on, so that what rounding has left does not decide on which side of 0 the first step, which divides by
     # 0.00005, finds a number.
-    upsampler = cascade.stages[UPSAMPLER]
-    settings = stage_settings(upsampler, steps=about["steps"]["super_res"])
-    large = run_painter(cascade, upsampler, None, golden["small"], settings=settings, seed=0, numbers=np.arange(2))
+    conditions = Conditions(low_res=golden["small"])
+    large = sample_one(cascade, UPSAMPLER, conditions, rows=2, steps=about["steps"]["super_res"])
     assert np.max(np.abs((large.clip(-1, 1) + 1) / 2 - golden["images"])) <= 1 / 255
 
 
@@ -115,7 +116,7 @@ def test_an_imported_folder_draws_the_same(golden, pipeline, peers_noise, tmp_pa
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in printed[1:]] == ["clip", "diffusion_prior", "decoder", UPSAMPLER]
     cascade = open_on_one_device(tmp_path / "karlo")
-    assert cascade.stages[UPSAMPLER].last_params is not None and cascade.stages["decoder"].last_params is None
+    assert cascade.stages[UPSAMPLER].last_step_params is not None and cascade.stages["decoder"].last_step_params is None
     assert np.max(np.abs(draw(cascade, about) / 255.0 - golden["images"])) <= 1 / 255
     (tmp_path / "karlo" / UPSAMPLER / "params_last.safetensors").unlink()
     with pytest.raises(OSError, match="params_last.safetensors"):
@@ -124,12 +125,12 @@ def test_an_imported_folder_draws_the_same(golden, pipeline, peers_noise, tmp_pa
 
 def test_every_stage_is_sampled_as_karlo_does(pipeline):
     stages = open_on_one_device(pipeline).stages
-    settings = {name: stage_settings(stage) for name, stage in stages.items() if name != "clip"}
-    assert {name: (set.sampler, set.steps, set.scale) for name, set in settings.items()} == {
+    settings = {name: stage.spec.sampling for name, stage in stages.items() if name != "clip"}
+    assert {name: (set.sampler, set.steps, set.guidance_scale) for name, set in settings.items()} == {
         "diffusion_prior": ("ddpm", 25, 4.0), "decoder": ("ddpm", 25, 8.0), UPSAMPLER: ("ddpm", 7, 1.0)
     }  # fmt: skip
-    said = {name: stage.config["diffusion"] for name, stage in stages.items() if name != "clip"}
-    assert {name: (about["predicts"], about["variance"], about["clip_x0"]) for name, about in said.items()} == {
+    said = {name: stage.spec.diffusion for name, stage in stages.items() if name != "clip"}
+    assert {name: (about.predicts, about.variance, about.clip_x0) for name, about in said.items()} == {
         "diffusion_prior": ("x0", "fixed_small", 5.0),
         "decoder": ("eps", "learned_range", 1.0),
         UPSAMPLER: ("eps", "fixed_small", 1.0),
@@ -185,13 +186,14 @@ def test_karlos_own_files_are_the_published_networks(original, pipeline):
     assert [stage.name for stage in found.stages] == ["clip", *presets]
     for stage in found.stages[1:]:
         kind = preset(presets[stage.name])[0]
-        assert stage.config["kind"] == kind
-        check_preset(stage.config["model"], presets[stage.name])
-        expected = shapes(kind, network(kind, stage.config["model"]))
+        assert stage.spec.kind == kind
+        check_preset(stage.spec.model, presets[stage.name])
+        expected = parameter_shapes(kind_of(stage.spec).build(stage.spec, where=stage.name))
         for weights in (stage.weights, stage.last or stage.weights):
             check(weights.tensors, weights.rules, expected, what=stage.name)
-    assert found.stages[1].config["diffusion"]["clip_x0"] == 10.0
-    np.testing.assert_array_equal(found.statistics["mean"], np.arange(768))
+    prior = found.stages[1]
+    assert prior.spec.diffusion.clip_x0 == 10.0
+    np.testing.assert_array_equal(EmbeddingStatistics.from_extras(prior.extras).mean, np.arange(768))
 
 
 def test_what_karlos_own_files_lack_is_asked_for(original, pipeline, monkeypatch):

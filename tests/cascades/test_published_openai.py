@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 import unclip_jax
+from tests.cascades.one_stage import sample_one
 from tests.cascades.published import load, open_on_one_device, row_noise_of
-from tests.golden.drawn import drawn, gpt2_tokenizer
+from tests.golden.drawn import drawn, gpt2_tokenizer, letters_tokenizer
 from tests.pretrained import torch_writer
 from unclip_jax.__main__ import main
-from unclip_jax.cascades import sampling
-from unclip_jax.cascades.stages import run_painter, stage_settings
-from unclip_jax.gpt2_tokenizer import GPT2Tokenizer
+from unclip_jax.cascades.text_to_image import upsample
 from unclip_jax.images import to_unit
+from unclip_jax.kinds import kind_of
+from unclip_jax.sampling import diffusion
+from unclip_jax.stages.conditions import Conditions
+from unclip_jax.tokenizers.gpt2_bpe import GPT2Tokenizer
 
 UPSAMPLER = "upsampler_64_to_256"
 
@@ -45,18 +48,17 @@ def adm(tmp_path_factory):
 def peers_noise(monkeypatch):
     """Has every stage take its noise from `drawn.noise`, as the peer did."""
     stages = {stage: ((side, side, 3), 10) for stage, side in (("base", 64), ("upsample", 256))}
-    monkeypatch.setattr(sampling, "row_noise", row_noise_of(2, stages))
+    monkeypatch.setattr(diffusion, "row_noise", row_noise_of(2, stages))
 
 
 def check(pictures, right):
     assert np.max(np.abs(pictures / 127.5 - 1 - right)) <= 2 / 255
 
 
-def enlarged(cascade, seen, golden, about):
+def enlarged(cascade, conditions, golden, about):
     """The large pictures, from the peer's small ones: so rounding in these does not count twice."""
-    stage = cascade.stages[UPSAMPLER]
-    settings = stage_settings(stage, steps=about["large_steps"])
-    large = run_painter(cascade, stage, seen, golden["small"], settings=settings, seed=0, numbers=np.arange(2))
+    conditions = conditions.replace(low_res=golden["small"])
+    large = sample_one(cascade, UPSAMPLER, conditions, rows=2, steps=about["large_steps"])
     return (large[:, ::4, ::4].clip(-1, 1) + 1) * 127.5
 
 
@@ -68,7 +70,9 @@ def test_glide_draws_the_pictures_of_its_origin(glide, peers_noise):
     )
     check(small, golden["small"])
     assert np.mean(np.abs(golden["small"]) < 251 / 255) > 0.5
-    check(enlarged(cascade, cascade.tokenizer.encode(about["prompts"]), golden, about), golden["large"])
+    upsampler = cascade.stages[UPSAMPLER]
+    captions = kind_of(upsampler).encode_text(upsampler, about["prompts"])
+    check(enlarged(cascade, captions, golden, about), golden["large"])
 
 
 def test_guided_diffusion_draws_the_pictures_of_its_origin(adm, peers_noise):
@@ -76,7 +80,7 @@ def test_guided_diffusion_draws_the_pictures_of_its_origin(adm, peers_noise):
     cascade = open_on_one_device(adm)
     steps = {"base": about["steps"]}
     check(unclip_jax.class_to_image(cascade, about["labels"], steps=steps, stop_after="base"), golden["small"])
-    check(enlarged(cascade, np.array(about["labels"], np.int32), golden, about), golden["large"])
+    check(enlarged(cascade, Conditions(labels=np.array(about["labels"], np.int32)), golden, about), golden["large"])
     for name in ("small", "large"):
         assert np.mean(np.abs(golden[name]) < 251 / 255) > 0.5
 
@@ -95,17 +99,20 @@ def test_tokens_are_those_of_glides_tokenizer(tmp_path):
 
 
 def test_each_is_sampled_as_its_origin_does(glide, adm):
+    def told_of(stage):
+        return {**stage.spec.sampling.chosen(), "guidance_scale": stage.spec.sampling.guidance_scale}
+
     told = {
-        name: {stage.name: dict(stage.config["sampling"]) for stage in open_on_one_device(folder).stages.values()}
+        name: {stage.name: told_of(stage) for stage in open_on_one_device(folder).stages.values()}
         for name, folder in (("glide", glide), ("adm", adm))
     }
     assert told["glide"] == {
-        "base": {"sampler": "ddpm", "steps": 100, "scale": 3.0},
-        UPSAMPLER: {"sampler": "ddim", "steps": "fast27", "scale": 1.0, "temperature": 0.997},
+        "base": {"sampler": "ddpm", "steps": 100, "guidance_scale": 3.0},
+        UPSAMPLER: {"sampler": "ddim", "steps": "fast27", "guidance_scale": 1.0, "temperature": 0.997},
     }
     assert told["adm"] == {
-        "base": {"sampler": "ddpm", "steps": 250, "scale": 1.0},
-        UPSAMPLER: {"sampler": "ddpm", "steps": 250, "scale": 1.0},
+        "base": {"sampler": "ddpm", "steps": 250, "guidance_scale": 1.0},
+        UPSAMPLER: {"sampler": "ddpm", "steps": 250, "guidance_scale": 1.0},
     }
 
 
@@ -121,8 +128,9 @@ def test_imported_folders_draw_the_same(glide, adm, tmp_path, monkeypatch, capsy
         assert (tmp_path / "own.png").stat().st_size > 10_000
         own, imported = (unclip_jax.images.read_image(tmp_path / name) for name in ("own.png", "imported.png"))
         np.testing.assert_array_equal(own, imported)
-    assert (tmp_path / f"{glide.name}-imported" / "tokenizer" / "vocab.json").exists()
-    assert not (tmp_path / f"{adm.name}-imported" / "tokenizer").exists()
+    for stage in ("base", UPSAMPLER):
+        assert (tmp_path / f"{glide.name}-imported" / stage / "tokenizer" / "vocab.json").exists()
+    assert not [*(tmp_path / f"{adm.name}-imported").rglob("tokenizer")]
 
 
 def test_one_file_alone_is_opened(glide, adm, tmp_path):
@@ -188,3 +196,30 @@ def test_folders_and_arguments_that_do_not_fit_are_refused(glide, adm, tmp_path)
     (tmp_path / "vocabulary" / "merges.txt").write_text("#version: 0.2\n")
     with pytest.raises(ValueError, match=r"has vocab_size 2, and base of .* has 265; give the one that it was trained"):
         open_on_one_device(glide, tokenizer=tmp_path / "vocabulary")
+
+
+def test_tokenizer_of_another_sort_is_refused_by_its_vocabulary(glide, tmp_path):
+    letters_tokenizer(tmp_path / "letters", vocab_size=64, context_length=12)
+    with pytest.raises(ValueError, match="is a Tokenizer, and base of .* reads the tokens of a GPT2Tokenizer;"):
+        open_on_one_device(glide, tokenizer=tmp_path / "letters")
+
+
+def test_upsample_takes_only_what_needs_no_caption_or_class(glide, adm):
+    small = np.zeros((1, 64, 64, 3), np.float32)
+    for folder in (glide, adm):
+        with pytest.raises(ValueError, match=r"size 256 is made by no upsampler of the cascade; known: \[\]"):
+            upsample(open_on_one_device(folder), small, size=256)
+
+
+def test_export_without_a_clip_is_one_line(glide, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["import-weights", str(glide / "base.pt"), "--out", str(tmp_path / "base")]) == 0
+    assert main(["export-weights", str(tmp_path / "base"), "--format", "diffusers", "--out", out]) == 2
+    assert "has no stage of kind clip, diffusion_prior, decoder, upsampler; the pipeline needs one" in (
+        capsys.readouterr().err
+    )
+
+
+def test_wrong_count_is_said_before_labels_are_repeated(adm):
+    with pytest.raises(ValueError, match="^count is -1; it must be 1 or more$"):
+        unclip_jax.class_to_image(open_on_one_device(adm / "64x64_diffusion.pt"), [1], count=-1)

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from unclip_jax.cascades import sampling
+from tests.sampling.example_transforms import nudge_images, paint
 from unclip_jax.cascades.text_to_image import text_to_image
+from unclip_jax.sampling import diffusion, rows
+from unclip_jax.sampling.transforms import DenoiserTransform, SamplerTransform
 
 
 @pytest.fixture
@@ -23,26 +25,76 @@ def compilations():
     return counted
 
 
+PROMPTS = ["a red circle", "a green ring", "a star"]
+
+
+def transforms(row: float, shared: float) -> dict:
+    """A transform of the decoder and one of its sampler, with one entry per image."""
+    rows = np.full((3, 3), row, np.float32)
+    return {
+        "denoiser_transforms": {"decoder": [DenoiserTransform(paint, rows=rows)]},
+        "sampler_transforms": {"decoder": [SamplerTransform(nudge_images, rows=rows, shared=np.float32(shared))]},
+    }
+
+
 def test_another_scale_seed_text_step_count_or_number_of_prompts_compiles_nothing(cascade, compilations):
-    text_to_image(cascade, ["a red circle", "a green ring", "a star"], seed=0)
+    text_to_image(cascade, PROMPTS, seed=0)
     before = len(compilations)
     for prompts, settings in (
         (["a blue ring", "a red star", "a cross"], {}),
-        (["a red circle", "a green ring", "a star"], {"seed": 5, "first_image": 7}),
-        (["a red circle", "a green ring", "a star"], {"prior_scale": 3.0, "decoder_scale": 7.5}),
-        (["a red circle", "a green ring", "a star"], {"steps": {"prior": 17, "decoder": 2, "upsampler_8_to_16": 9}}),
-        (["a red circle", "a green ring", "a star", "a cross"], {}),
+        (PROMPTS, {"seed": 5, "first_image": 7}),
+        (PROMPTS, {"seed": [5, 6, 5]}),
+        (PROMPTS, {"prior_scale": 3.0, "decoder_scale": 7.5}),
+        (PROMPTS, {"steps": {"prior": 17, "decoder": 2, "upsampler_8_to_16": 9}}),
+        ([*PROMPTS, "a cross"], {}),
     ):
         text_to_image(cascade, prompts, **settings)
         assert len(compilations) == before, settings
-    text_to_image(cascade, ["a red circle", "a green ring", "a star"], decoder_scale=1.0)
+    text_to_image(cascade, PROMPTS, decoder_scale=1.0)
     assert len(compilations) > before  # unguided is another program: the count does count
+
+
+def test_other_arrays_of_transforms_compile_nothing(cascade, compilations):
+    text_to_image(cascade, PROMPTS)
+    before = len(compilations)
+    text_to_image(cascade, PROMPTS, **transforms(0.0, 0.1))
+    first = len(compilations)
+    assert first > before
+    for arguments in (transforms(0.5, 0.1), transforms(0.0, 0.3), {**transforms(-1.0, 0.0), "decoder_scale": 5.0}):
+        text_to_image(cascade, PROMPTS, **arguments)
+        assert len(compilations) == first
+
+
+def test_one_seed_per_prompt_gives_the_images_of_calls_with_each(cascade):
+    """The number of an image counts within the call."""
+    both = text_to_image(cascade, PROMPTS[:2], seed=[3, 5], count=2, candidates=2)
+    apart = [
+        text_to_image(cascade, [prompt], seed=seed, first_image=first, count=2, candidates=2)
+        for prompt, seed, first in ((PROMPTS[0], 3, 0), (PROMPTS[1], 5, 2))
+    ]
+    assert np.max(np.abs(both.astype(int) - np.concatenate(apart))) <= 1
+    same = text_to_image(cascade, PROMPTS[:2], seed=[3, 3], count=2, candidates=2)
+    np.testing.assert_array_equal(same, text_to_image(cascade, PROMPTS[:2], seed=3, count=2, candidates=2))
+    assert np.max(np.abs(both[2:].astype(int) - same[2:])) > 10
+    decoder = {"sampling": {"decoder": {"candidates": 3}}}
+    both = text_to_image(cascade, PROMPTS[:2], seed=[3, 5], **decoder)
+    second = text_to_image(cascade, PROMPTS[1:2], seed=5, first_image=1, **decoder)
+    assert np.max(np.abs(both[1:].astype(int) - second)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("seed", "message"),
+    [([1], "seed must be one integer or one for each of the 2 inputs, got 1."), ([1, -1], "seed is -1; it must be")],
+)
+def test_seeds_that_are_not_one_per_prompt_are_refused(cascade, seed, message):
+    with pytest.raises(ValueError, match=message):
+        text_to_image(cascade, PROMPTS[:2], seed=seed)
 
 
 def test_no_segment_copies_parameters_or_anything_else_to_the_devices(cascade, monkeypatch):
     arguments = {"prompts": ["a red circle"], "seed": 1}
     text_to_image(cascade, **arguments)  # compiles: constants may be copied then
-    compiled, calls = sampling._compiled, []
+    compiled, calls = diffusion._compiled, []
 
     def guarded(program):
         begin, segment = compiled(program)
@@ -54,10 +106,10 @@ def test_no_segment_copies_parameters_or_anything_else_to_the_devices(cascade, m
 
         return begin, call
 
-    monkeypatch.setattr(sampling, "_compiled", guarded)
+    monkeypatch.setattr(diffusion, "_compiled", guarded)
     text_to_image(cascade, **arguments)
     assert len(calls) == 3  # a segment for each stage
-    stage = cascade.only("decoder")
+    stage = cascade.stages["decoder"]
     on_host = dataclasses.replace(stage, params=jax.device_get(stage.params))
     moved = dataclasses.replace(cascade, stages={**cascade.stages, stage.name: on_host})
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
@@ -65,11 +117,9 @@ def test_no_segment_copies_parameters_or_anything_else_to_the_devices(cascade, m
 
 
 def test_one_lot_after_another_gives_the_same_pictures(cascade, monkeypatch):
-    from unclip_jax.cascades import stages
-
     prompts = ["a red circle", "a green ring", "a star", "a cross", "a blue ring"]
     whole = text_to_image(cascade, prompts, seed=1)
-    monkeypatch.setattr(stages, "ROWS", {16: 2, 64: 2})
+    monkeypatch.setattr(rows, "ROWS_PER_DEVICE", {16: 2, 64: 2})
     lots = text_to_image(cascade, prompts, seed=1)
     assert np.max(np.abs(whole.astype(int) - lots.astype(int))) <= 1
     assert np.max(np.abs(whole[0].astype(int) - lots[1].astype(int))) > 10

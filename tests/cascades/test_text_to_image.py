@@ -9,7 +9,7 @@ import pytest
 
 import unclip_jax
 from tests.cascades import tiny
-from unclip_jax.cascades import stages
+from unclip_jax.cascades import generate
 from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import sample_prior, text_to_image, upsample
 
@@ -80,18 +80,15 @@ def test_given_embeddings_stand_in_for_the_prior(cascade, pictures):
 
 def test_best_candidate_is_the_nearest_to_the_caption(cascade):
     """With more candidates the first ones stay the same, so the cosine of the best can only rise."""
-    clip = unclip_jax.cascades.embedding.clip_of(cascade)
+    clip = cascade.stages["clip"]
     z_t = unclip_jax.encode_text(clip, PROMPTS)
 
     def cosines(candidates):
-        from unclip_jax.cascades import stages
-        from unclip_jax.cascades.embedding import text_features
-
-        stage = cascade.only("diffusion_prior")
-        settings = stages.stage_settings(stage, candidates=candidates)
-        z = stages.run_prior(
-            cascade, text_features(clip, PROMPTS), settings=settings, seed=3, numbers=np.arange(len(PROMPTS))
-        )
+        prior = cascade.stages["diffusion_prior"]
+        sampling = dataclasses.replace(prior.spec.sampling, candidates=candidates)
+        changed = dataclasses.replace(prior, spec=dataclasses.replace(prior.spec, sampling=sampling))
+        stages = {**cascade.stages, prior.name: changed}
+        z = sample_prior(dataclasses.replace(cascade, stages=stages), PROMPTS, seed=3)
         return np.sum(z * z_t, -1) / np.linalg.norm(z, axis=-1) / np.linalg.norm(z_t, axis=-1)
 
     one, eight = cosines(1), cosines(8)
@@ -105,7 +102,7 @@ def decoder_draws(candidates: int) -> dict:
 @pytest.mark.parametrize("empty_caption", [False, True])
 def test_best_of_the_decoders_candidates_is_the_nearest_to_the_caption_or_to_the_embedding(cascade, empty_caption):
     """As with the prior's: the first candidate is the same, so that the cosine of the best can only rise."""
-    clip = unclip_jax.cascades.embedding.clip_of(cascade)
+    clip = cascade.stages["clip"]
     z = sample_prior(cascade, PROMPTS, seed=3)
     wanted = z if empty_caption else unclip_jax.encode_text(clip, PROMPTS)
 
@@ -121,15 +118,15 @@ def test_best_of_the_decoders_candidates_is_the_nearest_to_the_caption_or_to_the
 def test_every_candidate_of_the_decoder_has_an_embedding_of_its_own_and_the_first_that_of_a_single_one(
     cascade, monkeypatch
 ):
-    seen, run_painter = {}, stages.run_painter
+    seen, sample = {}, generate._sample
 
-    def kept(cascade, stage, given, *arguments, **rest):
-        seen[stage.name] = given
-        return run_painter(cascade, stage, given, *arguments, **rest)
+    def kept(plan, stage, conditions, *arguments):
+        seen[stage.name] = conditions
+        return sample(plan, stage, conditions, *arguments)
 
-    monkeypatch.setattr(stages, "run_painter", kept)
+    monkeypatch.setattr(generate, "_sample", kept)
     text_to_image(cascade, PROMPTS, seed=3, stop_after="decoder", **decoder_draws(3))
-    embeddings, text = seen["decoder"]
+    embeddings, text = seen["decoder"].image_embedding["clip"], seen["decoder"].text["clip"]
     assert len(text.pooled) == len(embeddings) == 3 * len(PROMPTS)
     np.testing.assert_allclose(embeddings[::3], sample_prior(cascade, PROMPTS, seed=3), rtol=1e-4, atol=1e-4)
     assert len(np.unique(embeddings.round(3), axis=0)) == len(embeddings)
@@ -142,17 +139,18 @@ def test_clip_chooses_as_soon_as_the_pictures_are_as_large_as_it_sees_them(tmp_p
     monkeypatch.setitem(tiny.CONFIGS["clip"]["model"], "image_size", sees)
     monkeypatch.setitem(tiny.CONFIGS["clip"]["model"], "patch_size", sees // 2)
     cascade = load_cascade(tiny.write_tiny_cascade(tmp_path / "cascade"), devices=jax.local_devices()[:1])
-    rows, run_painter = {}, stages.run_painter
+    rows, sample = {}, generate._sample
 
-    def counted(cascade, stage, *arguments, numbers, **rest):
-        rows[stage.name] = len(numbers)
-        return run_painter(cascade, stage, *arguments, numbers=numbers, **rest)
+    def counted(plan, stage, conditions, empty, candidates, progress):
+        rows[stage.name] = plan.total * candidates
+        return sample(plan, stage, conditions, empty, candidates, progress)
 
-    monkeypatch.setattr(stages, "run_painter", counted)
+    monkeypatch.setattr(generate, "_sample", counted)
     made = text_to_image(cascade, PROMPTS[:2], **decoder_draws(3))
+    del rows["diffusion_prior"]
     assert rows == {"decoder": 6, "upsampler_8_to_16": enlarged} and len(made) == 2
     assert len(text_to_image(cascade, PROMPTS[:2], stop_after="decoder", **decoder_draws(3))) == 2
-    freed = text_to_image(cascade, PROMPTS[:2], free=True, **decoder_draws(3))
+    freed = text_to_image(cascade, PROMPTS[:2], low_memory=True, **decoder_draws(3))
     np.testing.assert_array_equal(freed, made)
 
 
@@ -252,23 +250,27 @@ def test_stages_that_are_freed_draw_the_same_and_leave_nothing(folder, pictures)
         cascade = load_cascade(folder, devices=jax.local_devices()[:1])
         before = live_bytes()
         made = text_to_image(
-            cascade, PROMPTS, seed=3, free=free, progress=lambda stage, *_: seen.append((stage, live_bytes() - before))
+            cascade,
+            PROMPTS,
+            seed=3,
+            low_memory=free,
+            progress=lambda stage, *_: seen.append((stage, live_bytes() - before)),
         )
         np.testing.assert_array_equal(made, pictures)
-    sizes = {name: sum(leaf.nbytes for leaf in stage.leaves()) for name, stage in cascade.stages.items()}
+    sizes = {name: sum(leaf.nbytes for leaf in stage.device_arrays()) for name, stage in cascade.stages.items()}
     differences = {stage: with_all - without for (stage, with_all), (_, without) in zip(held, freed, strict=True)}
     assert differences == {
         "diffusion_prior": 0,
         "decoder": sizes["diffusion_prior"],
         "upsampler_8_to_16": sizes["diffusion_prior"] + sizes["clip"] + sizes["decoder"],
     }
-    assert all(leaf.is_deleted() for stage in cascade.stages.values() for leaf in stage.leaves())
+    assert all(leaf.is_deleted() for stage in cascade.stages.values() for leaf in stage.device_arrays())
 
 
 def test_a_freed_cascade_and_what_holds_its_arrays_say_so(folder):
     cascade = load_cascade(folder, devices=jax.local_devices()[:1])
     other = dataclasses.replace(cascade, path="other")
-    text_to_image(cascade, ["a ring"], stop_after="decoder", free=True)
+    text_to_image(cascade, ["a ring"], stop_after="decoder", low_memory=True)
     again = (
         lambda: text_to_image(cascade, ["a ring"]),
         lambda: unclip_jax.variations(cascade, np.zeros((8, 8, 3), np.uint8)),
@@ -285,7 +287,7 @@ def test_a_freed_cascade_and_what_holds_its_arrays_say_so(folder):
 def test_what_a_later_stage_shares_with_an_earlier_is_kept_for_it(folder):
     cascade = load_cascade(folder, devices=jax.local_devices()[:1])
     decoder, upsampler = cascade.stages["decoder"], cascade.stages["upsampler_8_to_16"]
-    cascade.stages["decoder"] = dataclasses.replace(decoder, last_params=upsampler.params)
-    cascade.keep(upsampler)
+    cascade.stages["decoder"] = dataclasses.replace(decoder, last_step_params=upsampler.params)
+    cascade.delete_params_except(upsampler)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(decoder.params))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(upsampler.params))

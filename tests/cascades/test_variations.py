@@ -43,7 +43,7 @@ def test_what_variations_do_without_is_freed_before_they_begin(folder, image):
     cascade = unclip_jax.load_cascade(folder)
     seen = {}
     freed = unclip_jax.variations(
-        cascade, image, seed=3, steps=FEW, free=True,
+        cascade, image, seed=3, steps=FEW, low_memory=True,
         progress=lambda stage, *_: seen.setdefault(stage, [name for name, s in cascade.stages.items() if held(s)]),
     )  # fmt: skip
     assert seen == {"decoder": ["clip", "decoder", "upsampler_8_to_16"], "upsampler_8_to_16": ["upsampler_8_to_16"]}
@@ -52,7 +52,7 @@ def test_what_variations_do_without_is_freed_before_they_begin(folder, image):
 
 
 def held(stage) -> bool:
-    return not any(leaf.is_deleted() for leaf in stage.leaves())
+    return not any(leaf.is_deleted() for leaf in stage.device_arrays())
 
 
 def test_unknown_noise_and_what_is_no_picture_are_refused(cascade, image):

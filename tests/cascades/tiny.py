@@ -3,15 +3,18 @@
 Its networks predict x0: the eps of random weights sends every pixel to the ends of its range, where all are equal.
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
 
 from tests.randomised import randomise
-from unclip_jax.cascades.cascade import shapes
-from unclip_jax.cascades.folder import write_stages
-from unclip_jax.models.registry import network
-from unclip_jax.tokenizer import train_tokenizer
+from unclip_jax.cascades.folder_writing import StageFiles, write_stages
+from unclip_jax.kinds import kind_of
+from unclip_jax.models.network import parameter_shapes
+from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
+from unclip_jax.stages.spec import StageSpec, from_json
+from unclip_jax.tokenizers.clip_bpe import train_tokenizer
 
 CAPTIONS = ["a red circle on a blue background", "a green ring", "a small star to the left of a large cross"]
 EMBED, CONTEXT, VOCAB = 16, 16, 600
@@ -31,7 +34,8 @@ CONFIGS = {
             "embed_dim": EMBED, "text_width": EMBED, "context_length": CONTEXT, "width": 32, "layers": 3, "heads": 2,
         },
         "diffusion": {**COSINE, "clip_x0": 5.0, "predicts": "x0", "variance": "fixed_small"},
-        "sampling": {"sampler": "ddpm", "steps": 5, "scale": 2.0, "candidates": 2},
+        "sampling": {"sampler": "ddpm", "steps": 5, "guidance_scale": 2.0, "candidates": 2},
+        "encoders": {"clip": {"stage": "clip"}},
     },
     "decoder": {
         "kind": "decoder",
@@ -40,13 +44,15 @@ CONFIGS = {
             "head_channels": 8, "embed_dim": EMBED, "text_width": EMBED, "context_width": 16, "groups": 8,
         },
         "diffusion": {**COSINE, "predicts": "x0", "variance": "learned_range"},
-        "sampling": {"sampler": "ddpm", "steps": 6, "scale": 3.0},
+        "sampling": {"sampler": "ddpm", "steps": 6, "guidance_scale": 3.0},
+        "encoders": {"clip": {"stage": "clip"}},
     },
     "upsampler_8_to_16": {
         "kind": "upsampler",
         "model": {"image_size": 16, "channels": 16, "channel_mult": [1, 2], "res_blocks": 1, "groups": 8},
         "diffusion": {**COSINE, "predicts": "x0", "variance": "fixed_small"},
-        "sampling": {"sampler": "ddim", "steps": 3, "scale": 1.0, "eta": 0.0},
+        "sampling": {"sampler": "ddim", "steps": 3, "guidance_scale": 1.0, "eta": 0.0},
+        "low_res_size": 8,
     },
 }  # fmt: skip
 
@@ -55,16 +61,19 @@ def write_tiny_cascade(folder: pathlib.Path) -> pathlib.Path:
     """Writes the cascade into a new folder, and returns it."""
     train_tokenizer(CAPTIONS, vocab_size=VOCAB, context_length=CONTEXT, directory=folder.parent / "tokenizer")
     stages = {}
-    for seed, (name, config) in enumerate(CONFIGS.items()):
-        expected = shapes(config["kind"], network(config["kind"], config["model"]))
-        stages[name] = (config, randomise(expected, seed))
-    statistics = {"mean": np.linspace(-1, 1, EMBED), "std": np.linspace(1, 4, EMBED)}
-    write_stages(
-        folder,
-        stages,
-        tokenizer=folder.parent / "tokenizer",
-        statistics=statistics,
-        draws="one or two shapes",
-        order=list(CONFIGS),
-    )
+    statistics = EmbeddingStatistics(mean=np.linspace(-1, 1, EMBED), std=np.linspace(1, 4, EMBED))
+    for seed, name in enumerate(CONFIGS):
+        params = randomise(parameter_shapes(kind_of(spec(name)).build(spec(name), where=name)), seed)
+        stages[name] = files(name, params)
+    stages["clip"] = dataclasses.replace(stages["clip"], tokenizer=folder.parent / "tokenizer")
+    stages["diffusion_prior"] = dataclasses.replace(stages["diffusion_prior"], extras=statistics.to_extras())
+    write_stages(folder, stages, description="one or two shapes")
     return folder
+
+
+def spec(name: str) -> StageSpec:
+    return from_json(name, {"schema": 2, **CONFIGS[name]}, where=name)
+
+
+def files(name: str, params) -> StageFiles:
+    return StageFiles(spec(name), params)

@@ -9,7 +9,7 @@ import pytest
 import unclip_jax
 from tests.cascades import tiny
 from unclip_jax.__main__ import main
-from unclip_jax.cascades.embedding import clip_of, encode_image
+from unclip_jax.cascades.embedding import encode_image
 from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import sample_prior, text_to_image
 from unclip_jax.commands import evaluate
@@ -22,12 +22,13 @@ def folder(tmp_path_factory):
     """The tiny cascade with upsamplers to the sizes that the suite reads."""
     small = tiny.CONFIGS["upsampler_8_to_16"]
 
-    def upsampler(size):
+    def upsampler(low_res_size, size):
         model = {**small["model"], "image_size": size, "channels": 8, "channel_mult": [1]}
-        return {**small, "model": model, "sampling": {**small["sampling"], "steps": 2}}
+        sampling = {**small["sampling"], "steps": 2}
+        return {**small, "model": model, "sampling": sampling, "low_res_size": low_res_size}
 
     configs = {name: config for name, config in tiny.CONFIGS.items() if config["kind"] != "upsampler"}
-    configs |= {"upsampler_16_to_64": upsampler(64), "upsampler_64_to_256": upsampler(256)}
+    configs |= {"upsampler_16_to_64": upsampler(8, 64), "upsampler_64_to_256": upsampler(64, 256)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny, "CONFIGS", configs)
         return tiny.write_tiny_cascade(tmp_path_factory.mktemp("evaluate") / "cascade")
@@ -60,7 +61,7 @@ def asked(monkeypatch, cascade):
         return np.full((len(low_res), size, size, 3), 128, np.uint8)
 
     subject = Subject(make_pictures, embed, embed, lambda prompts, **settings: embed(prompts), upsample)
-    monkeypatch.setattr(unclip_jax, "load_cascade", lambda source: cascade, raising=False)
+    monkeypatch.setattr(unclip_jax, "load_cascade", lambda source, **options: cascade, raising=False)
     monkeypatch.setattr(evaluate, "cascade_subject", lambda cascade: subject)
     monkeypatch.setattr(suites, "READER_SCENES", 10)
     return calls
@@ -69,7 +70,11 @@ def asked(monkeypatch, cascade):
 @pytest.fixture
 def unused(monkeypatch):
     """Fails when a cascade is loaded."""
-    monkeypatch.setattr(unclip_jax, "load_cascade", lambda source: pytest.fail("it was loaded"), raising=False)
+
+    def fail(source, **options):
+        pytest.fail("it was loaded")
+
+    monkeypatch.setattr(unclip_jax, "load_cascade", fail, raising=False)
 
 
 def test_every_row_is_printed_and_written(asked, tmp_path, capsys):
@@ -80,7 +85,7 @@ def test_every_row_is_printed_and_written(asked, tmp_path, capsys):
     lines = out.splitlines()
     assert lines[0].startswith("- run: suite shapes, cascade somewhere, seed 100, prompts 4, date 20")
     assert ", jax " in lines[0] and ", unclip_jax " in lines[0] and ", devices " in lines[0]
-    assert lines[1] == "- diffusion_prior: sampler ddpm, steps 5, scale 2.0, candidates 2"
+    assert lines[1] == "- diffusion_prior: sampler ddpm, steps 5, guidance_scale 2.0, candidates 2"
     assert [line.split(":")[0] for line in lines[2:5]] == ["- decoder", "- upsampler_16_to_64", "- upsampler_64_to_256"]
     printed = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     assert [name for name in printed if name in suites.SHAPES_ROWS] == list(suites.SHAPES_ROWS)
@@ -165,7 +170,7 @@ def test_a_cascades_functions_are_those_of_the_library(cascade):
     pictures = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), np.uint8)
     prompts = ["a red circle", "a green ring"]
     z = subject.encode_image(pictures)
-    np.testing.assert_array_equal(z, encode_image(clip_of(cascade), pictures))
+    np.testing.assert_array_equal(z, encode_image(cascade.stages["clip"], pictures))
     assert subject.encode_text(prompts).shape == z.shape
     made = subject.sample_prior(prompts, seed=3, first_image=1)
     np.testing.assert_array_equal(made, sample_prior(cascade, prompts, seed=3, first_image=1))
@@ -203,5 +208,5 @@ def test_the_rows_of_clip_need_no_other_stage(folder):
     cascade = load_cascade(folder, stages=["clip"])
     found = dict(suites.shapes(evaluate.cascade_subject(cascade), prompts=2, rows=["clip_retrieval"]))
     assert found["clip_retrieval"]["n"] == 2
-    with pytest.raises(ValueError, match="has no stage of kind 'diffusion_prior'"):
+    with pytest.raises(ValueError, match="has no prior; it has: clip"):
         dict(suites.shapes(evaluate.cascade_subject(cascade), prompts=2, rows=["prior_cosine"]))

@@ -59,7 +59,7 @@ def test_an_imported_decoder_begins_with_its_weights_and_learns(folder, tmp_path
     assert train(config, tmp_path / "still", folder, *still) == 0
     package(tmp_path / "still", folder, tmp_path / "made")
     kept, imported = (load_cascade(path).stages["decoder"] for path in (tmp_path / "made", folder / "karlo"))
-    assert kept.config["model"].items() >= imported.config["model"].items()
+    assert kept.spec.model.items() >= imported.spec.model.items()
     right = parameters.flatten(imported.params)
     for name, value in parameters.flatten(kept.params).items():
         np.testing.assert_allclose(value, right[name], rtol=2e-3, atol=1e-6, err_msg=name)  # stored as float16
@@ -73,12 +73,12 @@ def test_an_imported_decoder_begins_with_its_weights_and_learns(folder, tmp_path
 def test_a_prior_is_trained_beside_an_imported_clip(folder, tmp_path):
     model = ["model.embed_dim=32", "model.text_width=32", "model.context_length=12", "model.width=24", "model.layers=1"]
     prior = CONFIGS / "shapes/diffusion_prior.py"
-    frozen = [f"frozen.clip={folder / 'karlo'}", "data.source=folder", "data.image_size=32"]
+    frozen = [f"encoders.clip={folder / 'karlo'}", "data.source=folder", "data.image_size=32"]
     assert train(prior, tmp_path / "prior", folder, *model, *frozen, "training.steps=30") == 0
     steps = losses(tmp_path / "prior")
     assert len(steps) == 30 and np.mean(steps[-5:]) < np.mean(steps[:5])
     package(tmp_path / "prior", folder, tmp_path / "made")
-    assert load_cascade(tmp_path / "made").statistics["mean"].shape == (32,)
+    assert load_cascade(tmp_path / "made").stages["diffusion_prior"].extras["statistics"]["mean"].shape == (32,)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_one_picture_with_prompt_seed_and_settings(generate, tmp_path):
     assert (metadata["prompt"], metadata["seed"]) == ("a red circle", "5")
     settings = json.loads(metadata["settings"])
     decoder = settings["decoder"]
-    assert (decoder["sampler"], decoder["steps"], decoder["scale"], decoder["eta"]) == ("ddpm", 4, 2.0, 0.0)
+    assert (decoder["sampler"], decoder["steps"], decoder["guidance_scale"], decoder["eta"]) == ("ddpm", 4, 2.0, 0.0)
     assert settings["diffusion_prior"]["steps"] == 3 and settings["upsampler_8_to_16"]["steps"] == 3
 
 
@@ -73,9 +73,14 @@ def test_folder_holds_the_pictures_of_the_grid_each_with_its_own_number(generate
 
 def test_each_stage_is_freed_after_its_turn(generate, monkeypatch):
     load, opened = unclip_jax.load_cascade, []
-    monkeypatch.setattr(unclip_jax, "load_cascade", lambda source: opened.append(load(source)) or opened[0])
+
+    def keep(*args, **options):
+        opened.append(load(*args, **options))
+        return opened[0]
+
+    monkeypatch.setattr(unclip_jax, "load_cascade", keep)
     assert generate("a ring")[0] == 0
-    assert all(leaf.is_deleted() for stage in opened[0].stages.values() for leaf in stage.leaves())
+    assert all(leaf.is_deleted() for stage in opened[0].stages.values() for leaf in stage.device_arrays())
 
 
 def test_unknown_words_give_one_line_on_stderr(generate):

@@ -1,5 +1,6 @@
 """`unclip package` replaces only cascades, and a cascade is the old one or the new one whenever it is killed."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -7,13 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.cascades.tiny import CONFIGS
+from tests.cascades.tiny import CONFIGS, spec
 from tests.killed import Killed, killed_after
-from unclip_jax import experiment
+from unclip_jax import parameters
 from unclip_jax.__main__ import main
 from unclip_jax.cascades import folder as folders
 from unclip_jax.cascades.embedding import load_clip
+from unclip_jax.cascades.folder_writing import StageFiles, write_stages
 from unclip_jax.cascades.loading import load_cascade
+from unclip_jax.experiment import workdir as trained
 from unclip_jax.folder_update import COMMITTED, STAGED, current
 from unclip_jax.training.checkpointing import Restored
 
@@ -59,6 +62,7 @@ def copy(folder, tmp_path) -> pathlib.Path:
 def workdirs(tmp_path, monkeypatch, folder):
     """Fabricates workdirs: makes the folder, with a checkpoint that the package's reader of checkpoints finds."""
     params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
+    frozen = {"clip": parameters.digest_of_file(folder / "clip" / folders.PARAMS)}
     known, read = {}, []
 
     def make(name: str, stage: str) -> pathlib.Path:
@@ -66,17 +70,21 @@ def workdirs(tmp_path, monkeypatch, folder):
         (workdir / "checkpoints" / "4").mkdir(parents=True)
         sections = {name: CONFIGS["decoder"][name] for name in ("model", "diffusion", "sampling")}
         training = {"global_batch": 8, "seed": 0}
-        known[str(workdir)] = {"task": {"kind": "decoder", "stage": stage}, "training": training, **sections}
+        task, encoders = {"kind": "decoder", "stage": stage}, {"clip": str(folder)}
+        known[str(workdir)] = {"task": task, "training": training, "encoders": encoders, **sections}
         (workdir / "config.json").write_text(json.dumps(known[str(workdir)]))
         (workdir / "metrics.jsonl").write_text("{}\n")
         return workdir
 
     def restored(workdir):
         read.append(workdir)
-        return Restored(params, known[str(workdir)], step=4, extras={}, frozen={})
+        return Restored(params, known[str(workdir)], step=4, extras={}, frozen=frozen)
 
-    monkeypatch.setattr(experiment, "restore_config", lambda workdir: known[str(workdir)])
-    monkeypatch.setattr(experiment, "restore_params", restored)
+    def record(workdir):
+        return 4, {"config": known[str(workdir)], "frozen": frozen, "origin": None}
+
+    monkeypatch.setattr(trained, "restore_record", record)
+    monkeypatch.setattr(trained, "restore_params", restored)
     make.read = read
     return make
 
@@ -116,16 +124,17 @@ def test_package_refuses_to_replace_what_is_not_a_stage(workdirs, copy, capsys, 
 
 
 def test_package_refuses_to_replace_tokenizer_folder_with_other_files(folder, copy, capsys):
-    (copy / "tokenizer" / "words.txt").write_text("mine")
+    (copy / "clip" / "tokenizer" / "words.txt").write_text("mine")
     before = files(copy)
     said = refused(capsys, "--clip", folder, "--out", copy)
-    assert f"'{copy}/tokenizer' must be a folder of tokenizer files to be replaced" in said and files(copy) == before
+    assert f"'{copy}/clip' must be a packaged stage to be replaced" in said and "with words.txt in tokenizer." in said
+    assert files(copy) == before
 
 
 def test_package_refuses_cascade_json_that_is_damaged_or_newer(folder, copy, capsys):
     for content, words in (
         ("{", "cannot be read as JSON"),
-        ('{"schema": 7, "stages": []}', "written by a newer version of unclip_jax: it has schema 7 and must have 1"),
+        ('{"schema": 7, "stages": []}', "written by a newer version of unclip_jax: it has schema 7 and must have 2"),
     ):
         (copy / "cascade.json").write_text(content)
         before = files(copy)
@@ -135,15 +144,15 @@ def test_package_refuses_cascade_json_that_is_damaged_or_newer(folder, copy, cap
 
 def test_stage_config_of_newer_version_is_refused(copy):
     config = json.loads((copy / "decoder" / "config.json").read_text())
-    (copy / "decoder" / "config.json").write_text(json.dumps({**config, "schema": 2}))
-    with pytest.raises(ValueError, match="decoder/config.json' was written by a newer version .* schema 2 and must"):
+    (copy / "decoder" / "config.json").write_text(json.dumps({**config, "schema": 3}))
+    with pytest.raises(ValueError, match="decoder/config.json' was written by a newer version .* schema 3 and must"):
         load_cascade(copy, stages=["decoder"])
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "cascade.json", "../outside", ".hidden", ""])
 def test_package_refuses_stage_names_that_are_not_folder_names(workdirs, copy, tmp_path, capsys, name):
     said = refused(capsys, workdirs("run", name), "--out", copy)
-    assert f"config.task.stage must be a folder name other than 'tokenizer', got {name!r}." in said
+    assert "config.task.stage: name of a stage must " in said
     assert not (tmp_path / "outside").exists()
 
 
@@ -164,7 +173,7 @@ def test_package_keeps_files_of_the_user_and_replaces_the_stage(workdirs, copy):
     assert after.keys() == before.keys() and after["README.md"] == b"mine"
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"decoder/config.json"}  # the same parameters, with how they were trained
-    assert json.loads(after["decoder/config.json"])["trained"]["steps"] == 4
+    assert json.loads(after["decoder/config.json"])["provenance"]["steps"] == 4
 
 
 def test_package_on_a_full_disk_leaves_the_old_cascade(folder, copy, capsys, full_disk):
@@ -178,11 +187,12 @@ def test_package_on_a_full_disk_leaves_the_old_cascade(folder, copy, capsys, ful
 def test_cascade_killed_at_any_operation_of_packaging_loads_as_old_or_new(folder, copy, tmp_path):
     params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
     index = json.loads((copy / "cascade.json").read_text())
-    again = {**CONFIGS["decoder"], "trained": "again"}
-    changed = {"decoder": (again, params, params), "decoder_2": (CONFIGS["decoder"], params)}
+    again = dataclasses.replace(spec("decoder"), last_step_params=True, provenance={"of": "again"})
+    other = dataclasses.replace(spec("decoder"), name="decoder_2")
+    changed = {"decoder": StageFiles(again, params, params), "decoder_2": StageFiles(other, params)}
 
     def write(cascade):
-        folders.write_stages(cascade, changed, tokenizer=folder / "tokenizer", draws="anew")
+        write_stages(cascade, changed, description="again")
 
     write(whole := shutil.copytree(copy, tmp_path / "whole"))
     old, new = files(copy), files(whole)
@@ -199,10 +209,10 @@ def test_cascade_killed_at_any_operation_of_packaging_loads_as_old_or_new(folder
             found = visible(cascade)
             assert found in (old, new)
             seen.append("new" if found == new else "old")
-            wanted = [*index["stages"], "decoder_2"] if found == new else index["stages"]
+            wanted = sorted([*index["stages"], "decoder_2"]) if found == new else sorted(index["stages"])
             if seen[-2:] != seen[-1:] * 2:  # the first of each
                 assert list(load_cascade(cascade, stages=["decoder"]).stages) == ["decoder"]
-                assert folders.read_index(cascade)["stages"] == wanted
+                assert sorted(folders.read_index(cascade)["stages"]) == wanted
             write(cascade)
             assert files(cascade) == new
             shutil.rmtree(cascade)

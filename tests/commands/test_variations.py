@@ -30,7 +30,7 @@ def test_a_grid_and_a_folder_hold_the_same_pictures_with_what_they_were_made_of(
     assert (metadata["image"], metadata["seed"], metadata["count"]) == ("picture.png", "5", "2")
     settings = json.loads(metadata["settings"])
     assert list(settings) == ["decoder", "upsampler_8_to_16"]
-    assert (settings["decoder"]["steps"], settings["decoder"]["scale"]) == (3, 2.0)
+    assert (settings["decoder"]["steps"], settings["decoder"]["guidance_scale"]) == (3, 2.0)
     code, out, _ = vary(*flags, "--out", "made")
     paths = out.split()
     assert (code, paths) == (0, ["made/00000-picture-png.png", "made/00001-picture-png.png"])

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
 from unclip_jax.data.image_folder import ImageFolder
 from unclip_jax.data.pipeline import Pipeline
 from unclip_jax.data.sources import open_source
+from unclip_jax.data.spec import DataSpec
 
 
 def write(folder, name, *, size=(8, 8), colour=(10, 20, 30), caption=None):
@@ -99,7 +99,7 @@ def test_batches_leave_out_what_is_cut_off_or_too_small_and_name_it(many):
     names = sorted(path for path in many.glob("**/*.png"))
     names[3].write_bytes(names[3].read_bytes()[:-30])
     write(many, names[5].relative_to(many), size=(6, 20), caption="small")
-    config = ConfigDict({"source": "folder", "dir": str(many), "image_size": 8, "threads": 0})
+    config = DataSpec(source="folder", dir=str(many), image_size=8, threads=0)
     with pytest.warns(UserWarning, match="cannot be read, the next replaces it") as caught:
         data = Pipeline(config, "train", global_batch=64, seed=0, shuffle=False)
         batch = next(data.batches())
@@ -141,4 +141,15 @@ def test_a_wrong_folder_or_split_is_named(tmp_path):
     with pytest.raises(ValueError, match="split 'val' is unknown; a folder has train, test"):
         ImageFolder(tmp_path, "val")
     with pytest.raises(ValueError, match="config.data.dir is None; source folder needs the folder of pictures"):
-        open_source(ConfigDict({"source": "folder", "dir": None}), "train")
+        open_source(DataSpec(source="folder"), "train")
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_separators_within_a_line_do_not_end_a_caption(tmp_path, separator):
+    caption = f"a red{separator}circle"
+    write(tmp_path / "train", "a.png", caption=f"{caption}\r\nanother\n")
+    write(tmp_path / "test", "b.png")
+    lines = json.dumps({"image": "b.png", "caption": caption}, ensure_ascii=False)
+    (tmp_path / "test" / "captions.jsonl").write_text(f"{lines}\n")
+    assert read(tmp_path)[0].captions == (caption, "another")
+    assert read(tmp_path, "test")[0].captions == (caption,)

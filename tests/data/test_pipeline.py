@@ -1,14 +1,15 @@
 """A list of records is a source: most of what is here needs no data set."""
 
+import dataclasses
 import gc
 import threading
 import time
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from unclip_jax.data import bsr, pipeline
+from unclip_jax import fields
+from unclip_jax.data import bsr
 from unclip_jax.data.captioned_shapes.builder import data_source
 from unclip_jax.data.captioned_shapes.moments import moments
 from unclip_jax.data.captioned_shapes.scene import Scene
@@ -16,8 +17,9 @@ from unclip_jax.data.corruption import gaussian_blur
 from unclip_jax.data.pipeline import Pipeline
 from unclip_jax.data.records import Record
 from unclip_jax.data.sources import CachedSource, open_source
+from unclip_jax.data.spec import DataSpec
 from unclip_jax.data.transforms import row_rng
-from unclip_jax.tokenizer import Tokenizer, train_tokenizer
+from unclip_jax.tokenizers.clip_bpe import Tokenizer, train_tokenizer
 
 COUNT = 10
 CROPS = {"image_size": 16, "crop_fraction": 0.5, "low_res_size": 4, "blur": {"kernel": 3, "sigma": 0.6}}
@@ -43,7 +45,8 @@ def tokenizer(tmp_path_factory):
 
 def make(config=CROPS, *, source=RECORDS, **arguments):
     arguments = {"global_batch": 4, "seed": 5} | arguments
-    return Pipeline(ConfigDict({"threads": 0} | config), "train", source=source, **arguments)
+    spec = fields.parse(DataSpec, {"threads": 0} | config, where="config.data")
+    return Pipeline(spec, "train", source=source, **arguments)
 
 
 def take(stream, count, start=0):
@@ -218,7 +221,7 @@ def test_clip_image_is_the_whole_scene():
 
 def test_a_wrong_caption_is_that_of_the_caption(tokenizer):
     records = [record._replace(wrong_captions=record.captions[::-1]) for record in RECORDS]
-    config = {"image_size": 16, "captions": True, "wrong_captions": True, "source": "captioned_shapes/contrasts"}
+    config = {"image_size": 16, "captions": True, "negative_captions": True, "source": "captioned_shapes/contrasts"}
     seen = set()
     for batch in take(make(config, source=records, tokenizer=tokenizer), 20):
         for record, tokens, wrong in zip(batch["record"], batch["tokens"].tolist(), batch["wrong_tokens"].tolist()):
@@ -230,20 +233,18 @@ def test_a_wrong_caption_is_that_of_the_caption(tokenizer):
 
 def test_moments_are_those_of_the_record():
     records = [record._replace(moments=np.float32([number, 7.0])) for number, record in enumerate(RECORDS)]
-    for batch in take(make({"image_size": 16, "moments": True}, source=records), 3):
+    for batch in take(make({"image_size": 16, "scene_targets": True}, source=records), 3):
         np.testing.assert_array_equal(batch["moments"], [[number, 7.0] for number in batch["record"]])
     assert "moments" not in take(make({"image_size": 16}, source=records), 1)[0]
 
 
 def test_captioned_shapes_know_the_moments_of_their_scenes():
-    config = pipeline.default_config()
-    config.source, config.moments = "captioned_shapes/tiny", True
-    source, scenes = open_source(config, "test"), data_source("test", size="tiny", fields=("scene",))
+    spec = DataSpec(source="captioned_shapes/tiny", scene_targets=True)
+    source, scenes = open_source(spec, "test"), data_source("test", size="tiny", fields=("scene",))
     for number in (0, 5):
         wanted = moments(Scene.from_json(scenes[number]["scene"]))
         np.testing.assert_array_equal(source[number].moments, wanted)
-    config.moments = False
-    assert open_source(config, "test")[0].moments is None
+    assert open_source(dataclasses.replace(spec, scene_targets=False), "test")[0].moments is None
 
 
 def test_captions_are_the_records_own_and_all_of_them_come(tokenizer):
@@ -321,32 +322,48 @@ def test_a_cached_source_reads_a_record_once():
     ("config", "message"),
     [
         ({"imagesize": 16}, "config.data has no field imagesize; known: .*image_size"),
-        ({"image_size": 0}, "config.data.image_size is 0; a positive number of pixels"),
-        ({"image_size": 16, "clip_size": -1}, "config.data.clip_size is -1"),
-        ({"image_size": 16, "crop_fraction": 0.3}, "crop_fraction 0.3 of image_size 16 is 4.8 px; a whole number"),
-        ({"image_size": 16, "crop_fraction": 1.5}, "crop_fraction 1.5 of image_size 16 is 24 px"),
-        ({"image_size": 16, "low_res_size": 5}, "low_res_size 5 must divide image_size 16"),
+        ({"image_size": 0}, "config.data.image_size must be a positive number of pixels, got 0"),
+        ({"image_size": 16, "clip_size": -1}, "config.data.clip_size must be a positive number of pixels, got -1"),
+        ({"image_size": 16, "crop_fraction": 0.3}, "crop_fraction of image_size 16 must .* 0.3, which gives 4.8 px"),
+        ({"image_size": 16, "crop_fraction": 1.5}, "crop_fraction of image_size 16 .*, got 1.5, which gives 24 px"),
+        ({"image_size": 16, "low_res_size": 5}, "low_res_size must divide image_size 16, .* got 5"),
         ({"image_size": 16, "low_res_size": 4, "crop_fraction": 0.125}, "and their ratio the crop of 2 px"),
-        ({"image_size": 16, "blur": {"kernel": 3, "sigma": 0.6}}, "blur is set and low_res_size None"),
-        ({"image_size": 16, "bsr": 0.5}, "bsr is set and low_res_size None"),
-        (CROPS | {"bsr": 2.0}, "bsr is 2.0; a share from 0 to 1"),
-        ({"image_size": 16, "noise": 0.1}, "noise is set and low_res_size None"),
-        (CROPS | {"noise": -0.1}, "noise is -0.1; a deviation from 0 to 1"),
-        ({"image_size": 16, "low_res_size": 4, "blur": {"kernel": 3}}, "kernel and sigma are wanted"),
-        (CROPS | {"blur": {"kernel": 3, "sigma": 0.6, "share": 1.5}}, "blur.share is 1.5; it must be from 0 to 1"),
-        (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "kernel is 4; an image of shape"),
-        ({"image_size": 16, "captions": True, "flip": True}, "captions, which say left and right"),
-        ({"image_size": 16, "captions": True, "wrong_captions": True}, "wrong_captions is True with source captioned_"),
-        ({"image_size": 16, "moments": True, "flip": True}, "moments is True with .* and flip True"),
-        ({"image_size": 16, "moments": True, "source": "folder"}, "moments is True with source folder"),
+        ({"image_size": 16, "blur": {"kernel": 3, "sigma": 0.6}}, "blur applies to .* and needs low_res_size"),
+        ({"image_size": 16, "bsr": 0.5}, "bsr applies to .* and needs low_res_size, which is None"),
+        (CROPS | {"bsr": 2.0}, r"bsr must be in \[0, 1\], got 2.0"),
+        ({"image_size": 16, "noise": 0.1}, "noise applies to .* and needs low_res_size, which is None"),
+        (CROPS | {"noise": -0.1}, r"noise must be in \[0, 1\], got -0.1"),
+        ({"image_size": 16, "low_res_size": 4, "blur": {"kernel": 3}}, "config.data.blur lacks sigma"),
+        (CROPS | {"blur": {"kernel": 3, "sigma": 0.6, "share": 1.5}}, r"data.blur.share must be in \[0, 1\], got 1.5"),
+        (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "config.data.blur.kernel is 4; an image of shape"),
+        ({"image_size": 16, "captions": True, "flip": True}, "flip must be False with captions"),
+        ({"image_size": 16, "captions": True, "negative_captions": True}, "negative_captions needs source .*contrasts"),
+        ({"image_size": 16, "scene_targets": True, "flip": True}, "scene_targets needs .* and flip True"),
+        ({"image_size": 16, "scene_targets": True, "source": "folder"}, "scene_targets needs .* got source folder"),
         ({"image_size": 16, "captions": True}, "captions is True and tokenizer None"),
-        ({"image_size": 16, "threads": -1}, "config.data.threads is -1"),
+        ({"image_size": 16, "threads": -1}, "config.data.threads must be at least 0, got -1"),
         ({"image_size": 32}, "the picture has 16 px and is not enlarged to 32"),
     ],
 )
 def test_a_config_that_cannot_be_is_named(config, message):
     with pytest.raises(ValueError, match=message):
         make(config)
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"source": "embeddings"},
+    {"clip_size": 8, "captions": True},
+    {"low_res_size": 4},
+    {"source": "captioned_shapes/contrasts", "captions": True, "negative_captions": True, "scene_targets": True},
+])  # fmt: skip
+def test_a_spec_names_the_fields_that_batches_have(changes, tokenizer):
+    extra = {"wrong_captions": ("x", "y", "z"), "moments": np.float32([1.0])}
+    embedded = {"picture": None, "embedding": np.float32([1.0])}
+    records = [record._replace(**extra, **(embedded if "embed" in str(changes) else {})) for record in RECORDS]
+    spec = DataSpec(**{"image_size": 16, "threads": 0, **changes})
+    batch = next(Pipeline(spec, "train", global_batch=2, seed=0, tokenizer=tokenizer, source=records).batches())
+    assert set(batch) - {"row", "record"} == set(spec.batch_fields)
 
 
 def test_bad_arguments_are_named():
@@ -358,22 +375,20 @@ def test_bad_arguments_are_named():
         ("source", "photographs", "config.data.source 'photographs' is unknown; known: captioned_shapes"),
         ("image_field", "photo", "config.data.image_field 'photo' is unknown; captioned_shapes has image, thumbnail"),
     ):
-        config = pipeline.default_config()
-        config[name] = value
         with pytest.raises(ValueError, match=message):
-            open_source(config, "train")
+            open_source(DataSpec(**{name: value}), "train")
 
 
 def test_captioned_shapes_come_through_the_pipeline(tmp_path):
     shapes = {"source": "captioned_shapes/tiny", "dir": str(tmp_path)}
     large = Pipeline(
-        ConfigDict(shapes | {"image_field": "image", "image_size": 256, "clip_size": 64}),
+        DataSpec(**shapes, image_field="image", image_size=256, clip_size=64),
         "test",
         global_batch=4,
         seed=0,
         shuffle=False,
     )
-    small = Pipeline(ConfigDict(shapes | {"image_size": 64}), "test", global_batch=4, seed=0, shuffle=False)
+    small = Pipeline(DataSpec(**shapes, image_size=64), "test", global_batch=4, seed=0, shuffle=False)
     assert len(large) == len(small) == 32
     ours, theirs = take(large, 1)[0], take(small, 1)[0]
     assert ours["image"].shape == (4, 256, 256, 3)

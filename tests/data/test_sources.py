@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from tests.data.test_embedding_store import config, means
 from unclip_jax.data import embedding_store
 from unclip_jax.data.records import Record
 from unclip_jax.data.sources import describe
+from unclip_jax.data.spec import DataSpec
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,12 @@ from unclip_jax.data.sources import describe
     ],
 )
 def test_a_source_is_named_with_the_version_that_it_has(source, said):
-    assert describe(ConfigDict({"source": source})) == said
+    assert describe(DataSpec(source=source)) == said
 
 
 def test_stored_embeddings_are_named_after_what_was_embedded(tmp_path):
-    given = {"clip": "c", "data": "captioned_shapes/full 1.1.0", "config": config()}
+    given = {"clip": "c", "data": "captioned_shapes/full 1.1.0", "spec": config()}
     rows = [Record(np.zeros((16, 16, 3), np.uint8), ("a ring",))]
     embedding_store.write_store(tmp_path / "e", {"train": rows}, means, **given, rows=1)
-    wanted = ConfigDict({"source": "embeddings", "dir": str(tmp_path / "e")})
+    wanted = DataSpec(source="embeddings", dir=str(tmp_path / "e"))
     assert describe(wanted) == "embeddings of captioned_shapes/full 1.1.0"

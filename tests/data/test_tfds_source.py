@@ -1,5 +1,6 @@
 """A data set of TFDS with fields of other names and depths, made here without TensorFlow."""
 
+import dataclasses
 import io
 import pickle
 
@@ -7,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from etils import epath
-from ml_collections import ConfigDict
 from PIL import Image
 
 from unclip_jax.data.pipeline import Pipeline
 from unclip_jax.data.sources import open_source
+from unclip_jax.data.spec import DataSpec
 
 COUNT = 6
 
@@ -61,7 +62,7 @@ def config(directory, **fields):
         "image_field": "photo",
         "caption_field": "title",
     }
-    return ConfigDict(defaults | fields)
+    return DataSpec(**defaults | fields)
 
 
 def test_pictures_and_captions_come_from_the_named_fields(directory):
@@ -79,7 +80,7 @@ def test_a_nested_field_holds_several_captions_and_a_record_without_one_is_repla
     source = pickle.loads(pickle.dumps(open_source(nested, "validation")))
     wanted = [f"remark {index}.{n}" for index in range(COUNT) for n in range(index % 3)]
     assert sorted(source.captions()) == wanted
-    nested.update({"image_size": 4, "max_unreadable": 0.5, "threads": 0})
+    nested = dataclasses.replace(nested, image_size=4, max_unreadable=0.5, threads=0)
     with pytest.warns(UserWarning, match="it has no caption"):
         batch = next(Pipeline(nested, "train", global_batch=COUNT, seed=0, shuffle=False).batches())
     assert set(np.unique(batch["image"])) <= {40, 80, 160, 200}

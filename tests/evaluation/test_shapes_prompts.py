@@ -9,14 +9,14 @@ import pytest
 from unclip_jax.data.captioned_shapes.builder import SPLITS, make_record
 from unclip_jax.data.captioned_shapes.captions import FREE_WORDINGS
 from unclip_jax.data.captioned_shapes.scene import HELD_OUT, SIZES, Object, sample_scene
-from unclip_jax.evaluation.shapes_prompts import KINDS, draw_prompts, likewise_placed, stream
+from unclip_jax.evaluation.shapes_prompts import SELECTIONS, draw_prompts, likewise_placed, stream
 
 
 def pairs(prompt):
     return {(item.shape, item.colour) for item in prompt.scene.objects}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SELECTIONS)
 def test_every_caption_is_true_of_its_scene_and_names_everything_but_in_free_wordings(kind):
     for prompt in draw_prompts(kind, 60, seed=3):
         caption, scene = prompt.caption, prompt.scene
@@ -70,8 +70,8 @@ def test_seeds_and_kinds_draw_different_scenes():
 
 def test_no_scene_of_the_suite_is_a_record_of_the_data_set():
     records = {make_record(split, index)["scene"] for split in SPLITS for index in range(5)}
-    drawn = {prompt.scene.to_json() for kind in KINDS for prompt in draw_prompts(kind, 5, seed=0)}
-    drawn |= {prompt.scene.to_json() for kind in KINDS for prompt in draw_prompts(kind, 5, seed=1)}
+    drawn = {prompt.scene.to_json() for kind in SELECTIONS for prompt in draw_prompts(kind, 5, seed=0)}
+    drawn |= {prompt.scene.to_json() for kind in SELECTIONS for prompt in draw_prompts(kind, 5, seed=1)}
     assert not records & drawn
 
 

@@ -11,7 +11,7 @@ from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
 from unclip_jax.data.captioned_shapes.scene import SHAPES, SIZES, Object, Scene, sample_scene
 from unclip_jax.evaluation import suites
 from unclip_jax.evaluation.shapes_accuracy import read_all
-from unclip_jax.evaluation.shapes_prompts import KINDS, draw_prompts, stream
+from unclip_jax.evaluation.shapes_prompts import SELECTIONS, draw_prompts, stream
 from unclip_jax.evaluation.subject import Subject
 
 SEED, PROMPTS = 5, 20
@@ -44,7 +44,8 @@ class Perfect:
     """Knows the scene of every prompt that the suite can ask for, and paints it. Every call is noted in `calls`."""
 
     def __init__(self, seed=SEED, count=PROMPTS):
-        drawn = [draw_prompts(kind, count, seed) for kind in KINDS] + [draw_prompts("any", count, seed, distinct=True)]
+        drawn = [draw_prompts(selection, count, seed) for selection in SELECTIONS]
+        drawn.append(draw_prompts("any", count, seed, distinct=True))
         self.scenes = {prompt.caption.text: prompt.scene for prompts in drawn for prompt in prompts}
         rng = np.random.default_rng(1)
         self.unnamed = {f"a {shape}": one_of(shape, rng) for shape in SHAPES}

@@ -25,11 +25,11 @@ from tests.golden.drawn import noise
 from tests.golden.peer import channels_last, pictures
 from unclip_jax import images
 from unclip_jax.__main__ import main
-from unclip_jax.cascades import sampling
-from unclip_jax.cascades.cascade import Cascade, Stage
-from unclip_jax.cascades.embedding import clip_of, text_features
-from unclip_jax.cascades.stages import stage_settings
+from unclip_jax.cascades.cascade import Cascade
 from unclip_jax.diffusion.timesteps import named_path
+from unclip_jax.kinds.clip import text_features
+from unclip_jax.sampling import diffusion
+from unclip_jax.stages.stage import Stage
 
 PROMPTS = ["a red star", "a ring"]
 T = np.array([870, 3])
@@ -37,7 +37,7 @@ STAGES = {"prior": "diffusion_prior", "decoder": "decoder", "super_res": "upsamp
 
 
 def first(cascade: Cascade, part: str) -> Stage:
-    return cascade.of_kind(STAGES[part])[0]
+    return next(stage for stage in cascade.stages.values() if stage.spec.kind == STAGES[part])
 
 
 def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> dict[str, float]:
@@ -51,7 +51,7 @@ def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> di
         stage = first(cascade, part)
         return np.asarray(stage.module.apply({"params": stage.params}, *inputs))
 
-    text = text_features(clip_of(cascade), PROMPTS)
+    text = text_features(cascade.stage_producing("features"), PROMPTS)
     said = pipeline.tokenizer(
         PROMPTS, padding="max_length", max_length=cascade.tokenizer.context_length, return_tensors="pt"
     )
@@ -108,8 +108,8 @@ def draw_theirs(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline, settings: 
         PROMPTS,
         **{f"{part}_num_inference_steps": count for part, count in steps.items()},
         **{f"{part}_latents": tensor(part, 0) for part in STAGES},
-        prior_guidance_scale=settings["prior"].scale,
-        decoder_guidance_scale=settings["decoder"].scale,
+        prior_guidance_scale=settings["prior"].guidance_scale,
+        decoder_guidance_scale=settings["decoder"].guidance_scale,
         output_type="np",
     ).images
 
@@ -126,7 +126,7 @@ def draw_ours(cascade: Cascade, settings: dict) -> np.ndarray:
     """The same pictures here: in [0, 1], for they are taken before `to_uint8` rounds them."""
     draws = {part: len(named_path(own.steps)) for part, own in settings.items()}
     stages = {part: (shape, draws[part]) for part, shape in shapes_of(cascade).items()}
-    sampling.row_noise = row_noise_of(len(PROMPTS), stages)
+    diffusion.row_noise = row_noise_of(len(PROMPTS), stages)
     images.to_uint8 = lambda pictures: (pictures.clip(-1.0, 1.0) + 1.0) / 2.0
     stages = [first(cascade, part) for part in STAGES]
     return unclip_jax.text_to_image(
@@ -134,14 +134,14 @@ def draw_ours(cascade: Cascade, settings: dict) -> np.ndarray:
         PROMPTS,
         candidates=1,
         sampler={stage.name: "ddpm" for stage in stages},
-        sampling={stage.name: {"variance": stage.config["diffusion"]["variance"]} for stage in stages},
+        sampling={stage.name: {"variance": stage.spec.diffusion.variance, "candidates": 1} for stage in stages},
         stop_after=stages[-1].name,
     )
 
 
 def run(source: str) -> None:
     cascade = unclip_jax.load_cascade(source, devices=jax.local_devices()[:1], dtype="float32")
-    settings = {part: stage_settings(first(cascade, part)) for part in STAGES}
+    settings = {part: first(cascade, part).spec.sampling for part in STAGES}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         out = pathlib.Path(folder) / "pipeline"
         if main(["export-weights", source, "--format", "diffusers", "--out", str(out)]) != 0:

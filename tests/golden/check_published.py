@@ -28,14 +28,15 @@ import numpy as np
 from flax import linen as nn
 
 from unclip_jax import images
-from unclip_jax.cascades.cascade import shapes
-from unclip_jax.cascades.tokenizers import open_tokenizer
-from unclip_jax.messages import first_line
-from unclip_jax.models.clip import TextFeatures
-from unclip_jax.models.registry import network
+from unclip_jax.errors import first_line
+from unclip_jax.kinds import kind_of
+from unclip_jax.models.network import parameter_shapes
+from unclip_jax.models.text_features import TextFeatures
 from unclip_jax.pretrained import hub, karlo_files, registry
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.weight_mapping import check, convert
+from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
+from unclip_jax.tokenizers.open import open_tokenizer
 
 LIMIT = 1e-4
 CAPTIONS = ["a corgi playing a flute", "an oil painting of two red stars"]
@@ -85,14 +86,19 @@ def find_models(
     published, found = registry.recognise(path, clip=clip), []
     if clip is not None:
         found = find_models(clip, tokenizer=tokenizer, peer=peer)
-        own = [stage for stage in published.stages if stage.config["kind"] != "clip"]
+        own = [stage for stage in published.stages if stage.spec.kind != "clip"]
         published = dataclasses.replace(published, stages=own)
     for stage in published.stages:
         for weights in filter(None, (stage.weights, stage.last)):
-            expected = shapes(stage.config["kind"], network(stage.config["kind"], stage.config["model"]))
-            check(weights.tensors, weights.rules, expected, what=f"weights of {stage.name} in {stage.source!r}")
+            expected, what = parameter_shapes(network_of(stage)), f"weights of {stage.name} in {stage.source!r}"
+            check(weights.tensors, weights.rules, expected, what=what)
     require(published.family, peer)
     return [*found, Model(published, path, read_captions(published, tokenizer))]
+
+
+def network_of(stage: PublishedStage) -> nn.Module:
+    """The network here, in float32."""
+    return kind_of(stage.spec).build(stage.spec, where=stage.name)
 
 
 def require(family: str, peer: str | None) -> None:
@@ -117,10 +123,11 @@ def read_captions(published: Published, tokenizer: str | None) -> tuple[np.ndarr
     if tokenizer is not None and published.tokenizer_name is None:
         raise ValueError(f"{published.family} reads no captions; leave out --tokenizer {tokenizer}")
     folder = published.tokenizer if tokenizer is None else registry.find(tokenizer)
-    stages = {stage.name: stage.config for stage in published.stages}
-    opened = folder and open_tokenizer(folder, stages, source=published.stages[0].source)
-    if not opened:
+    reader = next((stage for stage in published.stages if kind_of(stage.spec).encode_text is not None), None)
+    if not folder or reader is None:
         return None
+    name = f"{reader.name} of {reader.source!r}"
+    opened = open_tokenizer(folder, kind_of(reader.spec).tokenizer, reader.spec.model, name=name)
     tokens = opened.encode(CAPTIONS, on_truncate=lambda line: None)
     return tokens if isinstance(tokens, tuple) else (tokens, np.ones(tokens.shape, bool))
 
@@ -128,7 +135,7 @@ def read_captions(published: Published, tokenizer: str | None) -> tuple[np.ndarr
 def inputs(stage: PublishedStage, tokens: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:
     """What a stage is asked, the same at every call: pictures "B H W C", steps and labels "B", tokens "B L", and CLIP's
     features as in `TextFeatures`; of these what its kind takes. tokens: as in Model."""
-    rng, kind, fields = np.random.default_rng(0), stage.config["kind"], stage.config["model"]
+    rng, kind, fields = np.random.default_rng(0), stage.spec.kind, stage.spec.model
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal((ROWS, *shape)).astype(np.float32)
@@ -171,16 +178,11 @@ def drawn_tokens(rng: np.random.Generator, vocab_size: int, place: np.ndarray) -
     return np.where(place < -1, drawn, np.where(place == -1, vocab_size - 1, 0)), place < 0
 
 
-def ours(
-    stage: PublishedStage,
-    weights: Weights,
-    given: Mapping[str, np.ndarray],
-    statistics: Mapping[str, np.ndarray] | None,
-) -> dict[str, np.ndarray]:
+def ours(stage: PublishedStage, weights: Weights, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The answers of the network here, in float32: what a CLIP says of picture and caption, "answer" of any other, and
     the prior's without standardisation, "embedding"."""
-    kind, module = stage.config["kind"], network(stage.config["kind"], stage.config["model"])
-    params = convert(weights.tensors, weights.rules, shapes(kind, module), what=stage.name)
+    kind, module = stage.spec.kind, network_of(stage)
+    params = convert(weights.tensors, weights.rules, parameter_shapes(module), what=stage.name)
 
     @jax.jit
     def answers(params, given):
@@ -189,7 +191,7 @@ def ours(
         args, kwargs = arguments_of(kind, given)
         answer = {"answer": module.apply({"params": params}, *args, **kwargs)}
         if kind == "diffusion_prior":
-            answer["embedding"] = answer["answer"] * statistics["std"] + statistics["mean"]
+            answer["embedding"] = EmbeddingStatistics.from_extras(stage.extras).unstandardize(answer["answer"])
         return answer
 
     with jax.default_matmul_precision("highest"):  # on an accelerator float32 may be multiplied as less
@@ -255,7 +257,7 @@ def compare(model: Model) -> Iterator[tuple[str, dict[str, float]]]:
         for is_last, weights in enumerate(filter(None, (stage.weights, stage.last))):
             right = theirs(published.family, stage, given, is_last=bool(is_last))
             gc.collect()  # modules of PyTorch refer to themselves, and would stay beside the next network
-            found = ours(stage, weights, given, published.statistics)
+            found = ours(stage, weights, given)
             name = f"{stage.name}, last step" if is_last else stage.name
             count = sum(math.prod(tensor.shape) for tensor in weights.tensors.values())
             line = f"{name}: {len(weights.tensors):,} tensors, {count:,} parameters"

@@ -60,7 +60,7 @@ def karlo_diffusers(stage: PublishedStage, given: Given, is_last: bool) -> Answe
     import diffusers
     from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
-    folder, kind = pathlib.Path(stage.source), stage.config["kind"]
+    folder, kind = pathlib.Path(stage.source), stage.spec.kind
     if kind == "clip":
         return karlo_diffusers_clip(folder, given)
     x, t, z, pooled, sequence, mask = texts_and_pictures(given)
@@ -104,7 +104,7 @@ def karlo_original(stage: PublishedStage, given: Given, is_last: bool) -> Answer
     from karlo.modules.unet import PLMImUNet, SuperResUNetModel
     from karlo.modules.xf import PriorTransformer
 
-    fields, kind, file = stage.config["model"], stage.config["kind"], pathlib.Path(stage.source)
+    fields, kind, file = stage.spec.model, stage.spec.kind, pathlib.Path(stage.source)
     state = load(file)["state_dict"]
     x, t, z, pooled, sequence, mask = texts_and_pictures(given)
     if kind == "diffusion_prior":
@@ -135,7 +135,7 @@ def glide(stage: PublishedStage, given: Given, is_last: bool) -> Answers:
 
     from glide_text2im import text2im_model as peer
 
-    fields = stage.config["model"]
+    fields = stage.spec.model
     kinds = {
         3: peer.Text2ImUNet, 6: peer.SuperResText2ImUNet, 7: peer.InpaintText2ImUNet,
         10: peer.SuperResInpaintText2ImUnet,
@@ -156,10 +156,10 @@ def glide(stage: PublishedStage, given: Given, is_last: bool) -> Answers:
 def guided_diffusion_unet(stage: PublishedStage, given: Given, is_last: bool) -> Answers:
     from guided_diffusion.unet import EncoderUNetModel, SuperResModel, UNetModel
 
-    fields = stage.config["model"]
+    fields = stage.spec.model
     built = unet_options(fields) | {"image_size": fields["image_size"]}
     conditions = {}
-    if stage.config["kind"] == "noised_classifier":
+    if stage.spec.kind == "noised_classifier":
         kind, built = EncoderUNetModel, built | {"out_channels": fields["num_classes"], "pool": "attention"}
     else:
         name = pathlib.Path(stage.source).stem

@@ -64,21 +64,21 @@ def test_build_accepts_every_value_of_the_annotated_type(fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"width": "x"}, "model.width must be int, got 'x'."),
-        ({"width": 1.5}, "model.width must be int, got 1.5."),
-        ({"width": True}, "model.width must be int, got True."),
-        ({"width": None}, "model.width must be int, got None."),
-        ({"width": [4]}, "model.width must be int, got [4]."),
-        ({"rate": "0.1"}, "model.rate must be float, got '0.1'."),
-        ({"rate": False}, "model.rate must be float, got False."),
-        ({"bias": 1}, "model.bias must be bool, got 1."),
-        ({"name_of_norm": 3}, "model.name_of_norm must be str | None, got 3."),
-        ({"factors": "1,2"}, "model.factors must be tuple[float, ...], got '1,2'."),
-        ({"factors": 2}, "model.factors must be tuple[float, ...], got 2."),
-        ({"factors": [1, "a"]}, "model.factors must be tuple[float, ...], got [1, 'a']."),
-        ({"size": [8, 16, 3]}, "model.size must be int | tuple[int, int], got [8, 16, 3]."),
-        ({"size": [8, 0.5]}, "model.size must be int | tuple[int, int], got [8, 0.5]."),
-        ({"sides": [[1, 2], [3]]}, "model.sides must be tuple[tuple[int, int], ...], got [[1, 2], [3]]."),
+        ({"width": "x"}, "model.width must be an integer, got 'x'."),
+        ({"width": 1.5}, "model.width must be an integer, got 1.5."),
+        ({"width": True}, "model.width must be an integer, got True."),
+        ({"width": None}, "model.width must be an integer, got None."),
+        ({"width": [4]}, "model.width must be an integer, got [4]."),
+        ({"rate": "0.1"}, "model.rate must be a number, got '0.1'."),
+        ({"rate": False}, "model.rate must be a number, got False."),
+        ({"bias": 1}, "model.bias must be True or False, got 1."),
+        ({"name_of_norm": 3}, "model.name_of_norm must be a string or None, got 3."),
+        ({"factors": "1,2"}, "model.factors must be a list (number), got '1,2'."),
+        ({"factors": 2}, "model.factors must be a list (number), got 2."),
+        ({"factors": [1, "a"]}, "model.factors must be a list (number), got [1, 'a']."),
+        ({"size": [8, 16, 3]}, "model.size must be an integer or a list of 2 (integer), got [8, 16, 3]."),
+        ({"size": [8, 0.5]}, "model.size must be an integer or a list of 2 (integer), got [8, 0.5]."),
+        ({"sides": [[1, 2], [3]]}, "model.sides must be a list (list of 2 (integer)), got [[1, 2], [3]]."),
     ],
 )
 def test_build_rejects_a_field_of_the_wrong_type(fields, message):
@@ -114,7 +114,7 @@ def test_build_names_where_the_fields_come_from():
         build(Affine, REQUIRED | {"x": 1}, where="config.model")
     with pytest.raises(ValueError, match="^config.model lacks size"):
         build(Affine, {"width": 4}, where="config.model")
-    with pytest.raises(ValueError, match="^config.model.width must be int"):
+    with pytest.raises(ValueError, match="^config.model.width must be an integer"):
         build(Affine, REQUIRED | {"width": "4"}, where="config.model")
 
 
@@ -131,7 +131,7 @@ def test_fields_of_a_module_build_it_again():
 
 def test_inherited_fields_are_known_and_checked():
     assert build(UNet, {"image_size": 8, "channel_mult": [1, 2]}) == UNet(8, channel_mult=(1, 2))
-    with pytest.raises(ValueError, match=r"^model.channel_mult must be tuple\[float, ...\], got '1,2'.$"):
+    with pytest.raises(ValueError, match=r"^model.channel_mult must be a list \(number\), got '1,2'.$"):
         build(UNet, {"image_size": 8, "channel_mult": "1,2"})
 
 

@@ -72,9 +72,9 @@ def test_auto_is_bfloat16_where_the_hardware_has_it():
 
 
 def test_a_cascade_opens_in_the_wanted_type():
-    low = load_cascade("shapes", stages=["clip"], dtype="bfloat16").only("clip")
+    low = load_cascade("shapes", stages=["clip"], dtype="bfloat16").stages["clip"]
     assert low.module.dtype == jnp.bfloat16
-    full = load_cascade("shapes", stages=["clip"]).only("clip")
+    full = load_cascade("shapes", stages=["clip"]).stages["clip"]
     assert full.module.dtype == jnp.float32
     sizes = [sum(leaf.nbytes for leaf in jax.tree.leaves(stage.params)) for stage in (low, full)]
     assert 0.5 <= sizes[0] / sizes[1] < 0.51

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from unclip_jax import parameters
-from unclip_jax.models.network import parameter_shapes
+from unclip_jax.kinds import KINDS
+from unclip_jax.models.network import build, parameter_shapes
 from unclip_jax.models.presets import PRESETS, preset
-from unclip_jax.models.registry import network
 
 KEYS = pathlib.Path(__file__).parents[1] / "golden" / "keys"
 
@@ -63,7 +63,8 @@ MILLIONS = {
 @functools.cache
 def shapes_of(name):
     """A preset's parameters: name -> shape."""
-    tree = parameter_shapes(network(*preset(name)))
+    kind, fields = preset(name)
+    tree = parameter_shapes(build(KINDS.choose(kind).network, fields))
     return {key: leaf.shape for key, leaf in parameters.flatten(tree).items()}
 
 

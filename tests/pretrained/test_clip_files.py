@@ -202,7 +202,7 @@ def test_an_import_keeps_every_number_and_type(tmp_path, capsys, hugging_face):
         assert before.module == after.module
     assert "CLIP in OpenAI's layout" in capsys.readouterr().out
     check_answers(unclip_jax.load_clip(tmp_path / "out" / "theirs"), golden)
-    assert sorted(path.name for path in (tmp_path / "out/theirs/tokenizer").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out/theirs/clip/tokenizer").iterdir()) == [
         "merges.txt", "tokenizer_config.json", "vocab.json"
     ]  # fmt: skip
 
@@ -224,15 +224,15 @@ def test_an_import_that_cannot_be_writes_nothing(tmp_path, capsys, hugging_face)
 
 
 def test_a_text_tower_alone_embeds_captions_and_says_that_it_embeds_no_pictures(hugging_face):
-    from unclip_jax.cascades.cascade import shapes
     from unclip_jax.models.clip import CLIP
+    from unclip_jax.models.network import parameter_shapes
 
     golden, folder = hugging_face
     clip = unclip_jax.load_clip(folder)
     names = ("image_size", "patch_size", "image_width", "image_layers", "image_heads")
     alone = clip.module.clone(**dict.fromkeys(names))
     params = {"text": clip.params["text"]}
-    parameters.check(parameters.flatten(params), shapes("clip", alone), "the text tower")
+    parameters.check(parameters.flatten(params), parameter_shapes(alone), "the text tower")
     text = alone.apply({"params": params}, golden["tokens"], method="encode_text")
     np.testing.assert_allclose(text.pooled, golden["pooled"], atol=1e-5)
     with pytest.raises(ValueError, match="has a text tower alone and embeds no pictures"):

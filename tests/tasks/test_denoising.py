@@ -53,13 +53,13 @@ def test_steps_at_either_end_are_steps_of_the_schedule(mean, step):
 
 @pytest.mark.parametrize("value", [(0.0,), (0.0, 0.0), (0.0, -1.0), 1.0, "ab"])
 def test_a_distribution_that_is_none_is_refused(value):
-    with pytest.raises(ValueError, match="logit_normal is .*: a mean and a deviation above 0 are wanted"):
+    with pytest.raises(ValueError, match="logit_normal must be a mean and a standard deviation above 0, .* got"):
         upsampler_task(logit_normal=value)
 
 
 @pytest.mark.parametrize("value", [(5.0,), (5.0, 1.0), (-1.0, 5.0), (0.0, 0.0), 5.0, "ab"])
 def test_limits_of_weights_that_are_none_are_refused(value):
-    with pytest.raises(ValueError, match="snr_clip is .*: a lower and an upper limit are wanted"):
+    with pytest.raises(ValueError, match="snr_clip must be a lower and an upper limit, .* got"):
         upsampler_task(snr_clip=value)
 
 
@@ -73,13 +73,13 @@ def test_an_unknown_prediction_is_refused():
     ("task_of", "name"), [(prior_task, "drop_text"), (decoder_task, "drop_text"), (decoder_task, "drop_image")]
 )
 def test_a_share_that_is_none_is_refused(task_of, name, value):
-    with pytest.raises(ValueError, match=f"{name} is .*: a share of the rows, from 0 to 1, is wanted"):
+    with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\], got"):
         task_of(**{name: value})
 
 
-def test_a_colour_jitter_below_0_is_refused():
-    with pytest.raises(ValueError, match="colour_jitter is -0.5: a deviation, 0 or more, is wanted"):
-        decoder_task(colour_jitter=-0.5)
+def test_a_color_jitter_below_0_is_refused():
+    with pytest.raises(ValueError, match="color_jitter must be a standard deviation of at least 0, got -0.5"):
+        decoder_task(color_jitter=-0.5)
 
 
 def test_the_decoder_reports_the_share_of_clipped_variance_fractions():

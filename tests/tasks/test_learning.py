@@ -17,7 +17,7 @@ from tests.randomised import randomise
 from tests.tasks.tiny_tasks import ROWS, batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
 from unclip_jax import rng
 from unclip_jax.tasks.contrastive import MOMENTS, info_nce, untold
-from unclip_jax.tasks.decoder import jitter_colours
+from unclip_jax.tasks.decoder import jitter_colors
 
 
 def keys(step: int) -> types.SimpleNamespace:
@@ -182,10 +182,10 @@ def test_jittered_colours_are_an_affine_map_of_the_drawn_deviation():
     four deviations."""
     keys = rng.rows(jax.random.key(5), jnp.arange(10_000))
     colours = jnp.array([[0.0, 0.0, 0.0], [0.2, -0.4, 0.6], [0.1, -0.2, 0.3]])
-    moved = np.asarray(jitter_colours(jnp.broadcast_to(colours, (10_000, 1, 3, 3)), keys, most=0.05))[:, 0]
+    moved = np.asarray(jitter_colors(jnp.broadcast_to(colours, (10_000, 1, 3, 3)), keys, most=0.05))[:, 0]
     np.testing.assert_allclose(moved[:, 2], (moved[:, 0] + moved[:, 1]) / 2, atol=1e-6)
     assert np.mean(np.square(moved[:, 0])) == pytest.approx(0.05**2 / 3, rel=0.06)
-    white = jitter_colours(jnp.ones((100, 2, 2, 3)), keys[:100], most=5.0)
+    white = jitter_colors(jnp.ones((100, 2, 2, 3)), keys[:100], most=5.0)
     assert float(jnp.max(jnp.abs(white))) <= 1.0 and float(jnp.min(white)) < 0.0
 
 
@@ -196,8 +196,8 @@ def test_colours_are_jittered_in_rows_that_keep_their_caption_alone():
     def loss(**settings):
         return float(decoder_task(drop_image=0.0, **settings).loss(params, fixed, data, keys(0))[0])
 
-    assert loss(drop_text=1.0, colour_jitter=0.5) == loss(drop_text=1.0)
-    assert abs(loss(drop_text=0.0, colour_jitter=0.5) - loss(drop_text=0.0)) > 1e-4 * loss(drop_text=0.0)
+    assert loss(drop_text=1.0, color_jitter=0.5) == loss(drop_text=1.0)
+    assert abs(loss(drop_text=0.0, color_jitter=0.5) - loss(drop_text=0.0)) > 1e-4 * loss(drop_text=0.0)
 
 
 @pytest.mark.parametrize("task_of", [prior_task, upsampler_task, functools.partial(decoder_task, vb_weight=0.0)])

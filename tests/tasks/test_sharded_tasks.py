@@ -6,9 +6,9 @@ import pytest
 
 from tests.randomised import randomise
 from tests.tasks.tiny_tasks import batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
+from tests.training.changes import run_spec
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch
-from unclip_jax.training import loop
 from unclip_jax.training.step import make_steps
 
 STEPS = 30
@@ -17,10 +17,7 @@ pytestmark = pytest.mark.usefixtures("compiled_anew")
 
 
 def losses(task, mesh, seed: int = 0) -> np.ndarray:
-    config = loop.default_config()
-    config.optimizer.learning_rate = 1e-3
-    config.training.global_batch = 8
-    config.training.seed = seed
+    config = run_spec(optimizer__learning_rate=1e-3, training__global_batch=8, training__seed=seed)
     data, fixed = batch(), frozen()
     steps = make_steps(task, config=config, frozen=fixed, batch=data, mesh=mesh)
     # A fresh U-Net answers zero on any number of devices; a random one does not.

@@ -12,6 +12,7 @@ import pytest
 from unclip_jax import rng
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.training import loop
+from unclip_jax.training.spec import OptimizerSpec, RunSpec, TrainingSpec
 
 BATCH = 16
 
@@ -89,16 +90,13 @@ class Squares:
 
 def everything():
     """Everything that `loop.train` wants but the workdir."""
-    config = loop.default_config()
-    config.optimizer.learning_rate = 3e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 3
-    config.optimizer.weight_decay = 0.01
-    for name, value in {
-        "steps": 12, "global_batch": BATCH, "log_every": 2, "eval_every": 6, "eval_batches": 2,
-        "preview_every": 6, "preview_count": 4, "checkpoint_every": 4, "max_bad_steps": 3,
-    }.items():  # fmt: skip
-        config.training[name] = value
+    config = RunSpec(
+        optimizer=OptimizerSpec(learning_rate=3e-3, schedule="cosine", warmup_steps=3, weight_decay=0.01),
+        training=TrainingSpec(
+            steps=12, global_batch=BATCH, log_every=2, eval_every=6, eval_batches=2, preview_every=6, preview_count=4,
+            checkpoint_every=4, max_bad_steps=3,
+        ),
+    )  # fmt: skip
     return {
         "task": Denoise(),
         "config": config,

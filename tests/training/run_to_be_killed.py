@@ -10,10 +10,11 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from unclip_jax.data.pipeline import Pipeline
+from unclip_jax.data.spec import DataSpec
 from unclip_jax.training import loop
+from unclip_jax.training.spec import OptimizerSpec, RunSpec, TrainingSpec
 
 STEPS, WIDTH = 60, 1024
 
@@ -43,22 +44,14 @@ class Autoencode:
 
 
 def main(workdir: str, data_dir: str, steps: str = str(STEPS)) -> None:
-    config = loop.default_config()
-    config.optimizer.learning_rate = 1e-3
-    config.training.update(
-        {
-            "steps": int(steps),
-            "global_batch": 16,
-            "micro_batches": 2,
-            "log_every": 1,
-            "checkpoint_every": 4,
-            "eval_every": 0,
-        }
-    )
-    config.training.update({"preview_every": 0, "ema_decay": 0.99})
-    data = ConfigDict(
-        {"source": "captioned_shapes/tiny", "dir": data_dir, "image_size": 16, "workers": 1, "threads": 1}
-    )
+    config = RunSpec(
+        optimizer=OptimizerSpec(learning_rate=1e-3),
+        training=TrainingSpec(
+            steps=int(steps), global_batch=16, micro_batches=2, log_every=1, checkpoint_every=4, eval_every=0,
+            preview_every=0, ema_decay=0.99,
+        ),
+    )  # fmt: skip
+    data = DataSpec(source="captioned_shapes/tiny", dir=data_dir, image_size=16, workers=1, threads=1)
     stream = Pipeline(data, "train", global_batch=16, seed=0)
     loop.train(
         Autoencode(),

@@ -8,6 +8,7 @@ import pytest
 from tests.quick import jit
 from tests.randomised import randomise
 from tests.tasks.tiny_tasks import ROWS, batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
+from tests.training.changes import changed
 from unclip_jax.training.accumulation import mean_over_parts
 from unclip_jax.training.step import make_steps, parts_of
 from unclip_jax.training.task import make_keys
@@ -49,8 +50,7 @@ def test_the_contrastive_loss_sees_the_whole_batch_in_micro_batches_too():
 
 def test_a_step_in_micro_batches_is_the_step_of_the_batch_and_draws_dropout_for_each(tiny, make_task):
     def losses(micro_batches, task):
-        config = tiny["config"].copy_and_resolve_references()
-        config.training.micro_batches = micro_batches
+        config = changed(tiny["config"], training__micro_batches=micro_batches)
         data = tiny["train_data"].batches(0)
         first = next(data)
         steps = make_steps(task, config=config, frozen=tiny["frozen"], batch=first, mesh=tiny["mesh"])
@@ -79,8 +79,7 @@ def test_micro_batches_need_less_memory():
 
 
 def test_parts_of_a_task_follow_the_config(tiny):
-    config = tiny["config"].copy_and_resolve_references()
-    config.training.micro_batches = 4
+    config = changed(tiny["config"], training__micro_batches=4)
     assert parts_of(prior_task(), config) == 4
     assert parts_of(clip_task(), config) == 1
 

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.schema import NewerSchema
-from unclip_jax.training import checkpointing, loop, settings
+from unclip_jax.sharding.mesh import make_mesh
+from unclip_jax.training import checkpointing, loop
 from unclip_jax.training.checkpointing import Checkpoints
 from unclip_jax.training.step import make_steps
 
@@ -39,7 +39,7 @@ def written(make_tiny, steps, tmp_path_factory):
     batches = tiny["train_data"].batches(0)
     for _ in range(4):
         state, _ = steps.train(state, tiny["frozen"], next(batches))
-        checkpoints.save(state, EXTRAS, config=settings.as_json(tiny["config"]), frozen={"scale": "abc"})
+        checkpoints.save(state, EXTRAS, config=tiny["config"].to_json(), frozen={"scale": "abc"})
     checkpoints.close()
     return workdir, jax.tree.map(np.array, state)
 
@@ -85,7 +85,7 @@ def test_the_average_alone_comes_back_as_numpy_with_config_and_extras(saved, tin
     assert_same(found.params, state.ema)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found.params))
     assert np.any(found.params["out"]["kernel"] != state.params["out"]["kernel"])
-    assert found.step == 4 and found.config == settings.as_json(tiny["config"])
+    assert found.step == 4 and found.config == tiny["config"].to_json()
     assert_same(found.extras, EXTRAS)
     assert_same(checkpointing.restore_extras(workdir), EXTRAS)
     assert checkpointing.restore_params(workdir, 3).step == 3
@@ -197,7 +197,7 @@ def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, steps, 
         "restore": lambda: checkpoints.restore(4, steps.shapes),
         "restore_params": lambda: checkpointing.restore_params(workdir),
         "restore_extras": lambda: checkpointing.restore_extras(workdir),
-        "restore_config": lambda: checkpointing.restore_config(workdir),
+        "restore_record": lambda: checkpointing.restore_record(workdir),
         "check_workdir": lambda: loop.check_workdir(tiny["config"], workdir),
         "train": lambda: loop.train(**tiny, workdir=workdir),
     }
@@ -205,7 +205,8 @@ def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, steps, 
     for name, call in calls.items():
         with pytest.raises(ValueError) as caught:
             call()
-        assert type(caught.value) is NewerSchema and str(caught.value).startswith(f"{said} and must have 1. Upgrade"), name
+        assert type(caught.value) is NewerSchema, name
+        assert str(caught.value).startswith(f"{said} and must have 1. Upgrade"), name
         assert not isinstance(caught.value, checkpointing.DamagedCheckpoint)
     checkpoints.close()
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
@@ -223,13 +224,13 @@ def test_newer_schema_below_a_damaged_checkpoint_is_refused_too(saved, tiny):
 def test_record_of_this_schema_with_wrong_checksum_is_damaged(saved):
     workdir, _ = saved
     rewrite_record(workdir, 4, lambda record: None)  # what the two tests above rely on: it is whole
-    assert checkpointing.restore_config(workdir)["training"]["steps"] == 12
+    assert checkpointing.restore_record(workdir)[1]["config"]["training"]["steps"] == 12
     path = workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA"
     content = json.loads(path.read_text())
     content["custom_metadata"]["frozen"] = {"scale": "abd"}
     path.write_text(json.dumps(content))
     with pytest.raises(checkpointing.DamagedCheckpoint, match="the record is not the one that was written"):
-        checkpointing.restore_config(workdir)
+        checkpointing.restore_record(workdir)
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved, steps):
@@ -254,7 +255,7 @@ def wait_until_still(folder):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads that were writing
 def test_where_the_disk_is_full_the_last_whole_checkpoints_stay(saved, steps, make_tiny, full_disk):
     workdir, before = saved
-    record = {"config": settings.as_json(make_tiny()["config"]), "frozen": {"scale": "abc"}}
+    record = {"config": make_tiny()["config"].to_json(), "frozen": {"scale": "abc"}}
     checkpoints = Checkpoints(workdir, keep=2)
     state, extras = checkpoints.restore(4, steps.shapes)
     state, _ = steps.train(state, make_tiny()["frozen"], next(make_tiny()["train_data"].batches(4)))

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.training.changes import changed
 from unclip_jax import images
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.training import checkpointing, loop
@@ -34,9 +35,8 @@ def whole(trained, tmp_path):
 
 
 def test_training_brings_the_loss_down_and_writes_what_it_should(tiny, tmp_path):
-    tiny["config"].training.steps = 60
-    tiny["config"].training.log_every = 20
-    tiny["config"].training.eval_every = tiny["config"].training.preview_every = 30
+    every = {"training__log_every": 20, "training__eval_every": 30, "training__preview_every": 30}
+    tiny["config"] = changed(tiny["config"], training__steps=60, **every)
     train(tiny, tmp_path)
     lines = read_metrics(tmp_path)
     assert [line["step"] for line in lines] == [1, 20, 30, 40, 60]
@@ -99,7 +99,7 @@ def test_a_finished_run_does_nothing_and_more_steps_train_on(tiny, tmp_path, who
     before = (whole / "metrics.jsonl").read_text()
     assert train(tiny, whole) == 12
     assert (whole / "metrics.jsonl").read_text() == before
-    tiny["config"].training.steps = 14
+    tiny["config"] = changed(tiny["config"], training__steps=14)
     assert train(tiny, whole) == 14
     assert [line["step"] for line in read_metrics(whole)][-2:] == [12, 14]
 
@@ -108,7 +108,7 @@ def test_a_finished_run_does_nothing_and_more_steps_train_on(tiny, tmp_path, who
 def test_another_seed_or_other_data_end_elsewhere(tiny, tmp_path, trained, make_data, changes):
     if changes == "data":
         tiny["train_data"] = make_data(seed=3)
-    tiny["config"].training.seed = 1 if changes == "seed" else 0
+    tiny["config"] = changed(tiny["config"], training__seed=1 if changes == "seed" else 0)
     train(tiny, tmp_path)
     assert final(tmp_path)[1]["state"]["params/out/kernel"] != final(trained)[1]["state"]["params/out/kernel"]
 
@@ -128,13 +128,13 @@ def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path,
 
 
 def test_gradients_that_are_too_long_are_skipped(tiny, tmp_path):
-    tiny["config"].optimizer.skip_norm = 1e-9
+    tiny["config"] = changed(tiny["config"], optimizer__skip_norm=1e-9)
     with pytest.raises(FloatingPointError, match="longer than skip_norm, in 3 steps in a row, up to step 3"):
         train(tiny, tmp_path)
 
 
 def test_a_jump_of_the_loss_is_written_down_and_trained_on(tiny, tmp_path, make_task, make_data, capsys):
-    tiny["config"].training.steps = 16
+    tiny["config"] = changed(tiny["config"], training__steps=16)
     tiny["task"] = make_task(jumps=True)
     train(tiny, tmp_path, train_data=make_data(bad_steps=(13,)))
     (line,) = (tmp_path / "bad_steps.jsonl").read_text().splitlines()
@@ -147,7 +147,7 @@ def test_a_jump_of_the_loss_is_written_down_and_trained_on(tiny, tmp_path, make_
 
 def test_another_config_is_refused_before_anything_is_written(tiny, tmp_path, whole):
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
-    tiny["config"].optimizer.learning_rate = 1e-5
+    tiny["config"] = changed(tiny["config"], optimizer__learning_rate=1e-5)
     with pytest.raises(ValueError, match="another config: optimizer.learning_rate is 1e-05 and was 0.003"):
         train(tiny, whole)
     (whole / "config.json").rename(tmp_path / "config.json")  # the checkpoint knows it too
@@ -169,21 +169,21 @@ def test_other_frozen_parameters_are_refused_by_name(tiny, whole):
 
 
 def test_extras_are_kept_and_take_the_place_of_frozen_ones_on_resuming(tiny, tmp_path, make_data):
-    tiny["config"].optimizer.schedule = "constant"
+    tiny["config"] = changed(tiny["config"], optimizer__schedule="constant")
     mine, other = ({"scale": {"x": np.asarray(x, np.float32)}} for x in (0.7, 0.1))
     train(tiny, tmp_path / "once", frozen=mine, extras=mine)
-    tiny["config"].training.steps = 6
+    tiny["config"] = changed(tiny["config"], training__steps=6)
     train(tiny, tmp_path / "halves", frozen=mine, extras=mine)
     np.testing.assert_array_equal(checkpointing.restore_extras(tmp_path / "halves")["scale"]["x"], np.float32(0.7))
-    tiny["config"].training.steps = 12
+    tiny["config"] = changed(tiny["config"], training__steps=12)
     train(tiny, tmp_path / "halves", frozen=other, extras=other)
     assert final(tmp_path / "halves") == final(tmp_path / "once")
 
 
 def test_training_can_begin_with_given_parameters(tiny, tmp_path, trained):
     start = checkpointing.restore_params(trained).params
-    tiny["config"].training.steps = 1
-    tiny["config"].optimizer.learning_rate = 0.0
+    tiny["config"] = changed(tiny["config"], training__steps=1)
+    tiny["config"] = changed(tiny["config"], optimizer__learning_rate=0.0)
     train(tiny, tmp_path, initial_params=start)
     found = checkpointing.restore_params(tmp_path).params
     np.testing.assert_allclose(found["out"]["kernel"], start["out"]["kernel"], rtol=1e-6)
@@ -204,7 +204,7 @@ def test_a_batch_that_does_not_divide_and_a_workdir_that_is_a_file_are_refused(t
     with pytest.raises(ValueError, match="global_batch 16 does not divide among 3 devices .*use a multiple of 3"):
         loop.check_config(tiny["config"], make_mesh(devices=jax.devices()[:3]))
     with pytest.raises(ValueError, match="is 2 devices, and there are 8"):
-        tiny["config"].mesh.data = 2
+        tiny["config"] = changed(tiny["config"], mesh__data=2)
         loop.check_config(tiny["config"])
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file' is a file; a folder is wanted"):

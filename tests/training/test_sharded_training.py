@@ -12,7 +12,7 @@ from flax import linen as nn
 from unclip_jax import rng
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch
-from unclip_jax.training.loop import default_config
+from unclip_jax.training.spec import OptimizerSpec, RunSpec, TrainingSpec
 from unclip_jax.training.step import make_steps
 
 STEPS, BATCH = 30, 16
@@ -53,10 +53,10 @@ class Restore:
 
 
 def train(devices, seed=0, **mesh):
-    config = default_config()
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.weight_decay = 0.01
-    config.training.steps, config.training.global_batch, config.training.seed = STEPS, BATCH, seed
+    config = RunSpec(
+        optimizer=OptimizerSpec(learning_rate=1e-3, weight_decay=0.01),
+        training=TrainingSpec(steps=STEPS, global_batch=BATCH, seed=seed),
+    )
     mesh = make_mesh(**mesh, devices=devices)
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (STEPS, BATCH, 1, 1, 3)) + draw.integers(-20, 20, (STEPS, BATCH, 8, 8, 3))

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.training.changes import changed
 from unclip_jax.training.step import make_steps
 from unclip_jax.training.task import make_keys
 
@@ -11,8 +12,7 @@ from unclip_jax.training.task import make_keys
 @pytest.fixture
 def steps_of(tiny):
     def make(task=None, **training):
-        config = tiny["config"].copy_and_resolve_references()
-        config.training.update(training)
+        config = changed(tiny["config"], **{f"training__{name}": value for name, value in training.items()})
         batch = next(tiny["train_data"].batches(0))
         return make_steps(task or tiny["task"], config=config, frozen=tiny["frozen"], batch=batch, mesh=tiny["mesh"])
 

@@ -10,8 +10,10 @@ import threading
 import jax
 import pytest
 
+from tests.training.changes import changed
 from unclip_jax import experiment
 from unclip_jax.__main__ import main
+from unclip_jax.experiment import train
 from unclip_jax.folder_lock import FolderInUse
 from unclip_jax.training import loop
 from unclip_jax.training.workdir_lock import lock_workdir
@@ -70,7 +72,7 @@ def test_train_is_refused_while_another_run_trains_and_goes_on_later(tiny, make_
         "it, or choose another folder."
     )
     assert not (workdir / ".lock").exists()
-    tiny["config"].training.steps = 14
+    tiny["config"] = changed(tiny["config"], training__steps=14)
     assert loop.train(**tiny, workdir=workdir) == 14
 
 
@@ -106,7 +108,7 @@ def test_lock_of_a_killed_process_does_not_stay(holder, tiny, make_data, tmp_pat
 
 def test_train_command_is_refused_before_anything_is_written(holder, tmp_path, capsys, monkeypatch):
     for name in ("assemble", "_initial_params"):
-        monkeypatch.setattr(experiment, name, lambda *_: pytest.fail("the lock comes first"))
+        monkeypatch.setattr(train, name, lambda *_: pytest.fail("the lock comes first"))
     config = ROOT / "configs/shapes/clip.py"
     assert main(["train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]) == 2
     said = capsys.readouterr().err
@@ -122,7 +124,7 @@ def test_tokenizer_is_written_under_the_lock(tmp_path, monkeypatch):
         found.append(in_thread(lambda: lock_workdir(workdir).__enter__()))
         raise ZeroDivisionError
 
-    monkeypatch.setattr(experiment, "assemble", assembles)
+    monkeypatch.setattr(train, "assemble", assembles)
     config = experiment.load_config(ROOT / "configs/shapes/clip.py")
     with pytest.raises(ZeroDivisionError):
         experiment.train_stage(config, tmp_path / "run")

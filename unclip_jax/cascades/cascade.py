@@ -1,163 +1,106 @@
-"""A cascade in memory: trained stages, the tokenizer, and the statistics of the embeddings.
+"""A cascade in memory: trained stages in the order in which they run.
 
 Any stage may be absent: a cascade of CLIP alone embeds, one without upsamplers stops at the decoder's size.
 """
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import linen as nn
 
-from unclip_jax import parameters
+from unclip_jax import images
 from unclip_jax.arrays import PyTree
-from unclip_jax.gpt2_tokenizer import GPT2Tokenizer
-from unclip_jax.models.clip import TextFeatures
-from unclip_jax.models.precision import parameter_dtype
-from unclip_jax.tokenizer import Tokenizer
+from unclip_jax.kinds import kind_of
+from unclip_jax.stages.spec import StageSpec
+from unclip_jax.stages.stage import CaptionTokenizer, Stage
 
-# Kinds of stage that are sampled. The others are asked once: CLIP, and what guides by its gradient.
-SAMPLED = ("diffusion_prior", "decoder", "upsampler", "glide", "unet")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Stage:
-    """One trained network.
-
-    Args:
-      name: of the stage in its cascade, such as "upsampler_16_to_64"; seeds its noise.
-      config: the stage's config.json.
-      module: the linen module.
-      params: its parameters, on every device that samples, in the types of `precision.parameter_dtype`.
-      last_params: those for the last step of sampling, where it has its own (Karlo's upsampler); None: the same.
-    """
-
-    name: str
-    config: Mapping[str, Any]
-    module: nn.Module
-    params: PyTree
-    last_params: PyTree | None = None
-
-    @property
-    def kind(self) -> str:
-        return self.config["kind"]
-
-    def leaves(self) -> list[jax.Array]:
-        """All its arrays on devices."""
-        return [leaf for leaf in jax.tree.leaves((self.params, self.last_params)) if isinstance(leaf, jax.Array)]
+_ORDER = ("features", "embedding", "image", "guide")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cascade:
     """Stages in the order in which they run.
 
-    Args:
-      tokenizer: CLIP's, or GLIDE's; None where no stage reads captions.
-      statistics: `mean` and `std`, float32 "E", of the embeddings that the prior works on; None without a prior.
-      draws: one line that says what the cascade can draw; None: nobody said.
-      devices: the local devices that sample.
-      path: the folder that it came from.
+    Attributes:
+      stages: The stages by name.
+      description: One line that says what the cascade can generate; None if nobody said.
+      devices: The local devices that sample.
+      path: The folder or name that it was loaded from.
     """
 
     stages: Mapping[str, Stage]
-    tokenizer: Tokenizer | GPT2Tokenizer | None
-    statistics: Mapping[str, np.ndarray] | None
-    draws: str | None
+    description: str | None
     devices: tuple[jax.Device, ...]
     path: str
 
-    def keep(self, *stages: Stage) -> None:
-        """Deletes from the devices all parameters but those of these stages. What else holds the same arrays, such as
-        another cascade made of this one, loses them too."""
-        kept = {id(leaf) for stage in stages for leaf in stage.leaves()}
-        for stage in self.stages.values():
-            for leaf in stage.leaves():
-                if id(leaf) not in kept:
-                    leaf.delete()
+    def delete_params_except(self, *stages: Stage) -> None:
+        """Frees the device memory of every stage except `stages`.
 
-    def check_held(self) -> None:
-        """Raises ValueError where parameters were deleted."""
-        if any(leaf.is_deleted() for stage in self.stages.values() for leaf in stage.leaves()):
+        Objects that share these arrays, such as a cascade derived from this one, become unusable as well.
+        """
+        kept = {id(array) for stage in stages for array in stage.device_arrays()}
+        for stage in self.stages.values():
+            for array in stage.device_arrays():
+                if id(array) not in kept:
+                    array.delete()
+
+    def check_not_deleted(self) -> None:
+        """Raises ValueError if parameters were deleted."""
+        if any(array.is_deleted() for stage in self.stages.values() for array in stage.device_arrays()):
             raise ValueError(
-                f"cascade {self.path!r} was freed while it drew (free=True), and draws no more; open it again, by "
-                "load_cascade"
+                f"cascade {self.path!r} was freed while it sampled (low_memory=True), and cannot be used again; open "
+                "it again, by load_cascade"
             )
 
-    def of_kind(self, kind: str) -> list[Stage]:
-        return [stage for stage in self.stages.values() if stage.kind == kind]
+    def stages_producing(self, output: str) -> list[Stage]:
+        """Returns the stages that produce "features", "embedding", "image" or "guide"."""
+        return [stage for stage in self.stages.values() if kind_of(stage).produces == output]
 
-    def only(self, kind: str) -> Stage:
-        """The one stage of a kind. Raises ValueError where the cascade has none."""
-        found = self.of_kind(kind)
+    def stage_producing(self, output: str) -> Stage:
+        """Returns the first of `stages_producing`.
+
+        Raises:
+          ValueError: If there is none.
+        """
+        found = self.stages_producing(output)
         if not found:
-            raise ValueError(f"cascade {self.path!r} has no stage of kind {kind!r}; it has: {', '.join(self.stages)}")
+            raise self.lacks(f"a stage that produces {_ARTICLES[output]}")
         return found[0]
 
+    def stage(self, name: str, *, reader: str) -> Stage:
+        """Returns the stage `name`, which the stage `reader` was trained with.
 
-def example_inputs(kind: str, module: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """One row of inputs of the right shapes, to initialise or trace a stage's network with: by place, and by name."""
-    t = jnp.zeros(1, jnp.int32)
-    if kind == "clip":
-        side = module.image_size or 0
-        return (jnp.zeros((1, side, side, 3)), _tokens(module)), {}
-    if kind == "diffusion_prior":
-        return (jnp.zeros((1, module.embed_dim)), t, _features(module)), {}
-    if kind == "noised_clip":
-        return (jnp.zeros((1, module.image_size, module.image_size, 3)), t, _tokens(module)), {}
-    # What stands behind a noised picture counts as more channels of it.
-    x = jnp.zeros((1, module.image_size, module.image_size, module.in_channels))
-    if kind == "decoder":
-        return (x, t, jnp.zeros((1, module.embed_dim)), _features(module)), {}
-    if kind == "upsampler":
-        return (x[..., :3], t, x[..., 3:]), {}
-    if kind == "glide":
-        return (x, t, _tokens(module), jnp.ones((1, module.context_length), bool)), {}
-    classes = getattr(module, "num_classes", None) if kind == "unet" else None
-    return (x, t), {} if classes is None else {"labels": t}
+        Raises:
+          ValueError: If the cascade does not have it.
+        """
+        if name not in self.stages:
+            raise self.lacks(f"stage {name!r}, which {reader} reads")
+        return self.stages[name]
 
+    def lacks(self, what: str) -> ValueError:
+        """Returns the error for something that this cascade does not have."""
+        return ValueError(f"cascade {self.path!r} has no {what.removeprefix('a ')}; it has: {', '.join(self.stages)}")
 
-def _tokens(module: nn.Module) -> jax.Array:
-    return jnp.zeros((1, module.context_length), jnp.int32)
+    @property
+    def tokenizer(self) -> CaptionTokenizer | None:
+        """The tokenizer of the first stage that reads captions; None if no stage does."""
+        return next((stage.tokenizer for stage in self.stages.values() if stage.tokenizer is not None), None)
+
+    @property
+    def statistics(self) -> PyTree | None:
+        """Mean and std of the embeddings that the first prior works on; None without a prior."""
+        return next((s.extras["statistics"] for s in self.stages.values() if "statistics" in s.extras), None)
 
 
-def _features(module: nn.Module) -> TextFeatures:
-    # The decoder takes texts of any length: eight tokens stand for them.
-    length = getattr(module, "context_length", 8)
-    return TextFeatures(
-        pooled=jnp.zeros((1, module.embed_dim)),
-        sequence=jnp.zeros((1, length, module.text_width)),
-        mask=jnp.ones((1, length), bool),
-    )
+_ARTICLES = {"features": "features", "embedding": "an embedding", "image": "images", "guide": "guidance"}
 
 
-def shapes(kind: str, module: nn.Module) -> PyTree:
-    """The tree of parameter shapes of a stage's network."""
-    (inputs, named), method = example_inputs(kind, module), None
-    if kind == "clip" and module.image_width is None:
-        inputs, method = inputs[1:], "encode_text"
-    initialise = functools.partial(module.init, method=method)
-    return jax.eval_shape(initialise, jax.random.key(0), *inputs, **named)["params"]
+def execution_order(specs: Mapping[str, StageSpec]) -> list[str]:
+    """Returns the names of stages in the order in which they run: encoders, priors, image stages by size, guides."""
 
+    def place(name: str) -> tuple:
+        spec = specs[name]
+        low_res = (0, 0) if spec.low_res_size is None else images.height_width(spec.low_res_size)
+        return _ORDER.index(kind_of(spec).produces), low_res
 
-def replicated(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
-    """Every device holds the whole: placed so once, parameters are not copied again when a sampler is called."""
-    return _sharded(devices)
-
-
-def on_devices(devices: Sequence[jax.Device], dtype: Any) -> parameters.Place:
-    """Puts the parameters of a network that computes in `dtype` on every device, in the type that serves it."""
-    return parameters.on_devices(replicated(devices), lambda name: parameter_dtype(name, dtype))
-
-
-def row_sharded(devices: Sequence[jax.Device]) -> jax.sharding.NamedSharding:
-    """The first axis, of one entry a device, lies on its device each."""
-    return _sharded(devices, "device")
-
-
-def _sharded(devices: Sequence[jax.Device], *axes: str) -> jax.sharding.NamedSharding:
-    mesh = jax.sharding.Mesh(np.asarray(devices), ("device",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+    return sorted(specs, key=place)

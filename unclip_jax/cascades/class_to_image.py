@@ -1,4 +1,4 @@
-"""Class to image: pictures by the networks that know class labels, or nothing at all, and no captions."""
+"""Class to image: networks that are conditioned on class labels, or on nothing, and not on captions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,10 @@ import numpy as np
 
 from unclip_jax.arrays import UInt8
 from unclip_jax.cascades.cascade import Cascade
-from unclip_jax.cascades.painting import check_numbers, paint, painters, plan_of
-from unclip_jax.cascades.sampling import Progress, Settings
+from unclip_jax.cascades.generate import generate
+from unclip_jax.cascades.image_stages import image_stages, reads
+from unclip_jax.cascades.plan import Plan, make_plan
+from unclip_jax.sampling.rows import Progress
 
 
 def class_to_image(
@@ -16,61 +18,51 @@ def class_to_image(
     labels: Sequence[int] | None = None,
     *,
     count: int = 1,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     first_image: int = 0,
     stop_after: str | None = None,
-    free: bool = False,
+    low_memory: bool = False,
+    free: bool | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8["N H W 3"]:
-    """Pictures of classes, `count` of each: all of the first label, then all of the second.
+    """Generates images of classes, `count` of each: all of the first label, then all of the second.
 
     Args:
-      labels: P classes, from 0; N = P * count. None: N = count, of a network that was trained without classes.
-      settings: steps, sampler and sampling; and the rest: as in `text_to_image`.
+      labels: P classes, starting at 0; N = P * `count`. If None, N = `count`, for a network that has no classes.
+      settings: steps, sampler, sampling and transforms; these and the rest are as in `text_to_image`.
 
-    Raises ValueError for a label that is none of the network's, labels where there are no classes, none where there
-    are, and a cascade that draws what a prompt says.
+    Raises:
+      ValueError: For an unknown label, labels for a network without classes, no labels for one with classes, and a
+        cascade that is text-conditional.
     """
-    plan = check(
+    plan = plan_class_to_image(
         cascade, labels, count=count, seed=seed, first_image=first_image, stop_after=stop_after, **settings
     )
-    total = count * (1 if labels is None else len(labels))
-    return paint(
-        cascade,
-        {"unet": None if labels is None else np.repeat(np.asarray(labels, np.int32), count)},
-        plan=plan,
-        seed=seed,
-        numbers=first_image + np.arange(total),
-        stop_after=stop_after,
-        free=free,
-        progress=progress,
-    )
+    return generate(plan, low_memory=low_memory, free=free, progress=progress)
 
 
-def check(
-    cascade: Cascade,
-    labels: Sequence[int] | None = None,
-    *,
-    count: int = 1,
-    seed: int = 0,
-    first_image: int = 0,
-    **settings: Any,
-) -> dict[str, Settings]:
-    """Checks the arguments of `class_to_image`, and returns the settings of every stage. `settings`: as in
-    `plan_of`."""
-    first = painters(cascade)[0]
-    if first.kind != "unet":
+def plan_class_to_image(cascade: Cascade, labels: Sequence[int] | None = None, **arguments: Any) -> Plan:
+    """Checks the arguments of `class_to_image` and returns their plan, for `generate`."""
+    cascade.check_not_deleted()
+    base = image_stages(cascade, arguments.get("stop_after"))[0]
+    if {"tokens", "text", "image_embedding"} & {*reads(base)}:
         raise ValueError(f"cascade {cascade.path!r} draws what a prompt says; give it prompts, and no classes")
-    classes = first.module.num_classes
+    classes = base.module.num_classes if "labels" in reads(base) else None
+    _check_labels(labels, classes, f"{base.name} of {cascade.path!r}")
+    given = None if labels is None else np.asarray(labels, np.int32)
+    return make_plan(cascade, inputs=1 if given is None else len(given), labels=given, **arguments)
+
+
+def _check_labels(labels: Sequence[int] | None, classes: int | None, name: str) -> None:
     if labels is None and classes is not None:
-        raise ValueError(f"no class is given; {first.name} of {cascade.path!r} knows those from 0 to {classes - 1}")
-    if labels is not None and classes is None:
-        raise ValueError(f"class {labels[0]} is given, and {first.name} of {cascade.path!r} knows no classes")
-    unknown = [label for label in labels or () if not 0 <= label < classes]
-    if unknown:
-        raise ValueError(f"class {unknown[0]} is unknown; {first.name} of {cascade.path!r} has 0 to {classes - 1}")
-    if labels is not None and not len(labels):
+        raise ValueError(f"no class is given; {name} knows those from 0 to {classes - 1}")
+    if labels is None:
+        return
+    if not len(labels):
         raise ValueError("labels is empty; name at least one class")
-    check_numbers(1 if labels is None else len(labels), count=count, seed=seed, first_image=first_image)
-    return plan_of(cascade, **settings)
+    if classes is None:
+        raise ValueError(f"class {labels[0]} is given, and {name} knows no classes")
+    unknown = [label for label in labels if not 0 <= label < classes]
+    if unknown:
+        raise ValueError(f"class {unknown[0]} is unknown; {name} has 0 to {classes - 1}")

@@ -3,25 +3,32 @@
 Parameters are written as the cascade holds them: it is to be opened with dtype "float32", or they are rounded.
 """
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from etils import epath
 from safetensors import numpy as safetensors_numpy
 
 from unclip_jax import files
 from unclip_jax.cascades.cascade import Cascade
-from unclip_jax.cascades.sampling import Settings
-from unclip_jax.cascades.stages import stage_settings
+from unclip_jax.cascades.stage_settings import settings_of
+from unclip_jax.diffusion.settings import SamplingSettings
 from unclip_jax.diffusion.timesteps import named_path
+from unclip_jax.fields import to_json
 from unclip_jax.images import CLIP_MEAN, CLIP_STD
-from unclip_jax.models.registry import fields_of
+from unclip_jax.models.clip import CLIP
+from unclip_jax.models.decoder import Decoder
+from unclip_jax.models.diffusion_prior import DiffusionPrior
+from unclip_jax.models.network import fields_of
+from unclip_jax.models.upsampler import Upsampler
 from unclip_jax.pretrained import diffusers_export as parts
 from unclip_jax.pretrained.diffusers_export import Part
-from unclip_jax.tokenizer_files import copy_tokenizer
+from unclip_jax.stages.stage import Stage
+from unclip_jax.tokenizers.files import copy_tokenizer
 
-FORMATS = ("diffusers", "clip")
-KINDS = ("clip", "diffusion_prior", "decoder", "upsampler")
+# The stages of the pipeline, by their networks.
+PARTS = {CLIP: "clip", DiffusionPrior: "diffusion_prior", Decoder: "decoder", Upsampler: "upsampler"}
 
 
 def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathLike) -> list[str]:
@@ -30,14 +37,15 @@ def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.P
     `tokenizer`: the folder of the cascade's. Returns lines that say what the layout does not hold, and how to ask the
     pipeline for what the cascade would do. Raises ValueError, and writes nothing, for a cascade that it cannot hold.
     """
-    missing = [kind for kind in KINDS if not cascade.of_kind(kind)]
+    found = _stages(cascade)
+    missing = [part for network, part in PARTS.items() if not found[network]]
     if missing:
         raise ValueError(f"cascade {cascade.path!r} has no stage of kind {', '.join(missing)}; the pipeline needs one")
-    clip, prior, decoder, upsampler = (cascade.of_kind(kind)[0] for kind in KINDS)
-    last = upsampler.params if upsampler.last_params is None else upsampler.last_params
+    clip, prior, decoder, upsampler = (found[network][0] for network in PARTS)
+    last = upsampler.params if upsampler.last_step_params is None else upsampler.last_step_params
     unet, text_proj = parts.decoder_parts(fields_of(decoder.module), decoder.params)
     made = {
-        "prior": parts.prior_part(fields_of(prior.module), prior.params, cascade.statistics),
+        "prior": parts.prior_part(fields_of(prior.module), prior.params, prior.extras["statistics"]),
         "decoder": unet,
         "text_proj": text_proj,
         "super_res_first": parts.upsampler_part(fields_of(upsampler.module), upsampler.params),
@@ -45,7 +53,7 @@ def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.P
         "text_encoder": parts.text_encoder_part(fields_of(clip.module), clip.params),
     }
     for name, stage in (("prior", prior), ("decoder", decoder), ("super_res", upsampler)):
-        made[f"{name}_scheduler"] = parts.scheduler_part(stage.name, stage.config["diffusion"])
+        made[f"{name}_scheduler"] = parts.scheduler_part(stage.name, to_json(stage.spec.diffusion))
     with files.atomic_folder(epath.Path(folder)) as new:
         for name, part in made.items():
             _write(new / name, part)
@@ -56,10 +64,16 @@ def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.P
     return _said(cascade, folder)
 
 
-def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathLike) -> None:
-    """Writes the folder that `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` open; it must not be
-    there yet. `tokenizer`: the folder of the cascade's."""
-    clip = cascade.only("clip")
+def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathLike) -> list[str]:
+    """Writes the folder that `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` open; it must not exist.
+
+    Args:
+      tokenizer: The folder of the CLIP's tokenizer.
+
+    Returns:
+      No lines: nothing is lost.
+    """
+    clip = cascade.stage_producing("features")
     part = parts.clip_part(fields_of(clip.module), clip.params)
     side = clip.module.image_size
     processor = {
@@ -76,6 +90,28 @@ def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathL
         copy_tokenizer(tokenizer, new)
         _write(new, part)
         (new / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
+    return []
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A layout to export to.
+
+    Attributes:
+      title: What is written, for the command line.
+      clip_alone: Whether it holds the CLIP and nothing else.
+      write: (cascade, folder of the CLIP's tokenizer, folder to write) -> lines about it.
+    """
+
+    title: str
+    clip_alone: bool
+    write: Callable[[Cascade, epath.PathLike, epath.PathLike], list[str]]
+
+
+FORMATS = {
+    "diffusers": Format("UnCLIPPipeline", clip_alone=False, write=export_pipeline),
+    "clip": Format("CLIP", clip_alone=True, write=export_clip),
+}
 
 
 def _write(folder: epath.Path, part: Part) -> None:
@@ -88,30 +124,39 @@ def _write(folder: epath.Path, part: Part) -> None:
         (folder / f"{weights}.safetensors").write_bytes(content)
 
 
+def _stages(cascade: Cascade) -> dict[type, list[Stage]]:
+    """The cascade's stages with each network of the pipeline."""
+    stages = cascade.stages.values()
+    return {network: [stage for stage in stages if type(stage.module) is network] for network in PARTS}
+
+
 def _said(cascade: Cascade, folder: epath.PathLike) -> list[str]:
     """What is lost, and the call that is left."""
-    plan = {stage.kind: stage_settings(stage) for stage in reversed(cascade.stages.values()) if stage.kind != "clip"}
+    found = _stages(cascade)
+    clip, *sampled = PARTS
+    plan = {PARTS[network]: settings_of(cascade, found[network][0], {}) for network in sampled}
     lines = [
         f"{stage.name} is left out: the layout has one upsampler, so that its pictures are "
-        f"{cascade.of_kind('upsampler')[0].module.image_size} px"
-        for stage in cascade.of_kind("upsampler")[1:]
+        f"{found[Upsampler][0].module.image_size} px"
+        for stage in found[Upsampler][1:]
     ]
-    for kind, settings in plan.items():
-        lost = {name: value for name, value in settings.chosen().items() if name not in ("steps", "scale")}
+    for part, settings in plan.items():
+        lost = {name: value for name, value in settings.chosen().items() if name not in ("steps", "guidance_scale")}
         if lost["sampler"] == "ddpm":
             del lost["sampler"]
         if lost:
             named = ", ".join(f"{name} {value!r}" for name, value in lost.items())
-            lines.append(f"{kind}: {named} cannot be asked for; the pipeline draws one sample, ancestrally")
+            lines.append(f"{part}: {named} cannot be asked for; the pipeline draws one sample, ancestrally")
     return [*lines, *_call(plan, folder)]
 
 
-def _call(plan: Mapping[str, Settings], folder: epath.PathLike) -> list[str]:
-    steps = {kind: len(named_path(settings.steps)) - 1 for kind, settings in plan.items()}
+def _call(plan: Mapping[str, SamplingSettings], folder: epath.PathLike) -> list[str]:
+    steps = {part: len(named_path(settings.steps)) - 1 for part, settings in plan.items()}
     return [
         "from diffusers import UnCLIPPipeline",
         f"pipeline = UnCLIPPipeline.from_pretrained({str(folder)!r})",
         f"pipeline(prompt, prior_num_inference_steps={steps['diffusion_prior']}, "
         f"decoder_num_inference_steps={steps['decoder']}, super_res_num_inference_steps={steps['upsampler']}, "
-        f"prior_guidance_scale={plan['diffusion_prior'].scale}, decoder_guidance_scale={plan['decoder'].scale})",
+        f"prior_guidance_scale={plan['diffusion_prior'].guidance_scale}, "
+        f"decoder_guidance_scale={plan['decoder'].guidance_scale})",
     ]

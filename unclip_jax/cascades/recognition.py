@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from unclip_jax.tokenizer_files import FILES, ONE_FILE, WORDS_FILE
+from unclip_jax.tokenizers.files import FILES, ONE_FILE, WORDS_FILE
 
 TOKENIZER_FILES = {*FILES, ONE_FILE, WORDS_FILE}
 STAGE_FILES = {"config.json", "params.safetensors", "params_last.safetensors", "extras.safetensors"}
@@ -31,14 +31,14 @@ def is_stage(folder: epath.PathLike) -> bool:
     return isinstance(config, dict) and {"kind", "model"} <= config.keys()
 
 
-def check_replaceable(path: epath.PathLike, *, tokenizer: bool = False) -> None:
-    """Raises ValueError unless a path is missing, an empty folder or a packaged stage (or, if asked, a tokenizer)."""
+def check_replaceable(path: epath.PathLike) -> None:
+    """Raises ValueError unless a path is missing, an empty folder or a packaged stage."""
     path = epath.Path(path)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())) or is_stage(path):
         return
-    if not (is_tokenizer(path) if tokenizer else is_stage(path)):
-        wanted = "folder of tokenizer files" if tokenizer else "packaged stage"
-        raise ValueError(f"{str(path)!r} must be a {wanted} to be replaced, got {contents(path)}. {ADVICE}")
+    unknown = _strangers(path / "tokenizer")
+    within = f", with {listed(unknown)} in tokenizer" if unknown else ""
+    raise ValueError(f"{str(path)!r} must be a packaged stage to be replaced, got {contents(path)}{within}. {ADVICE}")
 
 
 def contents(path: epath.Path) -> str:
@@ -57,3 +57,10 @@ def listed(names: Iterable[str], most: int = 5) -> str:
 
 def _contains_only(folder: epath.Path, files: set[str], folders: tuple[str, ...] = ()) -> bool:
     return folder.is_dir() and all(path.name in (folders if path.is_dir() else files) for path in folder.iterdir())
+
+
+def _strangers(tokenizer: epath.Path) -> list[str]:
+    """The names in a tokenizer's folder that are none of its files."""
+    if not tokenizer.is_dir():
+        return []
+    return [path.name for path in tokenizer.iterdir() if path.is_dir() or path.name not in TOKENIZER_FILES]

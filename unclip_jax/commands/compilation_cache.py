@@ -7,7 +7,7 @@ VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 def directory() -> str:
     """$JAX_COMPILATION_CACHE_DIR, or `compiled` in the folder of this package."""
-    from unclip_jax.data.user_cache import default_directory
+    from unclip_jax.paths import default_directory
 
     return os.environ.get(VARIABLE) or str(default_directory() / "compiled")
 

@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     from unclip_jax import __version__, huge_pages
-    from unclip_jax.cascades.folder import bundled_names
-    from unclip_jax.data.user_cache import default_directory
+    from unclip_jax.cascades.sources import bundled_names
+    from unclip_jax.paths import default_directory
 
     expected, reason = (args.expect, "--expect") if args.expect else sign_of_accelerator(os.environ)
     print(f"unclip_jax {__version__}, Python {platform.python_version()}, {platform.platform()}")

@@ -44,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import unclip_jax
+    from unclip_jax.cascades.priors import stages_with_prior
     from unclip_jax.evaluation import report, suites
 
     # Every argument is checked before anything is made: on a slow machine the result is an hour away.
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable(args.json)
 
     compilation_cache.enable()
-    cascade = unclip_jax.load_cascade(args.cascade)
+    cascade = unclip_jax.load_cascade(args.cascade, stages=stages_with_prior)
     settings = describe(args, cascade)
     print("\n".join(settings_lines(settings)), flush=True)
     done: dict[str, Any] = {}
@@ -84,7 +85,7 @@ def cascade_subject(cascade: "Cascade") -> "Subject":
     from unclip_jax.evaluation.subject import Subject
 
     def make_pictures(prompts, **settings):
-        makers = [stage for stage in cascade.stages.values() if stage.kind in ("decoder", "upsampler")]
+        makers = cascade.stages_producing("image")
         if makers and makers[-1].module.image_size != SUITE_SIZE:
             raise ValueError(
                 f"--cascade {cascade.path!r} makes pictures of {makers[-1].module.image_size} px with its last stage, "
@@ -94,8 +95,8 @@ def cascade_subject(cascade: "Cascade") -> "Subject":
 
     return Subject(
         make_pictures=make_pictures,
-        encode_image=lambda pictures: embedding.encode_image(embedding.clip_of(cascade), pictures),
-        encode_text=lambda prompts: embedding.encode_text(embedding.clip_of(cascade), prompts),
+        encode_image=lambda pictures: embedding.encode_image(cascade.stage_producing("features"), pictures),
+        encode_text=lambda prompts: embedding.encode_text(cascade.stage_producing("features"), prompts),
         sample_prior=functools.partial(text_to_image.sample_prior, cascade),
         upsample=functools.partial(text_to_image.upsample, cascade),
     )
@@ -106,7 +107,7 @@ def describe(args: argparse.Namespace, cascade: "Cascade") -> dict[str, Any]:
     import jax
 
     from unclip_jax import __version__
-    from unclip_jax.cascades.stages import stage_settings
+    from unclip_jax.kinds import kind_of
 
     return {
         "suite": args.suite,
@@ -118,9 +119,9 @@ def describe(args: argparse.Namespace, cascade: "Cascade") -> dict[str, Any]:
         "jax": jax.__version__,
         "devices": f"{len(cascade.devices)} x {cascade.devices[0].device_kind}",
         "sampling": {
-            stage.name: stage_settings(stage).chosen()
+            stage.name: stage.spec.sampling.chosen()
             for stage in cascade.stages.values()
-            if stage.kind != "clip"
+            if kind_of(stage).is_sampled
         },
     }
 

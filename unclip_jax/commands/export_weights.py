@@ -29,21 +29,22 @@ def run(args: argparse.Namespace) -> int:
     import jax
     from etils import epath
 
-    from unclip_jax.cascades import export, folder
-    from unclip_jax.folder_update import current
+    from unclip_jax.cascades import export
+    from unclip_jax.cascades.embedding import locate_clip
+    from unclip_jax.cascades.folder import open_folder, read_stages
+    from unclip_jax.cascades.sources import resolve
 
     if args.format not in export.FORMATS:
         raise ValueError(f"--format {args.format!r} is unknown; known: {', '.join(export.FORMATS)}")
     if epath.Path(args.out).exists():
         raise ValueError(f"--out {args.out!r} is there already; name a new folder")
-    source = folder.resolve(args.cascade)
-    stages = ["clip"] if args.format == "clip" else None
-    cascade = folder.open_folder(source, stages=stages, devices=jax.local_devices()[:1], dtype="float32")
-    tokenizer = current(source, folder.TOKENIZER)
-    if args.format == "clip":
-        export.export_clip(cascade, tokenizer, args.out)
-        print(f"CLIP: in {args.out}")
-        return 0
-    lines = export.export_pipeline(cascade, tokenizer, args.out)
-    print(f"UnCLIPPipeline: in {args.out}", *lines, sep="\n")
+    source = resolve(args.cascade)
+    name = locate_clip(source)[1]
+    export_to = export.FORMATS[args.format]
+    cascade = open_folder(
+        source, stages=[name] if export_to.clip_alone else None, devices=jax.local_devices()[:1], dtype="float32"
+    )
+    clip = read_stages(source).get(name)
+    lines = export_to.write(cascade, None if clip is None else clip.tokenizer, args.out)
+    print(f"{export_to.title}: in {args.out}", *lines, sep="\n")
     return 0

@@ -1,6 +1,7 @@
 """`unclip generate`: pictures from prompts, or of classes."""
 
 import argparse
+import functools
 
 from unclip_jax.commands import compilation_cache, pictures, terminal
 
@@ -27,6 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     pictures.add_flags(parser, count="pictures of each prompt or class", out="named after the prompt")
     parser.add_argument("--prior-scale", type=float, metavar="X", help="the prior's guidance; 1: none")
+    parser.add_argument("--prior", metavar="STAGE", help="prior to use, if the cascade has several (default: first)")
     parser.add_argument("--candidates", type=int, metavar="N", help="embeddings the prior draws for each it gives on")
     parser.set_defaults(run=run)
 
@@ -39,21 +41,24 @@ def run(args: argparse.Namespace) -> int:
     compilation_cache.enable()
 
     import unclip_jax
-    from unclip_jax.cascades import class_to_image, text_to_image
+    from unclip_jax.cascades.class_to_image import plan_class_to_image
+    from unclip_jax.cascades.generate import generate
+    from unclip_jax.cascades.priors import stages_with_prior
+    from unclip_jax.cascades.text_to_image import plan_text_to_image
 
-    cascade = unclip_jax.load_cascade(args.cascade)
+    cascade = unclip_jax.load_cascade(args.cascade, stages=functools.partial(stages_with_prior, prior=args.prior))
     # Without prompts and classes: a network that knows neither draws, any other says what it needs.
-    if args.prompts:
-        module, draw, asked = text_to_image, unclip_jax.text_to_image, args.prompts
-    else:
-        module, draw, asked = class_to_image, unclip_jax.class_to_image, args.classes
     settings = pictures.flags_of(args) | {"prior_scale": args.prior_scale, "candidates": args.candidates}
-    plan = module.check(cascade, asked, **settings)
+    settings["prior"] = args.prior
+    if args.prompts:
+        plan = plan_text_to_image(cascade, args.prompts, **settings)
+    else:
+        plan = plan_class_to_image(cascade, args.classes, **settings)
     with terminal.one_line_warnings("generate"), terminal.StageBars() as bars:
-        made = draw(cascade, asked, **settings, free=True, progress=bars)
+        made = generate(plan, low_memory=True, progress=bars)
     labels = [name for name in names or ["picture"] for _ in range(args.count)]
     columns = args.count if len(names) > 1 and args.count > 1 else None
     about = "prompt" if args.prompts else "class"
-    for path in pictures.write(out, made, labels, args, plan, about=about, columns=columns):
+    for path in pictures.write(out, made, labels, args, plan.settings, about=about, columns=columns):
         print(path)
     return 0

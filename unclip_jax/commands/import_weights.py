@@ -26,12 +26,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from unclip_jax.cascades.published_cascade import recognise, write_published
+    from unclip_jax.cascades.published import recognize, write_published
     from unclip_jax.folder_update import is_new
 
     if not is_new(args.out):
         raise ValueError(f"--out {args.out!r} is there already; name a new folder")
-    published = recognise(args.source, clip=args.clip, tokenizer=args.tokenizer)
+    published = recognize(args.source, clip=args.clip, tokenizer=args.tokenizer)
     print(f"{args.source}: {published.family}")
     for name in write_published(published, args.out):
         print(f"{name}: in {args.out}")

@@ -20,7 +20,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("workdirs", nargs="*", metavar="WORKDIR", help="where a stage was trained")
     parser.add_argument("--out", required=True, metavar="CASCADE", help="the cascade folder")
     parser.add_argument("--clip", metavar="CASCADE", help="take the CLIP of this cascade (a name or a folder) along")
-    parser.add_argument("--draws", metavar="TEXT", help='one line: what the cascade can draw, as in "It draws TEXT."')
+    parser.add_argument(
+        "--description",
+        "--draws",
+        metavar="TEXT",
+        help='what the cascade can generate, in one line, as in "It generates TEXT."',
+    )
     parser.set_defaults(run=run)
 
 
@@ -29,6 +34,6 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.workdirs and args.clip is None:
         raise ValueError("neither a WORKDIR nor --clip is given; name what is to be packaged")
-    for name in experiment.package(args.workdirs, args.out, clip=args.clip, draws=args.draws):
+    for name in experiment.package(args.workdirs, args.out, clip=args.clip, description=args.description):
         print(f"{name}: in {args.out}")
     return 0

@@ -13,8 +13,8 @@ EMBEDDINGS_EXAMPLE = """example:
   unclip train --config=configs/shapes/diffusion_prior.py --workdir=runs/prior \\
       --config.data.source=embeddings --config.data.dir=runs/embeddings
 
-The pictures are those of config.data, the CLIP is config.frozen.clip. A prior that trains on another CLIP or on other
-pixels than the stored ones refuses to begin. --config.SECTION.FIELD=VALUE sets one field of the config."""
+The images are those of config.data, the CLIP is config.encoders.clip. A prior that is trained with another CLIP or on
+other pixels than the stored ones is refused. --config.SECTION.FIELD=VALUE sets one field of the config."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

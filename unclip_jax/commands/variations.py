@@ -30,13 +30,15 @@ def run(args: argparse.Namespace) -> int:
 
     import unclip_jax
     from unclip_jax import images
-    from unclip_jax.cascades import variations as module
+    from unclip_jax.cascades.generate import generate
+    from unclip_jax.cascades.priors import stages_with_prior
+    from unclip_jax.cascades.variations import plan_variations
 
     image = images.read_image(args.image)
-    cascade = unclip_jax.load_cascade(args.cascade)
-    plan = module.check(cascade, **settings)
+    cascade = unclip_jax.load_cascade(args.cascade, stages=stages_with_prior)
+    plan = plan_variations(cascade, image, **settings)
     with terminal.one_line_warnings("variations"), terminal.StageBars() as bars:
-        made = unclip_jax.variations(cascade, image, **settings, free=True, progress=bars)
-    for path in pictures.write(out, made, [args.image] * len(made), args, plan, about="image"):
+        made = generate(plan, low_memory=True, progress=bars)
+    for path in pictures.write(out, made, [args.image] * len(made), args, plan.settings, about="image"):
         print(path)
     return 0

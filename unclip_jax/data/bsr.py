@@ -76,9 +76,9 @@ def _random_resize(x: np.ndarray, factor: int, rng: np.random.Generator) -> np.n
 
 
 def _random_noise(x: np.ndarray, factor: int, rng: np.random.Generator) -> np.ndarray:
-    deviation, kind = rng.uniform(1.0, 2.0) / 255.0, rng.random()
-    noise = rng.standard_normal((*x.shape[:2], 1 if 0.4 <= kind < 0.8 else x.shape[-1]))
-    if kind >= 0.8:  # channels mixed by a random turn and random strengths of at most 1
+    deviation, choice = rng.uniform(1.0, 2.0) / 255.0, rng.random()
+    noise = rng.standard_normal((*x.shape[:2], 1 if 0.4 <= choice < 0.8 else x.shape[-1]))
+    if choice >= 0.8:  # channels mixed by a random turn and random strengths of at most 1
         turn, _ = np.linalg.qr(rng.standard_normal((x.shape[-1], x.shape[-1])))
         noise = noise @ (np.sqrt(rng.random(x.shape[-1]))[:, None] * turn)
     return np.clip(x + deviation * noise, 0.0, 1.0).astype(np.float32)
@@ -95,7 +95,7 @@ def _jpeg(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(Image.open(buffer), np.float32) / 255.0
 
 
-def _resized(x: np.ndarray, size: tuple[int, int], kind: Image.Resampling) -> np.ndarray:
+def _resized(x: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
     """Channel by channel, as Pillow resizes single channels of floats."""
-    channels = [np.asarray(Image.fromarray(channel).resize(size, kind)) for channel in np.moveaxis(x, -1, 0)]
+    channels = [np.asarray(Image.fromarray(channel).resize(size, resampling)) for channel in np.moveaxis(x, -1, 0)]
     return np.clip(np.stack(channels, axis=-1), 0.0, 1.0).astype(np.float32)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import tqdm
 from etils import epath
-from ml_collections import ConfigDict
 
 from unclip_jax import files
 from unclip_jax.data.records import UNREADABLE, Record, Source, Unreadable, reason_of
+from unclip_jax.data.spec import DataSpec
 from unclip_jax.data.transforms import shrink
 
 SCHEMA = 1
@@ -44,7 +44,8 @@ class EmbeddingStore:
         folder = epath.Path(directory) / split
         try:
             self._embeddings = np.load(os.fspath(folder / EMBEDDINGS), mmap_mode="r", allow_pickle=False)
-            lines = (folder / CAPTIONS).read_text().splitlines()
+            # Not splitlines(), which also splits at U+2028 and others that JSON leaves as they are.
+            lines = (folder / CAPTIONS).read_text().removesuffix("\n").split("\n")
             self._captions = [tuple(json.loads(line)) for line in lines]
         except (OSError, EOFError, ValueError) as error:
             raise ValueError(f"the embeddings in {str(folder)!r} cannot be read: {error}") from error
@@ -76,7 +77,7 @@ def write_store(
     *,
     clip: str,
     data: str,
-    config: ConfigDict,
+    spec: DataSpec,
     rows: int = 256,
 ) -> dict[str, dict[str, int]]:
     """Embeds every record of every source, {split: source}. Returns what the manifest says of each split.
@@ -85,7 +86,7 @@ def write_store(
       encode: pictures, uint8 "N S S 3", to embeddings, float32 "N E".
       clip: digest of the CLIP behind `encode`.
       data: which records these are, see `sources.describe`.
-      config: `config.data`, which says how a picture is prepared.
+      spec: how an image is prepared.
       rows: pictures of one call of `encode`.
     Raises ValueError for a `directory` that is there already, or more unreadable records than `max_unreadable` allows.
     """
@@ -94,8 +95,8 @@ def write_store(
     with files.atomic_folder(directory) as folder:
         for split, source in sources.items():
             (folder / split).mkdir()
-            splits[split] = _write_split(folder / split, split, source, encode, config, rows)
-        made = {"data": data, "clip": clip, "preprocessing": preprocessing(config)}
+            splits[split] = _write_split(folder / split, split, source, encode, spec, rows)
+        made = {"data": data, "clip": clip, "preprocessing": preprocessing(spec)}
         manifest = {"schema": SCHEMA, **made, "splits": splits}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return splits
@@ -107,10 +108,10 @@ def check_new(directory: epath.PathLike) -> None:
         raise ValueError(f"{str(directory)!r} exists; embeddings are written to a new folder")
 
 
-def check_made_by(directory: epath.PathLike, *, clip: str, config: ConfigDict) -> None:
+def check_made_by(directory: epath.PathLike, *, clip: str, spec: DataSpec) -> None:
     """Raises ValueError where stored embeddings are of another CLIP, or another preprocessing, than the config's."""
     manifest = read_manifest(directory)
-    wanted = preprocessing(config)
+    wanted = preprocessing(spec)
     for name, stored, own in (
         ("CLIP", manifest["clip"], clip),
         (f"preprocessing {wanted}", _digest(manifest["preprocessing"]), _digest(wanted)),
@@ -123,9 +124,9 @@ def check_made_by(directory: epath.PathLike, *, clip: str, config: ConfigDict) -
             )
 
 
-def preprocessing(config: ConfigDict) -> dict[str, Any]:
+def preprocessing(spec: DataSpec) -> dict[str, Any]:
     """What, beside CLIP and the data set itself, decides on the pixels that are embedded."""
-    return {"image_field": config.image_field, "image_size": config.image_size, "version": PREPROCESSING}
+    return {"image_field": spec.image_field, "image_size": spec.image_size, "version": PREPROCESSING}
 
 
 def read_manifest(directory: epath.PathLike) -> dict[str, Any]:
@@ -143,12 +144,12 @@ def read_manifest(directory: epath.PathLike) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} is not a manifest of embeddings: {error}") from error
 
 
-def _write_split(folder, split, source, encode, config, rows) -> dict[str, int]:
+def _write_split(folder, split, source, encode, spec, rows) -> dict[str, int]:
     embeddings, captions = [], []
-    share = config.max_unreadable
+    share = spec.max_unreadable
     failed = Unreadable(len(source), share, share * len(source), " and is left out")
     with tqdm.tqdm(total=len(source), desc=split, unit=" records", mininterval=2.0) as bar:
-        for batch in _batches(_readable(source, config, failed, bar), rows):
+        for batch in _batches(_readable(source, spec, failed, bar), rows):
             embeddings.append(np.asarray(encode(np.stack([record.picture for record in batch])), np.float32))
             captions += [record.captions for record in batch]
     if not captions:
@@ -158,18 +159,18 @@ def _write_split(folder, split, source, encode, config, rows) -> dict[str, int]:
     return {"records": len(captions), "unreadable": len(failed)}
 
 
-def _readable(source: Source, config: ConfigDict, failed: Unreadable, bar: tqdm.tqdm) -> Iterator[Record]:
+def _readable(source: Source, spec: DataSpec, failed: Unreadable, bar: tqdm.tqdm) -> Iterator[Record]:
     """The records that can be read, their pictures at the config's size; the others go into `failed`."""
     import grain  # takes two seconds
 
     def read(index: int) -> Record | str:
         try:
             record = source[index]
-            return record._replace(picture=shrink(record.picture, config.image_size))
+            return record._replace(picture=shrink(record.picture, spec.image_size))
         except UNREADABLE as error:
             return reason_of(error)
 
-    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=64 if config.threads else 0)
+    options = grain.ReadOptions(num_threads=spec.threads, prefetch_buffer_size=64 if spec.threads else 0)
     for index, record in enumerate(grain.MapDataset.range(len(source)).map(read).to_iter_dataset(options)):
         bar.update()
         if isinstance(record, str):

@@ -8,6 +8,7 @@ it has none, one picture in twenty, chosen by its name and so the same one on ev
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -92,7 +93,7 @@ def _files(folder: epath.Path, prefix: str = "") -> Iterator[str]:
 
 def _from_jsonl(path: epath.Path, pictures: set[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(_split(path.read_text()), start=1):
         if not line.strip():
             continue
         where = f"{str(path)!r} line {number}"
@@ -118,7 +119,12 @@ def _are_captions(captions: object) -> bool:
 
 
 def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    return tuple(line.strip() for line in _split(text) if line.strip())
+
+
+def _split(text: str) -> Iterator[str]:
+    """The lines of a text file. `str.splitlines` would also split at U+0085, U+2028 and U+2029, within a caption."""
+    return io.StringIO(text, newline=None)
 
 
 def _is_test(name: str) -> bool:

@@ -3,52 +3,50 @@
 import functools
 from collections.abc import Iterator
 
-from ml_collections import ConfigDict
-
 from unclip_jax.data.captioned_shapes.moments import moments
 from unclip_jax.data.captioned_shapes.scene import Scene
 from unclip_jax.data.embedding_store import EmbeddingStore, read_manifest
 from unclip_jax.data.image_folder import ImageFolder
 from unclip_jax.data.records import Record, Source
+from unclip_jax.data.spec import EMBEDDINGS, SHAPES, DataSpec
 from unclip_jax.data.tfds_source import PREFIX, TfdsSource
 
 SIZES = ("full", "tiny", "contrasts", "contrasts_tiny", "recoloured")
-KNOWN = ("captioned_shapes", *(f"captioned_shapes/{size}" for size in SIZES[1:]), "folder", "embeddings", "tfds:NAME")
+KNOWN = (SHAPES, *(f"{SHAPES}/{size}" for size in SIZES[1:]), "folder", EMBEDDINGS, "tfds:NAME")
 
 
-def open_source(config: ConfigDict, split: str) -> Source:
-    """The records of one split of `config.source`, which prepares itself where it is not there yet.
+def open_source(spec: DataSpec, split: str) -> Source:
+    """Opens one split of `spec.source`, which is generated first if it can be and is missing.
 
-    Reads of `config`: `source`, `dir`, `image_field` (of captioned_shapes and TFDS), `caption_field` (of TFDS),
-    `moments` (of captioned_shapes), and `cache`, which keeps decoded records in memory. Raises ValueError for an
-    unknown source, split or field, and for a folder that is not what `image_folder` says.
+    Raises:
+      ValueError: For an unknown source, split or field, or a folder that is not as `image_folder` says.
     """
-    if config.source.startswith(PREFIX):
-        fields = {"image_field": config.image_field, "caption_field": config.caption_field}
-        source = TfdsSource(config.source.removeprefix(PREFIX), split, config.dir, **fields)
-    elif config.source not in KNOWN:
-        raise ValueError(f"config.data.source {config.source!r} is unknown; known: {', '.join(KNOWN)}")
-    elif config.source in ("folder", "embeddings"):
-        if not config.dir:
-            holds = "of pictures" if config.source == "folder" else "that `unclip prepare-data embeddings` wrote"
-            raise ValueError(f"config.data.dir is None; source {config.source} needs the folder {holds}")
-        source = (ImageFolder if config.source == "folder" else EmbeddingStore)(config.dir, split)
+    if spec.source.startswith(PREFIX):
+        fields = {"image_field": spec.image_field, "caption_field": spec.caption_field}
+        source = TfdsSource(spec.source.removeprefix(PREFIX), split, spec.dir, **fields)
+    elif spec.source not in KNOWN:
+        raise ValueError(f"config.data.source {spec.source!r} is unknown; known: {', '.join(KNOWN)}")
+    elif spec.source in ("folder", EMBEDDINGS):
+        if not spec.dir:
+            holds = "of pictures" if spec.source == "folder" else "that `unclip prepare-data embeddings` wrote"
+            raise ValueError(f"config.data.dir is None; source {spec.source} needs the folder {holds}")
+        source = (ImageFolder if spec.source == "folder" else EmbeddingStore)(spec.dir, split)
     else:
-        fields = {"image_field": config.image_field, "moments": config.get("moments", False)}
-        source = CaptionedShapesSource(split, config.dir, size=_size(config.source), **fields)
-    return CachedSource(source) if config.get("cache") else source
+        fields = {"image_field": spec.image_field, "moments": spec.scene_targets}
+        source = CaptionedShapesSource(split, spec.dir, size=_size(spec.source), **fields)
+    return CachedSource(source) if spec.cache else source
 
 
-def describe(config: ConfigDict) -> str:
-    """Which records `config.source` names, with their version where they have one: "captioned_shapes/full 1.0.0". Of
+def describe(spec: DataSpec) -> str:
+    """Which records `spec.source` names, with their version where they have one: "captioned_shapes/full 1.0.0". Of
     stored embeddings, those that they were made of."""
-    if config.source == "embeddings":
-        return f"embeddings of {read_manifest(config.dir)['data']}"
-    if not config.source.startswith("captioned_shapes"):
-        return config.source
+    if spec.source == EMBEDDINGS:
+        return f"embeddings of {read_manifest(spec.dir)['data']}"
+    if not spec.source.startswith(SHAPES):
+        return spec.source
     from unclip_jax.data.captioned_shapes import builder
 
-    return f"captioned_shapes/{_size(config.source)} {builder.CaptionedShapes.VERSION}"
+    return f"{SHAPES}/{_size(spec.source)} {builder.CaptionedShapes.VERSION}"
 
 
 def _size(source: str) -> str:

@@ -19,7 +19,7 @@ from etils import epath
 from unclip_jax import images
 from unclip_jax.data.records import Record
 from unclip_jax.data.transforms import middle_square
-from unclip_jax.messages import first_line
+from unclip_jax.errors import first_line
 
 PREFIX = "tfds:"
 

@@ -12,7 +12,7 @@ from unclip_jax.data.captioned_shapes.captions import Caption, free_caption, ful
 from unclip_jax.data.captioned_shapes.scene import Object, Scene, sample_scene
 
 # How the prompts of a purpose are drawn: number of objects (None: as in the data) and whether pairs are held-out ones.
-KINDS = {
+SELECTIONS = {
     "one_object": {"num_objects": 1},
     "two_objects": {"num_objects": 2},
     "compositional": {"num_objects": 1, "held_out": True},
@@ -34,17 +34,17 @@ def stream(purpose: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([zlib.crc32(f"shapes suite, {purpose}".encode()), seed])
 
 
-def draw_prompts(kind: str, count: int, seed: int, *, distinct: bool = False) -> list[Prompt]:
-    """`count` prompts of a kind; every caption names everything, save those of `free_wording`.
+def draw_prompts(selection: str, count: int, seed: int, *, distinct: bool = False) -> list[Prompt]:
+    """`count` prompts of a selection of scenes; every caption names everything, save those of `free_wording`.
 
     A larger `count` under the same seed begins with the same prompts. `distinct`: no two captions say the same, in
     whatever words.
     """
-    rng = stream(f"{kind}, distinct" if distinct else kind, seed)
-    compose = free_caption if kind == "free_wording" else full_caption
+    rng = stream(f"{selection}, distinct" if distinct else selection, seed)
+    compose = free_caption if selection == "free_wording" else full_caption
     prompts, said = [], set()
     while len(prompts) < count:
-        scene = sample_scene(rng, **KINDS[kind])
+        scene = sample_scene(rng, **SELECTIONS[selection])
         caption = compose(scene, rng)
         content = dataclasses.replace(caption, text="")
         if distinct and content in said:

@@ -268,9 +268,9 @@ class _Shapes:
             seen += read_all(pictures)
         return _accuracy(seen, prompts)
 
-    def _drawn(self, kind: str) -> shapes_accuracy.Accuracy:
-        prompts = draw_prompts(kind, self.prompts, self.seed)
-        return _accuracy(self._read(kind, _texts(prompts)), prompts)
+    def _drawn(self, selection: str) -> shapes_accuracy.Accuracy:
+        prompts = draw_prompts(selection, self.prompts, self.seed)
+        return _accuracy(self._read(selection, _texts(prompts)), prompts)
 
     def _read(self, row: str, texts: list[str], **given: Any) -> list[Scene | None]:
         """What is read from one picture for each prompt; `given`: see `_made`."""

@@ -1,8 +1,6 @@
 """Complete networks: the protocol that they follow, and building one from the fields of a config."""
 
 import dataclasses
-import numbers
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -12,11 +10,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unclip_jax.arrays import PyTree
+from unclip_jax.fields import convert
 
 # Fields of every network that a config does not set. The compute dtype depends on the machine.
 _NOT_SETTABLE = ("parent", "name", "dtype")
-_NUMBERS = {int: numbers.Integral, float: numbers.Real}
-_CHECKED_CLASSES = (bool, str, types.NoneType)
 
 
 class Network(Protocol):
@@ -56,12 +53,9 @@ def build(
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}.")
     hints = typing.get_type_hints(network)
-    values = {name: _with_tuples(value) for name, value in fields.items()}
-    for name, value in values.items():
-        if not _fits(value, hints[name]):
-            allowed = hints[name].__name__ if isinstance(hints[name], type) else hints[name]
-            raise ValueError(f"{where}.{name} must be {allowed}, got {fields[name]!r}.")
-    return network(**values, dtype=dtype)
+    for name, value in fields.items():
+        convert(hints[name], value, where=f"{where}.{name}")  # only checked: an int stays one where a float may be
+    return network(**{name: _with_tuples(value) for name, value in fields.items()}, dtype=dtype)
 
 
 def default_fields(network: type[nn.Module]) -> dict[str, Any]:
@@ -69,6 +63,12 @@ def default_fields(network: type[nn.Module]) -> dict[str, Any]:
     return {
         name: field.default for name, field in _settable(network).items() if field.default is not dataclasses.MISSING
     }
+
+
+def field_types(network: type[nn.Module]) -> dict[str, Any]:
+    """Returns the annotations of the fields that a config may set."""
+    hints = typing.get_type_hints(network)
+    return {name: hints[name] for name in _settable(network)}
 
 
 def fields_of(module: nn.Module) -> dict[str, Any]:
@@ -87,25 +87,3 @@ def _settable(network: type[nn.Module]) -> dict[str, dataclasses.Field]:
 
 def _with_tuples(value: Any) -> Any:
     return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value has the annotated type.
-
-    Checked are int, float, bool, str, None, and tuples and unions of them. Other annotations allow any value.
-    """
-    arguments = typing.get_args(hint)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
-    if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and _items_fit(value, arguments)
-    if hint in _NUMBERS:
-        return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
-    return isinstance(value, hint) if hint in _CHECKED_CLASSES else True
-
-
-def _items_fit(values: tuple, hints: tuple) -> bool:
-    """Whether the items of a tuple have the types in the brackets of `tuple[...]`."""
-    if hints[-1] is Ellipsis:
-        hints = hints[:1] * len(values)
-    return len(values) == len(hints) and all(map(_fits, values, hints))

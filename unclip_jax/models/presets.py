@@ -1,6 +1,6 @@
-"""The sizes of published networks, by name: fields for `registry.network`, and for a config's `model` section.
+"""Sizes of published networks, by name: a stage kind with the fields of its network, a config's section `model`.
 
-    network(*preset("karlo_decoder"))
+    network.build(Decoder, preset("karlo_decoder")[1])
     config.model = ConfigDict(preset("unclip_decoder")[1])
 
 Sources: CLIP (arXiv 2103.00020, Table 20) and OpenCLIP's configs; Karlo v1 alpha's configs; GLIDE's code

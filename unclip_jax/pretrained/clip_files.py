@@ -18,8 +18,10 @@ from unclip_jax.pretrained.hub import OPEN_CLIP_CONFIG
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.tensor_files import open_tensors
+from unclip_jax.stages.spec import StageSpec
 
 OPENAI_BUFFERS = ("input_resolution", "context_length", "vocab_size")
+HUGGING_FACE_TYPE = "clip"
 TOKENIZER = "openai/clip-vit-large-patch14"
 TOKENIZER_FILES = ("vocab.json", "tokenizer.json")
 # What of OpenCLIP's configuration the networks here know; the second do nothing when a picture is embedded.
@@ -28,6 +30,12 @@ KNOWN = {
     "vision_cfg": ({"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size"}, {"patch_dropout"}),
     "text_cfg": ({"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}, {"hf_tokenizer_name"}),
 }
+
+
+def is_hugging_face(folder: epath.Path) -> bool:
+    """Returns whether transformers' configuration in a folder is that of a CLIPModel."""
+    path = folder / "config.json"
+    return path.exists() and read_json(path).get("model_type") == HUGGING_FACE_TYPE
 
 
 def open_hugging_face(folder: epath.Path) -> Published:
@@ -130,6 +138,6 @@ def _check_preprocessing(path: epath.Path, mean: str, deviation: str, within: st
 
 
 def _published(family, fields, tensors, rules, source: epath.Path) -> Published:
-    stage = PublishedStage("clip", {"kind": "clip", "model": fields}, Weights(tensors, rules), str(source))
+    stage = PublishedStage(StageSpec(name="clip", kind="clip", model=fields), Weights(tensors, rules), str(source))
     tokenizer = tokenizer_in(source if source.is_dir() else source.parent)
     return Published(family, [stage], tokenizer, tokenizer_name=TOKENIZER)

@@ -5,25 +5,28 @@ is GPT-2's; it may lie beside them.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from etils import epath
 
+from unclip_jax.diffusion.settings import SamplingSettings
+from unclip_jax.diffusion.spec import DiffusionSpec
 from unclip_jax.pretrained.clip_files import tokenizer_in
 from unclip_jax.pretrained.glide import glide_fields, glide_rules
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.tensor_files import open_tensors
+from unclip_jax.stages.spec import StageSpec
 
 FILES = (("base.pt", "base_inpaint.pt"), ("upsample.pt", "upsample_inpaint.pt"))
 TOKENIZER = "openai-community/gpt2"
-# By the channels that a network sees. Sides, schedules and sampling are those of GLIDE's code and notebooks.
-BASE = (3, 7)
-SAMPLING: dict[int, dict[str, Any]] = {
-    3: {"sampler": "ddpm", "steps": 100, "scale": 3.0},
-    7: {"sampler": "ddpm", "steps": 100, "scale": 5.0},
-    6: {"sampler": "ddim", "steps": "fast27", "scale": 1.0, "temperature": 0.997},
-    10: {"sampler": "ddpm", "steps": "fast27", "scale": 1.0, "temperature": 0.997},
+# By the number of a network's input channels. Sizes, schedules and sampling are those of GLIDE's code and notebooks.
+BASE, MASKED = (3, 7), (7, 10)
+LOW_RES_SIZE = 64
+SAMPLING = {
+    3: SamplingSettings(sampler="ddpm", steps=100, guidance_scale=3.0),
+    7: SamplingSettings(sampler="ddpm", steps=100, guidance_scale=5.0),
+    6: SamplingSettings(sampler="ddim", steps="fast27", temperature=0.997),
+    10: SamplingSettings(sampler="ddpm", steps="fast27", temperature=0.997),
 }
 
 
@@ -53,8 +56,13 @@ def _stage(path: epath.Path, tensors: Mapping[str, StoredTensor]) -> PublishedSt
         raise ValueError(f"{str(path)!r} sees {channels} channels; GLIDE's networks see {known}")
     name, image_size, schedule = ("base", 64, "cosine") if channels in BASE else ("upsampler_64_to_256", 256, "linear")
     fields = glide_fields(tensors, image_size=image_size)
-    diffusion = {
-        "schedule": schedule, "steps": 1000, "predicts": "eps", "variance": "learned_range", "clip_x0": 1.0,
-    }  # fmt: skip
-    config = {"kind": "glide", "model": fields, "diffusion": diffusion, "sampling": SAMPLING[channels]}
-    return PublishedStage(name, config, Weights(tensors, glide_rules(fields)), str(path))
+    spec = StageSpec(
+        name=name,
+        kind="glide",
+        model=fields,
+        low_res_size=None if channels in BASE else LOW_RES_SIZE,
+        mask_channels=channels in MASKED,
+        diffusion=DiffusionSpec(schedule=schedule, variance="learned_range"),
+        sampling=SAMPLING[channels],
+    )
+    return PublishedStage(spec, Weights(tensors, glide_rules(fields)), str(path))

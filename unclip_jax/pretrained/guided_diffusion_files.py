@@ -11,10 +11,13 @@ from typing import Any
 
 from etils import epath
 
+from unclip_jax.diffusion.settings import SamplingSettings
+from unclip_jax.diffusion.spec import DiffusionSpec
 from unclip_jax.pretrained import guided_diffusion, guided_diffusion_classifier
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.tensor_files import open_tensors
+from unclip_jax.stages.spec import StageSpec
 
 FAMILY = "guided-diffusion"
 KNOWN = (*guided_diffusion.UNSEEN, *guided_diffusion_classifier.UNSEEN)
@@ -43,8 +46,8 @@ def open_folder(folder: epath.Path) -> Published:
         names = ", ".join(path.name for path in paths)
         raise ValueError(f"{str(folder)!r} holds {names}; name one file, or a folder of one and its upsampler")
     stages = [_stage(path, open_tensors(path)) for path in [*begins, *fits]]
-    made = stages[0].config["model"]["image_size"]
-    if fits and int(UPSAMPLER.fullmatch(fits[0].stem)[1]) != made:
+    made = stages[0].spec.model["image_size"]
+    if fits and stages[1].spec.low_res_size != made:
         raise ValueError(f"{fits[0].name} in {str(folder)!r} does not enlarge the {made} px of {begins[0].name}")
     return Published(FAMILY, stages)
 
@@ -64,21 +67,22 @@ def _stage(path: epath.Path, tensors: Mapping[str, StoredTensor]) -> PublishedSt
     if name in guided_diffusion_classifier.UNSEEN:
         fields = guided_diffusion_classifier.classifier_fields(tensors, **guided_diffusion_classifier.UNSEEN[name])
         weights = Weights(tensors, guided_diffusion_classifier.classifier_rules(fields))
-        return PublishedStage("classifier", {"kind": "noised_classifier", "model": fields}, weights, str(path))
+        return PublishedStage(StageSpec(name="classifier", kind="noised_classifier", model=fields), weights, str(path))
     fields = guided_diffusion.guided_diffusion_fields(tensors, **guided_diffusion.UNSEEN[name])
     rules = guided_diffusion.guided_diffusion_rules(
         fields, new_attention_order=name in guided_diffusion.NEW_ATTENTION_ORDER
     )
+    return PublishedStage(_spec(name, fields), Weights(tensors, rules), str(path))
+
+
+def _spec(name: str, fields: Mapping[str, Any]) -> StageSpec:
     sides = UPSAMPLER.fullmatch(name)
-    stage = f"upsampler_{sides[1]}_to_{sides[2]}" if sides else "base"
-    return PublishedStage(stage, _config(name, fields), Weights(tensors, rules), str(path))
-
-
-def _config(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    diffusion = {
-        "schedule": "cosine" if name in COSINE else "linear", "steps": 1000, "predicts": "eps",
-        "variance": "learned_range", "clip_x0": 1.0,
-    }  # fmt: skip
-    steps = STEPS_OF_LSUN if name.startswith("lsun") else STEPS
-    sampling = {"sampler": "ddpm", "steps": steps, "scale": 1.0}
-    return {"kind": "unet", "model": fields, "diffusion": diffusion, "sampling": sampling}
+    schedule = "cosine" if name in COSINE else "linear"
+    return StageSpec(
+        name=f"upsampler_{sides[1]}_to_{sides[2]}" if sides else "base",
+        kind="unet",
+        model=fields,
+        low_res_size=int(sides[1]) if sides else None,
+        diffusion=DiffusionSpec(schedule=schedule, variance="learned_range"),
+        sampling=SamplingSettings(sampler="ddpm", steps=STEPS_OF_LSUN if name.startswith("lsun") else STEPS),
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from unclip_jax.messages import first_line
+from unclip_jax.errors import first_line
 
 ID = re.compile(r"[\w.-]+/[\w.-]+")
 OPEN_CLIP_CONFIG = "open_clip_config.json"

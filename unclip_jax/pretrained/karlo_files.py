@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from unclip_jax.arrays import PyTree
+from unclip_jax.diffusion.settings import SamplingSettings
+from unclip_jax.diffusion.spec import DiffusionSpec
 from unclip_jax.files import read_json
 from unclip_jax.pretrained import clip_files, karlo, karlo_diffusers, openai_clip
 from unclip_jax.pretrained.clip_files import open_folder
@@ -21,23 +24,25 @@ from unclip_jax.pretrained.layer_rules import below
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.tensor_files import open_tensors
+from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
+from unclip_jax.stages.spec import EncoderRef, StageSpec
 
 INDEX = "model_index.json"
 PIPELINES = ("UnCLIPPipeline", "UnCLIPImageVariationPipeline")
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
 # Karlo's and diffusers' defaults; Karlo's better preset takes 50 steps in the decoder.
 SAMPLING = {
-    "diffusion_prior": {"sampler": "ddpm", "steps": 25, "scale": 4.0},
-    "decoder": {"sampler": "ddpm", "steps": 25, "scale": 8.0},
-    "upsampler": {"sampler": "ddpm", "steps": 7, "scale": 1.0},
+    "diffusion_prior": SamplingSettings(sampler="ddpm", steps=25, guidance_scale=4.0),
+    "decoder": SamplingSettings(sampler="ddpm", steps=25, guidance_scale=8.0),
+    "upsampler": SamplingSettings(sampler="ddpm", steps=7),
 }
-COSINE = {"schedule": "cosine", "steps": 1000}
 # As Karlo's code has them.
 DIFFUSION = {
-    "diffusion_prior": {**COSINE, "predicts": "x0", "variance": "fixed_small", "clip_x0": 10.0},
-    "decoder": {**COSINE, "predicts": "eps", "variance": "learned_range", "clip_x0": 1.0},
-    "upsampler": {**COSINE, "predicts": "eps", "variance": "fixed_small", "clip_x0": 1.0},
+    "diffusion_prior": DiffusionSpec(predicts="x0", variance="fixed_small", clip_x0=10.0),
+    "decoder": DiffusionSpec(predicts="eps", variance="learned_range"),
+    "upsampler": DiffusionSpec(predicts="eps", variance="fixed_small"),
 }
+READS_CLIP = {"clip": EncoderRef(stage="clip")}
 PREDICTS = {"sample": "x0", "epsilon": "eps"}
 VARIANCES = {"fixed_small_log": "fixed_small", "learned_range": "learned_range"}
 # Kakao Brain's own files, by how their names begin.
@@ -56,14 +61,12 @@ def is_pipeline(folder: epath.Path) -> bool:
 def open_pipeline(folder: epath.Path) -> Published:
     """A folder that `UnCLIPPipeline.save_pretrained` or `UnCLIPImageVariationPipeline.save_pretrained` wrote."""
     stages = [_clip_of_pipeline(folder)]
-    statistics = None
     if (folder / "prior").exists():
-        prior, statistics = _prior_of_pipeline(folder)
-        stages.append(prior)
+        stages.append(_prior_of_pipeline(folder))
     decoder = _decoder_of_pipeline(folder)
-    stages += [decoder, _upsampler_of_pipeline(folder, decoder.config["model"]["image_size"])]
+    stages += [decoder, _upsampler_of_pipeline(folder, decoder.spec.model["image_size"])]
     tokenizer = clip_files.tokenizer_in(folder / "tokenizer")
-    return Published("Karlo in diffusers' layout", stages, tokenizer, statistics, clip_files.TOKENIZER)
+    return Published("Karlo in diffusers' layout", stages, tokenizer, clip_files.TOKENIZER)
 
 
 def _clip_of_pipeline(folder: epath.Path) -> PublishedStage:
@@ -79,15 +82,18 @@ def _clip_of_pipeline(folder: epath.Path) -> PublishedStage:
         tensors = {**tensors, **open_folder(folder / "image_encoder", WEIGHTS), "logit_scale": scale}
     fields = openai_clip.hugging_face_fields(text, image, config["projection_dim"])
     weights = Weights(clip_files.without_computed(tensors), openai_clip.hugging_face_rules(fields))
-    return PublishedStage("clip", {"kind": "clip", "model": fields}, weights, str(folder / "text_encoder"))
+    return PublishedStage(StageSpec(name="clip", kind="clip", model=fields), weights, str(folder / "text_encoder"))
 
 
-def _prior_of_pipeline(folder: epath.Path) -> tuple[PublishedStage, dict[str, np.ndarray]]:
+def _prior_of_pipeline(folder: epath.Path) -> PublishedStage:
     fields = karlo_diffusers.prior_fields(read_json(folder / "prior/config.json"))
     tensors, statistics = karlo_diffusers.prior_parts(open_folder(folder / "prior", WEIGHTS))
     weights = Weights(tensors, karlo_diffusers.prior_rules(fields))
     diffusion = _diffusion(folder / "prior_scheduler", "diffusion_prior")
-    return _stage("diffusion_prior", fields, weights, folder / "prior", diffusion=diffusion), statistics
+    extras = EmbeddingStatistics(**statistics).to_extras()
+    return _stage(
+        "diffusion_prior", fields, weights, folder / "prior", diffusion=diffusion, encoders=READS_CLIP, extras=extras
+    )
 
 
 def _decoder_of_pipeline(folder: epath.Path) -> PublishedStage:
@@ -95,7 +101,8 @@ def _decoder_of_pipeline(folder: epath.Path) -> PublishedStage:
     fields = karlo_diffusers.decoder_fields(*(read_json(part / "config.json") for part in parts))
     tensors = karlo_diffusers.decoder_tensors(*(open_folder(part, WEIGHTS) for part in parts))
     weights = Weights(tensors, karlo_diffusers.decoder_rules(fields))
-    return _stage("decoder", fields, weights, parts[0], diffusion=_diffusion(folder / "decoder_scheduler", "decoder"))
+    diffusion = _diffusion(folder / "decoder_scheduler", "decoder")
+    return _stage("decoder", fields, weights, parts[0], diffusion=diffusion, encoders=READS_CLIP)
 
 
 def _upsampler_of_pipeline(folder: epath.Path, low_res: int) -> PublishedStage:
@@ -106,7 +113,7 @@ def _upsampler_of_pipeline(folder: epath.Path, low_res: int) -> PublishedStage:
     return _stage("upsampler", fields, first, parts[0], diffusion=diffusion, low_res=low_res, last=last)
 
 
-def _diffusion(folder: epath.Path, kind: str) -> dict[str, Any]:
+def _diffusion(folder: epath.Path, kind: str) -> DiffusionSpec:
     """A stage's `diffusion` as its scheduler says it, or as Karlo has it where there is no scheduler."""
     path = folder / "scheduler_config.json"
     if not path.exists():
@@ -118,17 +125,17 @@ def _diffusion(folder: epath.Path, kind: str) -> dict[str, Any]:
             f"{str(path)!r} is a {said.get('_class_name')} with prediction_type {prediction!r} and variance_type "
             f"{variance!r}; an UnCLIPScheduler of {', '.join(PREDICTS)} and {', '.join(VARIANCES)} is known"
         )
-    return {
-        "schedule": "cosine",
-        "steps": said.get("num_train_timesteps", 1000),
-        "predicts": PREDICTS[prediction],
-        "variance": VARIANCES[variance],
-        "clip_x0": float(said.get("clip_sample_range", 1.0)) if said.get("clip_sample", True) else None,
-    }
+    return DiffusionSpec(
+        schedule="cosine",
+        steps=said.get("num_train_timesteps", 1000),
+        predicts=PREDICTS[prediction],
+        variance=VARIANCES[variance],
+        clip_x0=float(said.get("clip_sample_range", 1.0)) if said.get("clip_sample", True) else None,
+    )
 
 
 def is_original(folder: epath.Path) -> bool:
-    return "prior" in _files(folder) or "decoder" in _files(folder)
+    return not _files(folder).keys().isdisjoint(FILES.keys() - {"upsampler", "statistics"})
 
 
 def open_original(folder: epath.Path, clip: Published | None) -> Published:
@@ -146,12 +153,13 @@ def open_original(folder: epath.Path, clip: Published | None) -> Published:
             f"--clip {clip_files.TOKENIZER}, in Python clip="
         )
     decoder = _original_decoder(files["decoder"])
-    upsampler = _original_upsampler(files["upsampler"], decoder.config["model"]["image_size"])
+    upsampler = _original_upsampler(files["upsampler"], decoder.spec.model["image_size"])
+    statistics = karlo.statistics(open_tensors(files["statistics"]))
+    extras = EmbeddingStatistics(**statistics).to_extras()
     return dataclasses.replace(
         clip,
         family="Karlo in its own layout",
-        stages=[*clip.stages, _original_prior(files["prior"]), decoder, upsampler],
-        statistics=karlo.statistics(open_tensors(files["statistics"])),
+        stages=[*clip.stages, _original_prior(files["prior"], extras), decoder, upsampler],
     )
 
 
@@ -160,16 +168,17 @@ def _files(folder: epath.Path) -> dict[str, epath.Path]:
     return {part: path for part, beginning in FILES.items() for path in paths if path.name.startswith(beginning)}
 
 
-def _original_prior(path: epath.Path) -> PublishedStage:
+def _original_prior(path: epath.Path, extras: PyTree) -> PublishedStage:
     tensors = below(open_tensors(path), "state_dict.")
     fields = karlo.prior_fields(tensors)
-    return _stage("diffusion_prior", fields, Weights(tensors, karlo.prior_rules(fields)), path)
+    weights = Weights(tensors, karlo.prior_rules(fields))
+    return _stage("diffusion_prior", fields, weights, path, encoders=READS_CLIP, extras=extras)
 
 
 def _original_decoder(path: epath.Path) -> PublishedStage:
     tensors = below(open_tensors(path), "state_dict.")
     fields = karlo.decoder_fields(tensors)
-    return _stage("decoder", fields, Weights(tensors, karlo.decoder_rules(fields)), path)
+    return _stage("decoder", fields, Weights(tensors, karlo.decoder_rules(fields)), path, encoders=READS_CLIP)
 
 
 def _original_upsampler(path: epath.Path, low_res: int) -> PublishedStage:
@@ -186,15 +195,28 @@ def _stage(
     weights: Weights,
     source: epath.Path,
     *,
-    diffusion: Mapping[str, Any] | None = None,
+    diffusion: DiffusionSpec | None = None,
+    encoders: Mapping[str, EncoderRef] | None = None,
+    extras: PyTree | None = None,
     low_res: int | None = None,
     last: Weights | None = None,
 ) -> PublishedStage:
-    """diffusion: None: Karlo's own.  low_res: the side that an upsampler enlarges, for its name."""
-    diffusion = DIFFUSION[kind] if diffusion is None else diffusion
-    config = {"kind": kind, "model": fields, "diffusion": diffusion, "sampling": SAMPLING[kind]}
-    name = kind if low_res is None else f"{kind}_{low_res}_to_{fields['image_size']}"
-    return PublishedStage(name, config, weights, str(source), last=last)
+    """
+    Args:
+      diffusion: If None, Karlo's own.
+      low_res: The size that an upsampler upsamples from.
+    """
+    spec = StageSpec(
+        name=kind if low_res is None else f"{kind}_{low_res}_to_{fields['image_size']}",
+        kind=kind,
+        model=fields,
+        encoders=encoders or {},
+        low_res_size=low_res,
+        diffusion=DIFFUSION[kind] if diffusion is None else diffusion,
+        sampling=SAMPLING[kind],
+        last_step_params=last is not None,
+    )
+    return PublishedStage(spec, weights, str(source), last=last, extras=extras or {})
 
 
 def _same(first: dict[str, Any], last: dict[str, Any], source: epath.Path) -> dict[str, Any]:

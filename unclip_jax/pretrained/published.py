@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 from etils import epath
 
+from unclip_jax.arrays import PyTree
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 from unclip_jax.pretrained.weight_mapping import Rule
+from unclip_jax.stages.spec import StageSpec
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,17 +24,22 @@ class PublishedStage:
     """One network, or two that share the steps of its sampling.
 
     Args:
-      name: of the stage that it becomes, such as "decoder".
-      config: what a cascade's config.json says of it: kind, model, and where it is sampled diffusion and sampling.
-      source: which file or folder the weights come from, for messages.
-      last: the weights for the last step of sampling; None: the same.
+      spec: The stage that it becomes.
+      weights: Its weights.
+      source: The file or folder of the weights, for messages.
+      last: The weights of the last sampling step, if it has its own.
+      extras: Untrained arrays of the stage, such as embedding statistics.
     """
 
-    name: str
-    config: Mapping[str, Any]
+    spec: StageSpec
     weights: Weights
     source: str
     last: Weights | None = None
+    extras: Mapping[str, PyTree] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,11 +50,9 @@ class Published:
       family: what was recognised, such as "CLIP in OpenCLIP's layout".
       tokenizer: a folder; None: the model brings none.
       tokenizer_name: on the hub, of the tokenizer that it was trained with; None: it reads no captions.
-      statistics: mean and deviation, float32 "E", of the embeddings that its prior works on; None: there is no prior.
     """
 
     family: str
     stages: Sequence[PublishedStage]
     tokenizer: epath.Path | None = None
-    statistics: Mapping[str, np.ndarray] | None = None
     tokenizer_name: str | None = None

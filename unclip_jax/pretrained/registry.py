@@ -2,7 +2,6 @@
 
 from etils import epath
 
-from unclip_jax.files import read_json
 from unclip_jax.pretrained import clip_files, glide_files, guided_diffusion_files, hub, karlo_files
 from unclip_jax.pretrained.published import Published
 from unclip_jax.pretrained.tensor_files import open_tensors
@@ -58,7 +57,7 @@ def _of_folder(folder: epath.Path, clip: Published | None) -> Published | None:
         return guided_diffusion_files.open_folder(folder)
     if (folder / hub.OPEN_CLIP_CONFIG).exists():
         return clip_files.open_open_clip(folder)
-    if (folder / "config.json").exists() and read_json(folder / "config.json").get("model_type") == "clip":
+    if clip_files.is_hugging_face(folder):
         return clip_files.open_hugging_face(folder)
     return None
 

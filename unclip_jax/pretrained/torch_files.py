@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from unclip_jax.messages import first_line
+from unclip_jax.errors import first_line
 from unclip_jax.pretrained.stored_tensor import StoredTensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -108,8 +108,8 @@ class _Unpickler(pickle.Unpickler):
         return known
 
     def persistent_load(self, identity: Any) -> _Storage:
-        kind, dtype, key, _, count, *view = identity
-        if kind != "storage" or self._storage is None or not _is_size(count) or any(view):
+        record_type, dtype, key, _, count, *view = identity
+        if record_type != "storage" or self._storage is None or not _is_size(count) or any(view):
             raise ValueError(f"{str(identity)[:80]!r} is no storage")
         dtype = np.dtype(dtype)
         return _Storage(dtype, count, self._storage(str(key), count, dtype.itemsize))

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from unclip_jax.models.registry import defaults
+from unclip_jax.models.network import default_fields
+from unclip_jax.models.unet import UNet
 from unclip_jax.pretrained.layer_rules import convolution, dense, norm, pixel_dense
 from unclip_jax.pretrained.weight_mapping import Rule
 
@@ -15,13 +16,13 @@ class Block:
 
     Args:
       name: here, such as "down_0_block_1".
-      kind: "residual", "attention", or "convolution" for a plain one that halves or doubles pictures.
+      block_type: "residual", "attention", or "convolution" for a plain one that halves or doubles pictures.
       projects: whether a residual block changes the channels, so that its skip path is a linear map.
       heads: of an attention block.
     """
 
     name: str
-    kind: str
+    block_type: str
     projects: bool = False
     heads: int = 0
 
@@ -45,7 +46,7 @@ class Names:
 
 def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `models.unet.UNet`, or of a network that holds one: with the U-Net's defaults for those left out."""
-    return defaults("unet") | dict(fields)
+    return default_fields(UNet) | dict(fields)
 
 
 def unet_rules(fields: Mapping[str, Any], names: Names, source: str, target: str) -> list[Rule]:
@@ -87,9 +88,9 @@ def _rules(
     rules = []
     for block in blocks:
         ours, theirs = f"{target}{block.name}", f"{source}{names.blocks[block.name]}"
-        if block.kind == "residual":
+        if block.block_type == "residual":
             rules += _residual(block, names, ours, theirs)
-        elif block.kind == "attention":
+        elif block.block_type == "attention":
             rules += names.attention(ours, theirs, block.heads, has_context)
         else:
             rules += convolution(ours, theirs)
@@ -136,11 +137,11 @@ def levels_of(fields: Mapping[str, Any]) -> tuple[list[int], list[int], list[boo
 
 
 def _residual(block: Block, names: Names, target: str, source: str) -> list[Rule]:
-    kinds = {"norm_1": norm, "conv_1": convolution, "time": dense, "norm_2": norm, "conv_2": convolution}
+    rules_of = {"norm_1": norm, "conv_1": convolution, "time": dense, "norm_2": norm, "conv_2": convolution}
     if block.projects:
-        kinds["skip"] = pixel_dense
+        rules_of["skip"] = pixel_dense
     return [
         rule
-        for part, kind in kinds.items()
-        for rule in kind(f"{target}/{part}", f"{source}.{names.residual[part]}")
+        for part, rules in rules_of.items()
+        for rule in rules(f"{target}/{part}", f"{source}.{names.residual[part]}")
     ]

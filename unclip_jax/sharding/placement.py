@@ -33,5 +33,14 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:
     """A copy of every array on each of `devices` (None: this process's own)."""
-    devices = jax.local_devices() if devices is None else devices
-    return jax.device_put(tree, NamedSharding(Mesh(np.asarray(devices), ("device",)), PartitionSpec()))
+    return jax.device_put(tree, replicated(jax.local_devices() if devices is None else devices))
+
+
+def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Returns the sharding of arrays of which every device holds the whole."""
+    return NamedSharding(Mesh(np.asarray(devices), ("device",)), PartitionSpec())
+
+
+def row_sharded(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Returns the sharding of arrays whose first axis has one entry per device."""
+    return NamedSharding(Mesh(np.asarray(devices), ("device",)), PartitionSpec("device"))

@@ -45,21 +45,34 @@ def untold(said: Float["B M"], moments: Float["B M"]) -> Float[""]:
     return jnp.mean(error / (jnp.var(moments, axis=0) + 1e-3))  # a moment may be the same in every row
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveOptions:
+    """Options of the task.
+
+    Attributes:
+      moments_weight: Weight in the loss of the share of the moments' variance that the embeddings do not explain, if
+        batches have moments.
+    """
+
+    moments_weight: float = 10.0
+
+
 @dataclasses.dataclass(frozen=True)
-class Contrastive:
+class Contrastive(ContrastiveOptions):
     """Trains both towers of `model`. Batch fields: `image`, `tokens`, and where there are some `wrong_tokens` and
     `moments`. With moments the parameters have the linear map under MOMENTS, which is not of the network.
 
     Args:
       micro_batches: into how many parts the towers take a batch, one after another. The loss needs the embeddings of
         all rows; the backward pass computes each part's activations anew and keeps those of one part at a time.
-      moments_weight: of the untold share of the moments in the loss, where the batch has moments.
+
+    All options are keyword arguments.
     """
 
     model: CLIP
     micro_batches: int = 1
-    moments_weight: float = 10.0
     rows_are_independent: ClassVar[bool] = False
+    auxiliary: ClassVar[tuple[str, ...]] = (MOMENTS,)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         params = self.model.init(key, self._pixels(batch), batch["tokens"])["params"]

@@ -5,9 +5,10 @@ bounds; the loss is the hybrid of Improved DDPM. For classifier-free guidance th
 rows and the caption for 50 %, independently: a dropped embedding is the network's own null vector, a dropped caption
 the empty caption.
 
-Between training and use stands the prior, whose embeddings of what it never saw lie between colours. `colour_jitter`
-shows CLIP a recoloured picture where there is a caption, so that the decoder takes a colour from the word for it: the
-conditioning augmentation of cascaded diffusion (arXiv 2106.15282, section 4), by an affine map of RGB.
+At sampling time the embedding comes from the prior, which interpolates colors for combinations it has not seen in
+training. `color_jitter` gives CLIP a recolored image in rows that keep their caption, so that the decoder takes a color
+from its word: the conditioning augmentation of cascaded diffusion (arXiv 2106.15282, section 4), by an affine map of
+RGB.
 """
 
 import dataclasses
@@ -27,8 +28,34 @@ from unclip_jax.models.decoder import Decoder
 from unclip_jax.tasks import denoising
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderOptions(denoising.DenoisingOptions):
+    """Options of the task.
+
+    Attributes:
+      drop_image: Share of the rows whose embedding is dropped.
+      drop_text: Share of the rows whose caption is dropped.
+      color_jitter: Largest strength of the color jitter of CLIP's image in rows that keep their caption, see
+        `jitter_colors`; 0 disables it.
+      vb_weight: Weight of the variational bound that trains the variance.
+      snr_clip, logit_normal: See `DenoisingOptions`.
+    """
+
+    drop_image: float = 0.1
+    drop_text: float = 0.5
+    color_jitter: float = 0.0
+    vb_weight: float = losses.VB_WEIGHT
+
+    def __post_init__(self):
+        super().__post_init__()
+        denoising.check_share("drop_image", self.drop_image)
+        denoising.check_share("drop_text", self.drop_text)
+        if not self.color_jitter >= 0.0:
+            raise ValueError(f"color_jitter must be a standard deviation of at least 0, got {self.color_jitter!r}.")
+
+
 @dataclasses.dataclass(frozen=True)
-class DecoderTask:
+class DecoderTask(DecoderOptions):
     """Trains `model` beside a frozen CLIP. Batch fields: `image`, `clip_image`, `tokens`, `row`.
 
     Frozen: `clip`, the CLIP's parameters.
@@ -37,36 +64,22 @@ class DecoderTask:
 
     Args:
       empty: tokens of the empty caption, "L".
-      drop_image: share of rows whose embedding is dropped.
-      drop_text: share of rows whose caption is dropped.
-      colour_jitter: how far the embedding's colours may be off in rows that keep their caption, see `jitter_colours`.
       predicts: what the network answers beside the variance, one of `prediction.PREDICTS`.
-      vb_weight: of the variational bound that trains the variance.
-      snr_clip: limits of the steps' weights, see `losses.snr_weight`; None: all steps weigh 1.
-      logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
+
+    All options are keyword arguments.
     """
 
     model: Decoder
     clip: CLIP
     schedule: Schedule
     empty: Int["L"]
-    drop_image: float = 0.1
-    drop_text: float = 0.5
-    colour_jitter: float = 0.0
     predicts: str = "eps"
-    vb_weight: float = losses.VB_WEIGHT
-    snr_clip: tuple[float, float] | None = None
-    logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
+    auxiliary: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
+        super().__post_init__()
         check_predicts(self.predicts)
-        denoising.check_share("drop_image", self.drop_image)
-        denoising.check_share("drop_text", self.drop_text)
-        if not self.colour_jitter >= 0.0:
-            raise ValueError(f"colour_jitter is {self.colour_jitter!r}: a deviation, 0 or more, is wanted")
-        denoising.check_logit_normal(self.logit_normal)
-        denoising.check_snr_clip(self.snr_clip)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         x = images.to_unit(batch["image"])
@@ -83,8 +96,9 @@ class DecoderTask:
         x0 = images.to_unit(batch["image"])
         drop_image, drop_text = self.drops(keys.rows)
         clip_image = images.to_unit(batch["clip_image"])
-        if self.colour_jitter:
-            jittered = jitter_colours(clip_image, rng.named_rows(keys.rows, "colour_jitter"), most=self.colour_jitter)
+        if self.color_jitter:
+            # The purpose keeps its spelling: it seeds the jitter.
+            jittered = jitter_colors(clip_image, rng.named_rows(keys.rows, "colour_jitter"), most=self.color_jitter)
             clip_image = jnp.where(drop_text[:, None, None, None], clip_image, jittered)
         z, text = self._conditions(frozen, batch, clip_image, drop_text)
         x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows, logit_normal=self.logit_normal)
@@ -147,9 +161,11 @@ class DecoderTask:
         return z, self.clip.apply(variables, tokens, method="encode_text")
 
 
-def jitter_colours(pictures: Float["B H W 3"], keys: Key["B"], *, most: float) -> Float["B H W 3"]:
-    """Every picture, in [-1, 1], with its colours c moved to c + c A + b and clipped to that range. The twelve numbers
-    of A and b are normal, of a deviation drawn for each picture evenly from 0 to `most`."""
+def jitter_colors(pictures: Float["B H W 3"], keys: Key["B"], *, most: float) -> Float["B H W 3"]:
+    """Maps the colors c of each image, in [-1, 1], to c + c A + b, clipped to that range.
+
+    The twelve numbers of A and b are normal, with a standard deviation drawn for each image uniformly from 0 to `most`.
+    """
     deviation = most * jax.vmap(jax.random.uniform)(rng.named_rows(keys, "deviation"))
     drawn = deviation[:, None, None] * rng.normal_rows(rng.named_rows(keys, "map"), (4, 3))
     moved = jnp.einsum("bhwc,bcd->bhwd", pictures, drawn[:, :3]) + drawn[:, None, None, 3]

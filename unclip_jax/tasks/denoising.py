@@ -1,4 +1,6 @@
-"""What the denoising tasks share: the step and the noise of each row, and the pictures of a preview."""
+"""What the denoising tasks share: options, the step and the noise of each row, and the images of a preview."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +17,36 @@ from unclip_jax.diffusion.timesteps import even_path
 PREVIEW_STEPS = 25
 
 
-def check_logit_normal(value: tuple[float, float] | None) -> None:
-    """Raises ValueError for what is neither a mean and a positive deviation nor None."""
-    if value is not None and not (isinstance(value, tuple | list) and len(value) == 2 and value[1] > 0):
-        raise ValueError(f"logit_normal is {value!r}: a mean and a deviation above 0 are wanted, such as (0.0, 1.0)")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenoisingOptions:
+    """Options of every denoising task.
 
+    Attributes:
+      snr_clip: Lower and upper limit of the weights of the steps, see `losses.snr_weight`. If None, all steps weigh 1.
+      logit_normal: Mean and standard deviation of the logit of the step, see `noised`. If None, steps are uniform.
+    """
 
-def check_snr_clip(value: tuple[float, float] | None) -> None:
-    """Raises ValueError for what is neither two limits, the second above 0 and not below the first, nor None."""
-    wanted = value is None or (isinstance(value, tuple | list) and len(value) == 2 and 0 <= value[0] <= value[1] > 0)
-    if not wanted:
-        raise ValueError(f"snr_clip is {value!r}: a lower and an upper limit are wanted, such as (0.0, 5.0), Min-SNR")
+    snr_clip: tuple[float, float] | None = None
+    logit_normal: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        snr, normal = self.snr_clip, self.logit_normal
+        if not (snr is None or (_is_pair(snr) and 0 <= snr[0] <= snr[1] > 0)):
+            raise ValueError(f"snr_clip must be a lower and an upper limit, such as (0.0, 5.0), Min-SNR, got {snr!r}.")
+        if not (normal is None or (_is_pair(normal) and normal[1] > 0)):
+            raise ValueError(
+                f"logit_normal must be a mean and a standard deviation above 0, such as (0.0, 1.0), got {normal!r}."
+            )
 
 
 def check_share(name: str, value: float) -> None:
     """Raises ValueError for a share of rows that is outside [0, 1]."""
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} is {value!r}: a share of the rows, from 0 to 1, is wanted")
+        raise ValueError(f"{name} must be in [0, 1], got {value!r}.")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
 
 
 def noised(

@@ -20,35 +20,44 @@ from unclip_jax.diffusion import losses
 from unclip_jax.diffusion.schedule import Schedule
 from unclip_jax.models.clip import CLIP, TextFeatures
 from unclip_jax.models.diffusion_prior import DiffusionPrior
+from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 from unclip_jax.tasks import denoising
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiffusionPriorOptions(denoising.DenoisingOptions):
+    """Options of the task.
+
+    Attributes:
+      drop_text: Share of the rows whose caption is dropped.
+      snr_clip, logit_normal: See `DenoisingOptions`.
+    """
+
+    drop_text: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        denoising.check_share("drop_text", self.drop_text)
+
+
 @dataclasses.dataclass(frozen=True)
-class DiffusionPriorTask:
+class DiffusionPriorTask(DiffusionPriorOptions):
     """Trains `model` on the embeddings of a frozen CLIP. Batch fields: `image` or `embedding`, `tokens`, `row`.
 
     Frozen: `clip` (the CLIP's parameters) and `statistics` (`mean` and `std`, "E", of its image embeddings).
 
     Args:
       empty: tokens of the empty caption, "L".
-      drop_text: share of rows whose caption is dropped.
-      snr_clip: limits of the steps' weights, see `losses.snr_weight`; None: all steps weigh 1.
-      logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
+
+    All options are keyword arguments.
     """
 
     model: DiffusionPrior
     clip: CLIP
     schedule: Schedule
     empty: Int["L"]
-    drop_text: float = 0.1
-    snr_clip: tuple[float, float] | None = None
-    logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
-
-    def __post_init__(self):
-        denoising.check_share("drop_text", self.drop_text)
-        denoising.check_logit_normal(self.logit_normal)
-        denoising.check_snr_clip(self.snr_clip)
+    auxiliary: ClassVar[tuple[str, ...]] = ()
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         rows, length = batch["tokens"].shape
@@ -85,4 +94,4 @@ class DiffusionPriorTask:
         if z is None:
             pixels = images.clip_pixels(images.to_unit(batch["image"]), self.clip.image_size)
             z = self.clip.apply({"params": frozen["clip"]}, pixels, method="encode_image")
-        return (z - frozen["statistics"]["mean"]) / frozen["statistics"]["std"]
+        return EmbeddingStatistics.from_extras(frozen).standardize(z)

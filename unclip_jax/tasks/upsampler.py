@@ -18,27 +18,30 @@ from unclip_jax.models.upsampler import Upsampler
 from unclip_jax.tasks import denoising
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpsamplerOptions(denoising.DenoisingOptions):
+    """Options of the task, those of `DenoisingOptions`."""
+
+
 @dataclasses.dataclass(frozen=True)
-class UpsamplerTask:
+class UpsamplerTask(UpsamplerOptions):
     """Trains `model`, with a mean squared error. Batch fields: `image`, `low_res`, `row`.
 
     Args:
       predicts: what the network answers, one of `prediction.PREDICTS`.
-      snr_clip: limits of the steps' weights, see `losses.snr_weight`; None: all steps weigh 1.
-      logit_normal: how steps are drawn, see `denoising.noised`; None: uniformly.
+
+    All options are keyword arguments.
     """
 
     model: Upsampler
     schedule: Schedule
     predicts: str = "eps"
-    snr_clip: tuple[float, float] | None = None
-    logit_normal: tuple[float, float] | None = None
     rows_are_independent: ClassVar[bool] = True
+    auxiliary: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
+        super().__post_init__()
         check_predicts(self.predicts)
-        denoising.check_logit_normal(self.logit_normal)
-        denoising.check_snr_clip(self.snr_clip)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         x = images.to_unit(batch["image"])

@@ -23,7 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
-from unclip_jax.messages import first_line
+from unclip_jax.errors import first_line
 from unclip_jax.schema import NewerSchema, check_schema
 from unclip_jax.training.state import TrainState
 
@@ -174,10 +174,10 @@ def restore_extras(workdir: epath.PathLike) -> PyTree | None:
     return None
 
 
-def restore_config(workdir: epath.PathLike) -> dict[str, Any]:
-    """The config of a workdir's newest checkpoint, as JSON holds it, without reading arrays; errors as in
-    `restore_params`."""
-    return read_record(directory(workdir), _chosen(workdir, None))["config"]
+def restore_record(workdir: epath.PathLike) -> tuple[int, dict[str, Any]]:
+    """Returns step and record of a workdir's newest checkpoint, reading no arrays; errors as in `restore_params`."""
+    step = _chosen(workdir, None)
+    return step, read_record(directory(workdir), step)
 
 
 def check_schema_of_newest(workdir: epath.PathLike) -> None:

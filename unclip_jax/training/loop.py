@@ -22,19 +22,17 @@ import tqdm
 from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from unclip_jax import files, parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.sharding.mesh import check_batch, make_mesh
 from unclip_jax.sharding.placement import place, place_batch
-from unclip_jax.training import checkpointing, settings
+from unclip_jax.training import checkpointing
 from unclip_jax.training.anomalies import SpikeDetector
 from unclip_jax.training.clock import Clock
 from unclip_jax.training.interruption import StopRequest, stop_requests
 from unclip_jax.training.metric_writer import MetricWriter, append_line
-from unclip_jax.training.optimizer import learning_rate
-from unclip_jax.training.settings import default_config
+from unclip_jax.training.spec import RunConfig, check_same
 from unclip_jax.training.state import TrainState
 from unclip_jax.training.step import Steps, make_steps
 from unclip_jax.training.task import Task
@@ -43,7 +41,7 @@ from unclip_jax.training.workdir_lock import lock_workdir
 BAD_STEPS = "bad_steps.jsonl"
 SLOW_DATA = 0.1  # share of the time beyond which waiting for data is said
 
-__all__ = ["Batches", "check_config", "check_workdir", "default_config", "train"]
+__all__ = ["Batches", "check_config", "check_workdir", "train"]
 
 
 class Batches(Protocol):
@@ -52,30 +50,29 @@ class Batches(Protocol):
     def batches(self, start_step: int) -> Iterator[dict[str, np.ndarray]]: ...
 
 
-def check_config(config: ConfigDict, mesh: Mesh | None = None) -> None:
-    """Raises ValueError for settings that cannot work, before anything expensive begins. `mesh` None: the config's."""
-    settings.check(config)
-    learning_rate(config.optimizer, config.training.steps)
-    check_batch(config.training.global_batch, mesh or make_mesh(**config.mesh), config.training.micro_batches)
+def check_config(config: RunConfig, mesh: Mesh | None = None) -> None:
+    """Raises ValueError if the batch cannot be split over the mesh. If `mesh` is None, it is the config's."""
+    mesh = mesh or make_mesh(**vars(config.mesh))
+    check_batch(config.training.global_batch, mesh, config.training.micro_batches)
 
 
-def check_workdir(config: ConfigDict, workdir: epath.PathLike, defaults: ConfigDict | None = None) -> None:
+def check_workdir(config: RunConfig, workdir: epath.PathLike) -> None:
     """Raises ValueError for a workdir that is no folder or was trained with another config. Writes nothing.
 
-    `defaults` as in `train`. Raises NewerSchema for a workdir that a newer version of unclip_jax trained.
+    Raises NewerSchema for a workdir that a newer version of unclip_jax trained.
     """
     workdir = epath.Path(workdir)
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"workdir {str(workdir)!r} is a file; a folder is wanted")
     checkpointing.check_schema_of_newest(workdir)
     if (workdir / "config.json").exists():
-        settings.check_same(files.read_json(workdir / "config.json"), config, str(workdir), defaults)
+        check_same(config, files.read_json(workdir / "config.json"), str(workdir))
 
 
 def train(
     task: Task,
     *,
-    config: ConfigDict,
+    config: RunConfig,
     frozen: PyTree,
     extras: PyTree,
     train_data: Batches,
@@ -84,14 +81,13 @@ def train(
     mesh: Mesh | None = None,
     initial_params: PyTree | None = None,
     origin: dict[str, Any] | None = None,
-    defaults: ConfigDict | None = None,
     progress: bool = True,
 ) -> int:
     """Trains to `config.training.steps`, going on from the newest checkpoint in `workdir`. Returns the last step.
 
     Args:
       task: what is learned.
-      config: with the sections of `default_config`.
+      config: the settings, and all that the workdir is to keep of the config.
       frozen: {name: tree of host arrays} that the task reads and nobody trains; {} for none.
       extras: {name: tree of host arrays} kept in every checkpoint; {} for none. On resuming they are the checkpoint's,
         and take the place of what stands under the same name in `frozen`.
@@ -100,7 +96,6 @@ def train(
       initial_params: what a new run begins with. None: the task's own initialisation.
       origin: what every checkpoint is to say of what the run began with, as JSON holds it. On resuming it is the
         checkpoint's.
-      defaults: of the sections that the caller reads: a workdir that lacks a field of `config` had these.
       progress: shows a bar.
 
     Raises ValueError for settings that cannot work, a workdir of another config, with other frozen parameters or in
@@ -108,22 +103,20 @@ def train(
     `max_bad_steps` steps in a row that were skipped; KeyboardInterrupt when it was asked to stop (Ctrl-C, SIGTERM),
     after a checkpoint.
     """
-    mesh = mesh or make_mesh(**config.mesh)
+    mesh = mesh or make_mesh(**vars(config.mesh))
     check_config(config, mesh)
-    check_workdir(config, workdir, defaults)
+    check_workdir(config, workdir)
     with lock_workdir(workdir):
-        run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, origin, defaults)
+        run = _Run(task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, origin)
         return run.run(progress)
 
 
 class _Run:
     """One call of `train`."""
 
-    def __init__(
-        self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, origin, defaults
-    ):
+    def __init__(self, task, config, frozen, extras, train_data, eval_data, workdir, mesh, initial_params, origin):
         """Checks all that can be checked before anything is written."""
-        self.config, self.mesh, self.eval_data, self.defaults = config, mesh, eval_data, defaults
+        self.config, self.mesh, self.eval_data = config, mesh, eval_data
         self.workdir = epath.Path(workdir)
         self.leader = jax.process_index() == 0
         self.start, self.saved = 0, checkpointing.steps_saved(workdir)
@@ -203,7 +196,7 @@ class _Run:
                 pending = None
             if saving:
                 with self.clock.pause():
-                    record = {"config": settings.as_json(self.config), "frozen": self.digests, "origin": self.origin}
+                    record = {"config": self.config.to_json(), "frozen": self.digests, "origin": self.origin}
                     self.checkpoints.save(self.state, self.extras, **record)
             if stopping and step < training.steps:
                 self._stop(step)
@@ -293,20 +286,20 @@ class _Run:
     def _checked_record(self, step: int) -> dict[str, Any]:
         """What a checkpoint says of itself. It must be of this config and of these frozen parameters."""
         record = checkpointing.read_record(checkpointing.directory(self.workdir), step)
-        settings.check_same(record["config"], self.config, str(self.workdir), self.defaults)
+        check_same(self.config, record["config"], str(self.workdir))
         was, now = record["frozen"], self.digests
         changed = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
         if changed:
             said = "; ".join(f"{name} has digest {now.get(name)} and had {was.get(name)}" for name in changed)
             raise ValueError(
                 f"workdir {str(self.workdir)!r} was trained beside other frozen parameters: {said}. Give it those "
-                "again (config.frozen), or choose another workdir."
+                "again (config.encoders), or choose another workdir."
             )
         return record
 
     def _write_config(self) -> None:
         self.workdir.mkdir(parents=True, exist_ok=True)
-        files.atomic_write(self.workdir / "config.json", json.dumps(settings.as_json(self.config), indent=2) + "\n")
+        files.atomic_write(self.workdir / "config.json", json.dumps(self.config.to_json(), indent=2) + "\n")
 
     def _bar(self, shown: bool) -> tqdm.tqdm:
         # A log file needs fewer lines than a terminal.

@@ -3,8 +3,8 @@
     learning rate of update n (from 0) = peak * min(1, (n + 1) / warmup) * f((n - warmup) / (steps - warmup))
     f(u) = 1 (constant),  1 - u (linear),  (1 + cos(pi u)) / 2 (cosine),   u clipped to [0, 1]
 
-Gradients are first scaled down to a global norm of at most `clip_norm`. Weights decay, the rest does not: biases,
-scales of norms, embeddings and positions, learned tokens, and CLIP's logit scale.
+Gradients are first scaled down to a global norm of at most `clip_norm`. Only kernels decay: no biases, scales of norms,
+embeddings, positions, learned tokens, nor CLIP's logit scale.
 """
 
 import fnmatch
@@ -13,44 +13,42 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
+from unclip_jax.errors import choose
+from unclip_jax.training.spec import OptimizerSpec
 
 SCHEDULES = {
     "constant": jnp.ones_like,
     "linear": lambda u: 1.0 - u,
     "cosine": lambda u: (1.0 + jnp.cos(jnp.pi * u)) / 2.0,
 }
-# By name and not by number of axes alone: the biases of scanned layers are stacked, and so have two axes.
-UNDECAYED = ("bias", "scale", "embedding", "positional_embedding", "class_embedding", "logit_scale", "query")
-UNDECAYED_PREFIX = "null_"
 FROZEN = {True: "frozen", False: "trained"}
 
 
-def learning_rate(config: ConfigDict, steps: int) -> optax.Schedule:
-    """The learning rate by number of updates done, for a run of `steps`. Raises ValueError for an unknown schedule."""
-    if config.schedule not in SCHEDULES:
-        raise ValueError(f"config.optimizer.schedule {config.schedule!r} is unknown; known: {', '.join(SCHEDULES)}")
-    shape, warmup = SCHEDULES[config.schedule], config.warmup_steps
+def learning_rate(spec: OptimizerSpec, steps: int) -> optax.Schedule:
+    """Returns the learning rate by number of updates done, for a run of `steps`.
+
+    Raises:
+      ValueError: If the schedule is unknown.
+    """
+    shape, warmup = choose(SCHEDULES, spec.schedule, "learning-rate schedule"), spec.warmup_steps
 
     def schedule(updates) -> jax.Array:
         updates = jnp.asarray(updates, jnp.float32)
         progress = jnp.clip((updates - warmup) / max(steps - warmup, 1), 0.0, 1.0)
-        return config.learning_rate * jnp.minimum(1.0, (updates + 1.0) / max(warmup, 1)) * shape(progress)
+        return spec.learning_rate * jnp.minimum(1.0, (updates + 1.0) / max(warmup, 1)) * shape(progress)
 
     return schedule
 
 
 def decays(params: PyTree) -> PyTree:
-    """True for each parameter that weight decay pulls to zero."""
+    """Returns True for each parameter that decays: kernels, except those of a single axis.
 
-    def one(path, leaf) -> bool:
-        name = path[-1].key
-        return leaf.ndim > 1 and name not in UNDECAYED and not name.startswith(UNDECAYED_PREFIX)
-
-    return jax.tree_util.tree_map_with_path(one, params)
+    The number of axes alone does not decide: the biases of scanned layers are stacked, and so have two.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: path[-1].key == "kernel" and leaf.ndim > 1, params)
 
 
 def frozen(params: PyTree, patterns: Sequence[str]) -> PyTree:
@@ -72,24 +70,24 @@ def frozen(params: PyTree, patterns: Sequence[str]) -> PyTree:
     return parameters.unflatten(matched)
 
 
-def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+def make_optimizer(spec: OptimizerSpec, steps: int) -> optax.GradientTransformation:
     """The optimizer of a run of `steps`. `clip_norm` None: gradients are not clipped.
 
     Parameters that `freeze` names get no update, have no state, and do not count in the norm that is clipped.
     """
-    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    clip = optax.identity() if spec.clip_norm is None else optax.clip_by_global_norm(spec.clip_norm)
     adamw = optax.adamw(
-        learning_rate(config, steps),
-        b1=config.b1,
-        b2=config.b2,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
+        learning_rate(spec, steps),
+        b1=spec.b1,
+        b2=spec.b2,
+        eps=spec.eps,
+        weight_decay=spec.weight_decay,
         mask=decays,
     )
     optimizer = optax.chain(clip, adamw)
-    if not config.freeze:
+    if not spec.freeze:
         return optimizer
     return optax.partition(
         {"trained": optimizer, "frozen": optax.set_to_zero()},
-        lambda params: jax.tree.map(lambda is_frozen: FROZEN[is_frozen], frozen(params, config.freeze)),
+        lambda params: jax.tree.map(lambda is_frozen: FROZEN[is_frozen], frozen(params, spec.freeze)),
     )

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from unclip_jax import rng
 from unclip_jax.arrays import Float, Int, PyTree
@@ -21,6 +20,7 @@ from unclip_jax.sharding import rules
 from unclip_jax.training import ema
 from unclip_jax.training.accumulation import mean_over_parts
 from unclip_jax.training.optimizer import learning_rate, make_optimizer
+from unclip_jax.training.spec import RunConfig
 from unclip_jax.training.state import TrainState, initial_state
 from unclip_jax.training.task import Task, make_keys
 
@@ -48,7 +48,7 @@ class Steps:
     preview: Callable[..., Any] | None
 
 
-def make_steps(task: Task, *, config: ConfigDict, frozen: PyTree, batch: dict[str, np.ndarray], mesh: Mesh) -> Steps:
+def make_steps(task: Task, *, config: RunConfig, frozen: PyTree, batch: dict[str, np.ndarray], mesh: Mesh) -> Steps:
     """The functions of a run over `mesh`. Of `frozen` and `batch` (host arrays) only shapes and types are read."""
     training = config.training
     optimizer = make_optimizer(config.optimizer, training.steps)
@@ -101,7 +101,7 @@ def make_steps(task: Task, *, config: ConfigDict, frozen: PyTree, batch: dict[st
     )
 
 
-def train_step(task: Task, optimizer: optax.GradientTransformation, config: ConfigDict) -> Callable:
+def train_step(task: Task, optimizer: optax.GradientTransformation, config: RunConfig) -> Callable:
     """(state, frozen, batch) -> state, metrics: one update, or none where the loss is not finite, or the gradient is
     not or is longer than `skip_norm`."""
     rate = learning_rate(config.optimizer, config.training.steps)
@@ -145,6 +145,6 @@ def train_step(task: Task, optimizer: optax.GradientTransformation, config: Conf
     return step
 
 
-def parts_of(task: Task, config: ConfigDict) -> int:
+def parts_of(task: Task, config: RunConfig) -> int:
     """Into how many micro-batches the step splits a batch. A task whose rows need each other does so by itself."""
     return config.training.micro_batches if task.rows_are_independent else 1

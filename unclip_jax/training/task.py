@@ -29,9 +29,13 @@ class Task(Protocol):
 
     rows_are_independent: whether the loss of a batch is the mean over its rows of what each has alone. Where it is
     not, the task keeps within `config.training.micro_batches` by itself.
+
+    auxiliary: top-level names of parameters that are trained with the network but are not part of it, such as a linear
+    probe. They stay in the workdir when the stage is packaged. A task without the attribute has none.
     """
 
     rows_are_independent: bool
+    auxiliary: tuple[str, ...] = ()
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
         """The parameters, a nested dict. Of the batch only shapes and types matter."""

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from unclip_jax.data.captioned_shapes import builder
 from unclip_jax.data.captioned_shapes.builder import data_source, describe, prepare
 from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
 from unclip_jax.data.captioned_shapes.scene import COLOURS, HELD_OUT, SHAPES, Scene, is_named, nearest_name
 from unclip_jax.data.sources import open_source
+from unclip_jax.data.spec import DataSpec
 
 PREPARE = "from unclip_jax.data.captioned_shapes.builder import prepare; print(prepare({directory!r}, size='tiny'))"
 SIZE_WORDS = ("small", "little", "large", "big")
@@ -231,7 +231,7 @@ def test_contrasts_are_the_full_data_and_as_many_scenes_of_which_most_have_other
     for record in records:
         np.testing.assert_array_equal(record["thumbnail"], thumbnail(draw(Scene.from_json(record["scene"]))))
     config = {"source": f"captioned_shapes/{size}", "dir": str(tmp_path), "image_field": "thumbnail"}
-    source = open_source(ConfigDict(config), "train")
+    source = open_source(DataSpec(**config), "train")
     assert [(record.captions, record.wrong_captions) for record in source] == [
         (tuple(said), tuple(wrong)) for _, said, wrong in found
     ]

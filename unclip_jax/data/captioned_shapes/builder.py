@@ -29,7 +29,7 @@ from PIL import Image
 from unclip_jax.data.captioned_shapes.captions import Caption, captions, wrong_captions
 from unclip_jax.data.captioned_shapes.drawing import THUMBNAIL_SIZE, draw, thumbnail
 from unclip_jax.data.captioned_shapes.scene import IMAGE_SIZE, Scene, recolour, sample_scene
-from unclip_jax.data.user_cache import default_directory
+from unclip_jax.paths import default_directory
 
 CAPTIONS_PER_RECORD = 5
 SPLITS = ("train", "test", "compositional")

@@ -1,0 +1,30 @@
+"""A tiny cascade to add stages to, and tables that forget what a test adds."""
+
+import pathlib
+import shutil
+
+import pytest
+
+from tests.cascades import tiny
+from unclip_jax.diffusion.samplers import SAMPLERS
+from unclip_jax.kinds import KINDS
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """What a test adds to the tables of kinds and samplers is gone after it."""
+    for table in (KINDS, SAMPLERS):
+        for name in ("_entries", "_failures"):
+            monkeypatch.setattr(table, name, getattr(table, name).copy())
+        monkeypatch.setattr(table, "_loaded", False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny.write_tiny_cascade(tmp_path_factory.mktemp("tiny") / "cascade")
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """A copy of the cascade, to add stages to."""
+    return pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))

@@ -1,0 +1,193 @@
+"""Kinds, samplers and guides of other packages work without any change to this one, and no cascade chooses a module."""
+
+import importlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import unclip_jax
+from tests.outside import blob_kind, half_way
+from tests.outside.helpers import TEXT, only_line
+from tests.randomised import randomise
+from unclip_jax import images, kinds
+from unclip_jax.__main__ import main
+from unclip_jax.cascades.folder_writing import StageFiles, write_stages
+from unclip_jax.cascades.text_to_image import text_to_image
+from unclip_jax.diffusion.samplers import SAMPLERS
+from unclip_jax.diffusion.samplers.table import SamplerOptions
+from unclip_jax.diffusion.schedule import cosine
+from unclip_jax.kinds import KINDS, kind_of
+from unclip_jax.models.network import parameter_shapes
+from unclip_jax.stages.spec import from_json
+
+pytestmark = [
+    pytest.mark.usefixtures("one_device", "tables"),
+    pytest.mark.filterwarnings("ignore:a caption of .* is cut:UserWarning"),  # the tokenizer is as tiny as the rest
+]
+
+ROOT = pathlib.Path(__file__).parents[2]
+OUTSIDE = ROOT / "tests/outside"
+QUICK = [
+    "--config.training.eval_batches=1", "--config.training.preview_every=2", "--config.training.checkpoint_every=2",
+    "--config.training.log_every=1",
+]  # fmt: skip
+KNOWN = "Available: clip, diffusion_prior, decoder, upsampler, glide, unet, noised_clip, noised_classifier."
+
+
+@pytest.mark.parametrize("config", ["blob_config.py", "registering_config.py"])
+def test_a_registered_kind_is_trained_packaged_and_generates(folder, tmp_path, monkeypatch, capsys, config):
+    monkeypatch.setenv("BLOB_CLIP", str(folder))
+    if config == "blob_config.py":
+        kinds.register(blob_kind.KIND)
+    run, made = tmp_path / "run", tmp_path / "made"
+    assert main(["train", f"--config={OUTSIDE / config}", f"--workdir={run}", *QUICK]) == 0, capsys.readouterr().err
+    assert main(["package", str(run), "--clip", str(folder), "--out", str(tmp_path / "blobs")]) == 0
+    prompts = ["a red circle", "a green ring"]
+    assert main(["generate", *prompts, "--cascade", str(tmp_path / "blobs"), "--out", str(made)]) == 0
+    written = [images.read_image(path) for path in sorted(made.iterdir())]
+    cascade = unclip_jax.load_cascade(tmp_path / "blobs")
+    np.testing.assert_array_equal(text_to_image(cascade, prompts), written)
+    assert np.shape(written) == (2, 16, 16, 3)
+    stored = json.loads((tmp_path / "blobs/blobs/config.json").read_text())
+    assert (stored["kind"], stored["sampling"]) == ("blob", {"sampler": "ddim", "steps": 4, "guidance_scale": 2.0})
+    assert json.loads((run / "config.json").read_text())["task"]["drop_text"] == 0.25
+    if config == "blob_config.py":  # the options of the kind are checked by name and value
+        for field, message in (("drop_txt=1", "has no field 'drop_txt'"), ("drop_text=2", "drop_text must be in")):
+            arguments = [f"--config={OUTSIDE / config}", f"--workdir={run}", f"--config.task.{field}"]
+            capsys.readouterr()
+            assert main(["train", *arguments]) == 2 and message in only_line(capsys)
+
+
+def test_a_registered_kind_samples_by_its_own_formula_with_guidance_and_candidates(copy):
+    """Without the convolution every x0 is the color u + s (c - u) of the caption and the empty caption."""
+    kinds.register(blob_kind.KIND)
+    content = {
+        "model": {"image_size": 8, **TEXT},
+        "diffusion": {"predicts": "x0"},
+        "sampling": {"sampler": "ddim", "steps": 1, "guidance_scale": 3.0},
+        "encoders": {"clip": {"stage": "clip"}},
+    }
+    spec = from_json("blobs", {"schema": 2, "kind": "blob", **content}, where="blobs")
+    shapes = parameter_shapes(kind_of(spec).build(spec, where="blobs"))
+    params = jax.tree.map(lambda x: 0.1 * x, randomise(shapes))
+    params["conv"] = jax.tree.map(np.zeros_like, params["conv"])
+    color = params["color"]
+    write_stages(copy, {"blobs": StageFiles(spec, params, dtype=np.float32)})
+    cascade = unclip_jax.load_cascade(copy, stages=["clip", "blobs"])
+    c, u = unclip_jax.encode_text(cascade.stages["clip"], ["a red circle", ""]) @ color["kernel"] + color["bias"]
+    expected = np.broadcast_to(images.to_uint8(u + 3.0 * (c - u)), (1, 8, 8, 3))
+    assert np.max(np.abs(text_to_image(cascade, ["a red circle"]).astype(int) - expected)) <= 1
+    # Its CLIP can choose among candidates although no image embedding is read. Here all are the same.
+    chosen = text_to_image(cascade, ["a red circle"], sampling={"blobs": {"candidates": 3}})
+    assert np.max(np.abs(chosen.astype(int) - expected)) <= 1
+
+
+# ---- entry points
+
+
+def install(site: pathlib.Path, entry_points: str, *, name: str = "outside-blob") -> None:
+    """Installs a distribution with the outside modules, which are top-level modules there."""
+    site.mkdir(exist_ok=True)
+    for module in ("blob_kind", "half_way"):
+        shutil.copy(OUTSIDE / f"{module}.py", site / f"{module}.py")
+    info = site / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)
+
+
+def test_entry_points_make_a_kind_and_a_sampler_known_on_the_command_line(folder, tmp_path):
+    install(
+        tmp_path / "site",
+        "[unclip_jax.kinds]\nanything = blob_kind:KIND\n[unclip_jax.samplers]\nhalf_way = half_way:half_way\n",
+    )
+    paths = {"with": [tmp_path / "site", ROOT], "without": [ROOT]}
+
+    def unclip(*arguments, path="with"):
+        environment = {
+            **os.environ, "BLOB_CLIP": str(folder), "PYTHONPATH": os.pathsep.join(map(str, paths[path])),
+            "JAX_NUM_CPU_DEVICES": "1",
+        }  # fmt: skip
+        command = [sys.executable, "-m", "unclip_jax", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+
+    train = ("train", f"--config={OUTSIDE / 'blob_config.py'}", "--workdir=run", *QUICK)
+    generate = ("generate", "a red circle", "--cascade", "blobs", "--out", "made.png")
+    done = unclip(*train, path="without")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr == f"unclip train: Unknown stage kind 'blob' in config.task.kind. {KNOWN}\n"
+    commands = (
+        train,
+        ("package", "run", "--clip", folder, "--out", "blobs"),
+        (*generate, "--sampler", "blobs=half_way"),
+    )
+    for arguments in commands:
+        done = unclip(*arguments)
+        assert done.returncode == 0, done.stderr
+    settings = json.loads(images.read_png_metadata(tmp_path / "made.png")["settings"])
+    assert settings["blobs"]["sampler"] == "half_way"
+    done = unclip(*generate, path="without")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr == f"unclip generate: Unknown stage kind 'blob' in stage 'blobs'. {KNOWN}\n"
+
+
+def test_every_entry_point_of_the_group_is_loaded_and_one_that_fails_is_named(tmp_path, monkeypatch, copy, capsys):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/blob_broken.py").write_text("raise RuntimeError('out of\\npaint')\n")
+    install(tmp_path / "site", "[unclip_jax.kinds]\nbroken = blob_broken:KIND\nblob = blob_kind:KIND\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.delitem(sys.modules, "blob_kind", raising=False)
+    importlib.invalidate_caches()
+    assert KINDS.choose("blob").network.__module__ == "blob_kind"
+    rewrite(copy / "upsampler_8_to_16/config.json", kind="other")
+    assert main(["generate", "a ring", "--cascade", str(copy), "--out", str(tmp_path / "made.png")]) == 2
+    line = only_line(capsys)
+    failure = "Entry point 'broken' of outside-blob failed to load: RuntimeError: out of paint."
+    assert "Unknown stage kind 'other'" in line and f"noised_classifier, blob. {failure}" in line
+    monkeypatch.delitem(sys.modules, "blob_kind")
+
+
+def rewrite(path: pathlib.Path, **fields) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize("kind", ["os.path:join", "evil_module", "evil_module:KIND", "tests.outside.blob_kind:KIND"])
+def test_a_cascade_never_chooses_which_module_is_imported(copy, tmp_path, monkeypatch, capsys, kind):
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/evil_module.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(tmp_path / "evil")
+    importlib.invalidate_caches()
+    rewrite(copy / "decoder/config.json", kind=kind)
+    before = set(sys.modules)
+    assert main(["generate", "a ring", "--cascade", str(copy), "--out", str(tmp_path / "made.png")]) == 2
+    line = only_line(capsys)
+    assert line == f"unclip generate: Unknown stage kind {kind!r} in stage 'decoder'. {KNOWN}\n"
+    rewrite(copy / "decoder/config.json", kind="decoder", sampling={"sampler": kind, "steps": 2})
+    with pytest.raises(ValueError, match="known: ddpm, ddim, dpm$"):
+        unclip_jax.load_cascade(copy)
+    assert not (tmp_path / "marker").exists() and "evil_module" not in sys.modules
+    known = {*sys.stdlib_module_names, "unclip_jax"}
+    assert not {name for name in set(sys.modules) - before if name.partition(".")[0] not in known}
+
+
+# ---- samplers
+
+
+def test_a_registered_sampler_is_used_by_name(folder):
+    cascade = unclip_jax.load_cascade(folder)
+    with pytest.raises(ValueError, match="sampler of decoder is 'half_way'; known: ddpm, ddim, dpm$"):
+        text_to_image(cascade, ["a ring"], sampler={"decoder": "half_way"})
+    SAMPLERS.register("half_way", half_way.half_way)
+    made = [
+        text_to_image(cascade, ["a ring"], sampler={"decoder": name}, stop_after="decoder").astype(int)
+        for name in ("half_way", "ddim")
+    ]
+    assert np.max(np.abs(made[0] - made[1])) > 10
+    assert isinstance(SAMPLERS.choose("half_way")(cosine(10), SamplerOptions()), half_way.HalfWay)

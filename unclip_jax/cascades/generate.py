@@ -1,0 +1,104 @@
+"""Runs the stages of a plan: encoders, the prior, then the image stages in order."""
+
+import jax
+import numpy as np
+
+from unclip_jax import images
+from unclip_jax.arrays import Float, UInt8
+from unclip_jax.cascades.candidates import best_embeddings, best_images
+from unclip_jax.cascades.encode import encode, encode_captions, target_of
+from unclip_jax.cascades.plan import Plan
+from unclip_jax.deprecation import warn_renamed
+from unclip_jax.kinds import kind_of
+from unclip_jax.sampling.rows import Progress, SampleRequest
+from unclip_jax.sampling.transforms import repeat
+from unclip_jax.stages.conditions import Conditions
+from unclip_jax.stages.stage import Stage
+
+
+def generate(
+    plan: Plan, *, low_memory: bool = False, free: bool | None = None, progress: Progress | None = None
+) -> UInt8["N H W 3"]:
+    """Generates the N images of a plan.
+
+    If the first image stage samples several candidates, CLIP chooses among them as soon as they are as large as the
+    images that it sees, and the remaining stages upsample the best alone.
+
+    Args:
+      plan: What to generate, see `text_to_image.plan_text_to_image` and its siblings.
+      low_memory: Deletes parameters from the devices when they are no longer needed, which uses up the cascade: the
+        prior's before the first image stage samples, the encoders' and that stage's before the next one does.
+      free: Former name of `low_memory`.
+      progress: Called with the stage's name, the steps done and all steps.
+    """
+    if free is not None:
+        warn_renamed("free=", "low_memory=", where="unclip_jax")
+        low_memory = free
+    conditions, empty = encode(plan), encode_captions(plan, [""])
+    target = target_of(plan, conditions)
+    candidates = plan.settings[plan.image_stages[0].name].candidates
+    if plan.prior is not None:
+        conditions = conditions.merge(sample_embeddings(plan, conditions, empty, candidates, progress))
+    if plan.empty_caption:
+        conditions = conditions.merge(empty.repeat(plan.total))
+    for place, stage in enumerate(plan.image_stages):
+        if low_memory:
+            plan.cascade.delete_params_except(*plan.stages_used_from(place, ranking=place == 0 or candidates > 1))
+        conditions = conditions.with_rows(plan.total * candidates)
+        sampled = _sample(plan, stage, conditions, empty, candidates, progress)
+        if candidates > 1 and plan.ranks_after(stage):
+            best = best_images(plan.cascade.stages[plan.ranking_clip], sampled, target)
+            sampled, conditions, candidates = sampled[best], conditions.take(best), 1
+        conditions = conditions.replace(low_res=sampled)
+    if low_memory:
+        plan.cascade.delete_params_except()
+    return np.asarray(images.to_uint8(sampled))
+
+
+def sample_embeddings(
+    plan: Plan, conditions: Conditions, empty: Conditions, per_image: int, progress: Progress | None = None
+) -> Conditions:
+    """Samples image embeddings from the plan's prior.
+
+    Returns:
+      N * `per_image` raw embeddings, grouped by image: for each, the best of the prior's `candidates`.
+    """
+    candidates = per_image * plan.settings[plan.prior.name].candidates
+    sampled = _sample(plan, plan.prior, conditions.repeat(candidates), empty, candidates, progress)
+    text = np.repeat(conditions.text[plan.prior_space].pooled, per_image, axis=0)
+    return Conditions(image_embedding={plan.prior_space: best_embeddings(sampled, text)})
+
+
+def _sample(
+    plan: Plan, stage: Stage, conditions: Conditions, empty: Conditions, candidates: int, progress: Progress | None
+) -> Float["M ..."]:
+    """Samples `candidates` rows per image of one stage."""
+    request = SampleRequest(
+        seed=plan.seed if isinstance(plan.seed, int) else np.repeat(plan.seed, candidates).tolist(),
+        image_ids=np.repeat(plan.image_ids, candidates),
+        candidate_ids=np.tile(np.arange(candidates), plan.total),
+        devices=plan.cascade.devices,
+        progress=progress,
+    )
+    settings = plan.settings[stage.name]
+    guides = [kind_of(guide).guide(guide, conditions, settings.guides[guide.name]) for guide in plan.guides_of(stage)]
+    return kind_of(stage).sample_stage(
+        stage,
+        conditions,
+        empty,
+        settings=settings,
+        request=request,
+        denoiser_transforms=[*guides, *repeat(plan.denoiser_transforms.get(stage.name, ()), candidates)],
+        sampler_transforms=repeat(plan.sampler_transforms.get(stage.name, ()), candidates),
+    )
+
+
+def upsample_images(
+    stage: Stage, low_res: Float["N h w 3"], *, seed: int, first_image: int, devices: tuple[jax.Device, ...]
+) -> UInt8["N H W 3"]:
+    """Runs one upsampler on images in [-1, 1], with its own settings."""
+    request = SampleRequest(seed=seed, image_ids=first_image + np.arange(len(low_res)), devices=devices)
+    conditions = Conditions(low_res=np.asarray(low_res, np.float32))
+    settings = stage.spec.sampling
+    sampled = kind_of(stage).sample_stage(stage, conditions, Conditions(), settings=settings, request=request)
+    return np.asarray(images.to_uint8(sampled))

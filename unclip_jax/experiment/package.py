@@ -1,0 +1,161 @@
+"""Trained stages become a cascade folder."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from unclip_jax import parameters
+from unclip_jax.arrays import PyTree
+from unclip_jax.cascades import folder as layout
+from unclip_jax.cascades.embedding import locate_clip
+from unclip_jax.cascades.folder_writing import StageFiles, check_output, write_stages
+from unclip_jax.cascades.sources import is_bundled, is_cascade, resolve
+from unclip_jax.experiment.workdir import Trained, current_config, read_workdir
+from unclip_jax.folder_lock import lock_folder
+from unclip_jax.folder_update import recover
+from unclip_jax.kinds import kind_of
+from unclip_jax.stages.spec import EncoderRef, StageSpec
+from unclip_jax.training.checkpointing import restore_extras
+
+REQUIRED_PROVENANCE = ("steps", "global_batch", "seed", "data", "split", "from")  # of a bundled stage
+
+
+def package(
+    workdirs: Sequence[epath.PathLike],
+    cascade: epath.PathLike,
+    *,
+    clip: epath.PathLike | None = None,
+    description: str | None = None,
+    draws: str | None = None,
+) -> list[str]:
+    """Writes the newest averaged parameters of each workdir into a cascade folder, as float16.
+
+    A stage that the cascade already has is replaced, the others stay. Sampling settings are those that `unclip train`
+    was last given for the workdir, perhaps after the training had ended.
+
+    Args:
+      cascade: A new folder or a cascade.
+      clip: A cascade whose CLIP is included as it is.
+      description: What the cascade can generate, in one line. None keeps that of an existing cascade.
+      draws: Old name of `description`.
+
+    Returns:
+      The names of the stages that were written.
+
+    Raises:
+      ValueError: For a workdir without a checkpoint, two of the same stage, a stage that was trained with another
+        encoder than the cascade's, a bundled cascade's stage without provenance, or a folder with anything else in it.
+        Then nothing is written.
+    """
+    trained = [read_workdir(workdir) for workdir in workdirs]
+    names = [(str(one.workdir), one.config.stage.name) for one in trained]
+    _, included = (None, None) if clip is None else locate_clip(clip)
+    _check_distinct(names + ([] if clip is None else [(f"--clip {clip}", included)]))
+    check_output(cascade, [name for _, name in names] + ([] if clip is None else [included]))
+    with lock_folder(cascade, what="cascade"):  # what is read here must not change until it is written
+        recover(cascade)
+        _write(trained, cascade, clip, description if draws is None else draws)
+    return [name for _, name in names] + ([] if clip is None else [included])
+
+
+def _write(
+    trained: Sequence[Trained], cascade: epath.PathLike, clip: epath.PathLike | None, description: str | None
+) -> None:
+    source, included = (None, None) if clip is None else locate_clip(clip)
+    stages = {} if clip is None else {included: _included(resolve(source), included)}
+    # Encoders come first: the others refer to them.
+    own = {one.config.stage.name: _files(one) for one in trained}
+    encoders = _encoder_digests({**own, **stages}, cascade)
+    for one in trained:
+        files = own[one.config.stage.name]
+        stages[files.spec.name] = dataclasses.replace(files, spec=_with_encoders(files.spec, one, encoders, cascade))
+    if is_bundled(cascade):
+        _check_provenance([files.spec for files in stages.values()])
+    write_stages(cascade, stages, description=description)
+
+
+def _files(trained: Trained) -> StageFiles:
+    """What is written of a workdir's stage. Its parameters are read when they are written."""
+    stage, kind = trained.config.stage, trained.config.stage_kind
+    return StageFiles(
+        spec=dataclasses.replace(
+            stage, sampling=current_config(trained.workdir).stage.sampling, provenance=trained.provenance
+        ),
+        params=functools.partial(_params, trained),
+        extras=restore_extras(trained.workdir) or {},
+        tokenizer=trained.workdir / layout.TOKENIZER if kind.tokenizer is not None else None,
+        dtype=np.float16,
+    )
+
+
+def _params(trained: Trained) -> tuple[PyTree]:
+    return (trained.restore().params,)
+
+
+def _included(cascade: epath.Path, name: str) -> StageFiles:
+    """A packaged stage as it is: as float16 if that changes no value."""
+    stored = layout.read_stages(cascade)[name]
+    stage = layout.load(stored, dtype="float32")
+    halves = jax.tree.map(np.float16, stage.params)
+    is_exact = jax.tree.all(jax.tree.map(np.array_equal, halves, stage.params))
+    params = halves if is_exact else jax.tree.map(np.asarray, stage.params)
+    return StageFiles(spec=stage.spec, params=params, extras=stage.extras, tokenizer=stored.tokenizer, dtype=None)
+
+
+def _encoder_digests(stages: Mapping[str, StageFiles], cascade: epath.PathLike) -> dict[str, str]:
+    """{stage: digest of its parameters in float32} of every encoder that the cascade will have."""
+    digests = {}
+    if is_cascade(cascade):
+        for name, stored in layout.read_stages(resolve(cascade)).items():
+            if name not in stages and kind_of(stored.spec).produces == "features":
+                digests[name] = parameters.digest_of_file(stored.folder / layout.PARAMS)
+    for name, files in stages.items():
+        if kind_of(files.spec).produces == "features":
+            params = files.params()[0] if callable(files.params) else files.params
+            stored = params if files.dtype is None else jax.tree.map(files.dtype, params)
+            digests[name] = parameters.digest(jax.tree.map(np.float32, stored))
+    return digests
+
+
+def _with_encoders(
+    spec: StageSpec, trained: Trained, encoders: Mapping[str, str], cascade: epath.PathLike
+) -> StageSpec:
+    """The spec with the cascade's encoders in its roles."""
+    refs = {}
+    for role, digest in trained.digests.items():
+        stage = next((name for name, found in encoders.items() if found == digest), None)
+        if stage is None:
+            found = ", ".join(f"{name} with {found}" for name, found in encoders.items()) or "no encoder"
+            raise ValueError(
+                f"{spec.name} was trained beside a CLIP of digest {digest}, and the cascade {str(cascade)!r} has "
+                f"{found}; package it with the CLIP that it was trained beside"
+            )
+        refs[role] = EncoderRef(stage=stage, digest=digest)
+    return dataclasses.replace(spec, encoders=refs)
+
+
+def _check_distinct(stages: Sequence[tuple[str, str]]) -> None:
+    """Raises ValueError if two of the pairs (source, stage name) have the same stage name."""
+    sources: dict[str, str] = {}
+    for source, stage in stages:
+        if stage in sources:
+            raise ValueError(
+                f"Workdirs must be of different stages, got {sources[stage]!r} and {source!r}, both of stage "
+                f"{stage!r}. Package one of them."
+            )
+        sources[stage] = source
+
+
+def _check_provenance(specs: Sequence[StageSpec]) -> None:
+    """Raises ValueError unless every stage says what it was trained on."""
+    for spec in specs:
+        missing = [field for field in REQUIRED_PROVENANCE if field not in (spec.provenance or {})]
+        if missing:
+            raise ValueError(
+                f"{spec.name} does not say of its training: {', '.join(missing)}. A bundled cascade takes stages that "
+                "`unclip train` trained from its start on, with a version that notes these"
+            )

@@ -1,0 +1,73 @@
+"""Training of one stage."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from unclip_jax import parameters
+from unclip_jax.arrays import PyTree
+from unclip_jax.cascades.folder import CONFIG, load_stage
+from unclip_jax.data.sources import describe
+from unclip_jax.experiment.assemble import assemble
+from unclip_jax.experiment.config import typed
+from unclip_jax.experiment.spec import ExperimentConfig
+from unclip_jax.experiment.workdir import is_workdir, read_workdir
+from unclip_jax.folder_update import current
+from unclip_jax.models.network import parameter_shapes
+from unclip_jax.training import loop
+from unclip_jax.training.checkpointing import steps_saved
+from unclip_jax.training.workdir_lock import lock_workdir
+
+
+def train_stage(config: ConfigDict | ExperimentConfig, workdir: epath.PathLike, *, progress: bool = True) -> int:
+    """Trains the stage of a config in `workdir`, or resumes it. Returns the last step.
+
+    Data that can be generated is generated first. A kind that reads captions trains its own tokenizer; other stages use
+    that of their encoder.
+
+    Raises:
+      ValueError: For a config that cannot work, another run that is training in `workdir`, and whatever else
+        `loop.train` refuses.
+    """
+    config = typed(config)
+    loop.check_config(config)
+    loop.check_workdir(config, workdir)
+    with lock_workdir(workdir):
+        resumes = bool(steps_saved(workdir))
+        initial_params, source = (None, None) if resumes else _initial_params(config)
+        inputs = assemble(config, workdir)
+        return loop.train(
+            inputs.task,
+            config=config,
+            frozen=inputs.frozen,
+            extras=inputs.extras,
+            train_data=inputs.train_data,
+            eval_data=inputs.eval_data,
+            workdir=workdir,
+            initial_params=initial_params,
+            origin={"data": describe(config.data), "split": config.data.split, "from": source},
+            progress=progress,
+        )
+
+
+def _initial_params(config: ExperimentConfig) -> tuple[PyTree | None, dict[str, Any] | None]:
+    """The parameters of `config.training.init_from`: the averaged ones of a workdir, or those of a packaged stage; with
+    their digest and provenance."""
+    source = config.training.init_from
+    if not source:
+        return None, None
+    folder = epath.Path(source)
+    if is_workdir(folder):
+        trained = read_workdir(folder)
+        params, provenance = trained.restore().params, trained.provenance
+    elif current(folder.parent, folder.name, CONFIG).exists():
+        stage = load_stage(folder, dtype="float32")
+        params, provenance = jax.tree.map(np.asarray, stage.params), stage.spec.provenance
+    else:
+        raise ValueError(f"config.training.init_from {source!r} is neither a workdir nor a stage's folder in a cascade")
+    expected = parameter_shapes(config.build(np.float32))
+    parameters.check(parameters.flatten(params), expected, f"weights of config.training.init_from {source!r}")
+    return params, {"digest": parameters.digest(params), "trained": provenance}

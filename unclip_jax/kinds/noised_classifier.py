@@ -1,0 +1,6 @@
+"""ADM's classifier of noisy images, whose gradient guides a diffusion model to a class."""
+
+from unclip_jax.kinds.kind import StageKind
+from unclip_jax.models.noised_classifier import NoisedClassifier
+
+KIND = StageKind(name="noised_classifier", network=NoisedClassifier, produces="guide")
