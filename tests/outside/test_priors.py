@@ -55,6 +55,19 @@ def test_a_second_prior_is_chosen_by_its_full_or_short_name(two_priors):
         text_to_image(cascade, prompts, prior="ar")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_only_the_first_prior_is_placed_on_the_devices(two_priors, dtype):
+    cascade = unclip_jax.load_cascade(two_priors, dtype=dtype)
+    held = {name: len(stage.device_arrays()) for name, stage in cascade.stages.items()}
+    assert held.pop("mean_prior") == 0 and min(held.values()) > 0
+    prompts = ["a red circle", "a green ring"]
+    alone = unclip_jax.load_cascade(two_priors, stages=["clip", "mean_prior", "decoder"], dtype=dtype)
+    assert len(alone.stages["mean_prior"].device_arrays()) == 2
+    made, expected = (text_to_image(one, prompts, prior="mean", stop_after="decoder") for one in (cascade, alone))
+    np.testing.assert_array_equal(made, expected)
+    assert not cascade.stages["mean_prior"].device_arrays()  # after the call, it is where it was
+
+
 def test_prior_scale_steps_and_candidates_apply_to_the_chosen_prior(two_priors):
     """With guidance the embedding is u + s (c - u), of the caption's and the empty caption's."""
     cascade = unclip_jax.load_cascade(two_priors)

@@ -24,6 +24,7 @@ from flax import linen as nn
 from unclip_jax import files, parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.cascades.cascade import Cascade, execution_order
+from unclip_jax.cascades.priors import stages_with_prior
 from unclip_jax.cascades.sources import INDEX, resolve
 from unclip_jax.folder_update import current
 from unclip_jax.kinds import KINDS, kind_of
@@ -74,7 +75,10 @@ def open_folder(
     for name in names:  # whatever is wrong with a spec is found before any parameters are read
         build(stored[name], dtype=np.float32)
         _check_tokenizer(stored[name])
-    loaded = {name: load(stored[name], devices=devices, dtype=dtype) for name in names}
+    resident = stages_with_prior({name: stored[name].spec for name in names})
+    loaded = {
+        name: load(stored[name], devices=devices, dtype=dtype, on_host=name not in resident) for name in names
+    }
     _check_encoders(stored, loaded, str(source))
     return Cascade(loaded, index.get("description", index.get("draws")), tuple(devices), str(source))
 
@@ -152,12 +156,14 @@ def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None =
     return load(read_stage(folder), devices=devices, dtype=dtype)
 
 
-def load(stored: StoredStage, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO) -> Stage:
-    """Loads a stage. Raises ValueError if its files are not what its spec says."""
+def load(
+    stored: StoredStage, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO, on_host: bool = False
+) -> Stage:
+    """Loads a stage, onto devices or into host memory. Raises ValueError if its files are not what its spec says."""
     devices, spec = devices or jax.local_devices(), stored.spec
     kind, dtype = kind_of(spec), compute_dtype(dtype, devices[0].platform)
     module = build(stored, dtype=dtype)
-    expected, place = parameter_shapes(module), place_on(devices, dtype)
+    expected, place = parameter_shapes(module), _keep(dtype) if on_host else place_on(devices, dtype)
     tokenizer = None
     if kind.tokenizer is not None and stored.tokenizer is not None:
         name = f"{spec.name} of {str(stored.folder.parent)!r}"
@@ -183,6 +189,11 @@ def build(stored: StoredStage, *, dtype: Any) -> nn.Module:
 def place_on(devices: Sequence[jax.Device], dtype: Any) -> parameters.Place:
     """Puts the parameters of a network that computes in `dtype` on every device, in the type that serves it."""
     return parameters.on_devices(replicated(devices), functools.partial(parameter_dtype, dtype=dtype))
+
+
+def _keep(dtype: Any) -> parameters.Place:
+    """Keeps parameters on the host, in the type that they have on devices."""
+    return lambda name, shape, pieces: parameters.on_host(parameter_dtype(name, dtype))(name, shape, pieces)
 
 
 def _read_config(cascade: epath.Path, name: str) -> dict[str, Any]:

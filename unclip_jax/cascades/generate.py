@@ -64,7 +64,8 @@ def sample_embeddings(
       N * `per_image` raw embeddings, grouped by image: for each, the best of the prior's `candidates`.
     """
     candidates = per_image * plan.settings[plan.prior.name].candidates
-    sampled = _sample(plan, plan.prior, conditions.repeat(candidates), empty, candidates, progress)
+    prior = plan.prior.on_devices(plan.cascade.devices)
+    sampled = _sample(plan, prior, conditions.repeat(candidates), empty, candidates, progress)
     text = np.repeat(conditions.text[plan.prior_space].pooled, per_image, axis=0)
     return Conditions(image_embedding={plan.prior_space: best_embeddings(sampled, text)})
 

@@ -25,6 +25,7 @@ def load_cascade(
     """Loads a bundled cascade by name, a cascade folder, or a published model.
 
     Parameters go straight to the devices, one piece at a time, so a few hundred MB of host memory suffice for any size.
+    Of several priors in a folder, the first does; the others stay in host memory until a call chooses one (`prior=`).
 
     Args:
       source: A bundled name, a folder, a file of published weights, or a hub id.

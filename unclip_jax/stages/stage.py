@@ -8,6 +8,7 @@ import jax
 from flax import linen as nn
 
 from unclip_jax.arrays import PyTree
+from unclip_jax.sharding.placement import replicated
 from unclip_jax.stages.spec import StageSpec
 
 
@@ -31,7 +32,8 @@ class Stage:
     Attributes:
       spec: Its description.
       module: The linen module.
-      params: Its parameters, on every device that samples, in the types of `precision.parameter_dtype`.
+      params: Its parameters, on every device that samples, in the types of `precision.parameter_dtype`. Those of a
+        prior that is not the cascade's first are on the host.
       extras: Untrained arrays of the stage, such as embedding statistics, on the host.
       last_step_params: The parameters of the last sampling step, if it has its own.
       tokenizer: The tokenizer, if the stage reads captions itself.
@@ -47,6 +49,13 @@ class Stage:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    def on_devices(self, devices: Sequence[jax.Device]) -> "Stage":
+        """Returns the stage with its parameters on every device; itself if they are on devices already."""
+        if len(self.device_arrays()) == len(jax.tree.leaves((self.params, self.last_step_params))):
+            return self
+        params, last = jax.device_put((self.params, self.last_step_params), replicated(devices))
+        return dataclasses.replace(self, params=params, last_step_params=last)
 
     def device_arrays(self) -> list[jax.Array]:
         """Returns all of the stage's arrays on devices."""
