@@ -11,7 +11,7 @@ from unclip_jax.sampling.rows import SampleRequest
 from unclip_jax.stages.conditions import Conditions
 from unclip_jax.stages.stage import Stage
 
-pytestmark = pytest.mark.usefixtures("one_device")
+pytestmark = [pytest.mark.usefixtures("one_device"), pytest.mark.slow]
 
 U_NET = {"image_size": 64, "channels": 32, "channel_mult": (1,), "res_blocks": 1}
 # Fields without a default. The data are 64 px, as by default.

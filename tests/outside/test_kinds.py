@@ -103,6 +103,7 @@ def install(site: pathlib.Path, entry_points: str, *, name: str = "outside-blob"
     (info / "entry_points.txt").write_text(entry_points)
 
 
+@pytest.mark.slow
 def test_entry_points_make_a_kind_and_a_sampler_known_on_the_command_line(folder, tmp_path):
     install(
         tmp_path / "site",

@@ -68,6 +68,7 @@ def test_prior_learns_and_uses_its_caption():
     assert loss(trained, rolled(batch(), "tokens")) > 2 * after
 
 
+@pytest.mark.slow
 def test_decoder_learns_and_uses_embedding_and_caption_each_alone():
     task = decoder_task()
     loss, (fresh, trained) = mean_loss(task), train(task, 3e-3, 600)
