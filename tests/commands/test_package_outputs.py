@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.cascades.tiny import CONFIGS, spec
+from tests.cascades.tiny import CONFIGS, spec, write_tiny_cascade
 from tests.killed import Killed, killed_after
-from unclip_jax import parameters
+from unclip_jax import experiment, parameters
 from unclip_jax.__main__ import main
 from unclip_jax.cascades import folder as folders
 from unclip_jax.cascades.embedding import load_clip
@@ -237,3 +237,10 @@ def test_readers_prefer_a_committed_update(folder, copy):
     assert load_clip(copy / "clip").tokenizer is not None
     assert package(copy, copy) == 0 and not (copy / COMMITTED).exists()
     assert list(load_cascade(copy).stages) == list(CONFIGS)
+
+
+def test_former_name_of_the_description_warns(tmp_path):
+    source = write_tiny_cascade(tmp_path / "source")
+    with pytest.warns(DeprecationWarning, match="draws= is now called description=."):
+        experiment.package([], tmp_path / "out", clip=source, draws="a line")
+    assert json.loads((tmp_path / "out" / "cascade.json").read_text())["description"] == "a line"

@@ -14,6 +14,7 @@ from unclip_jax.cascades import folder as layout
 from unclip_jax.cascades.embedding import locate_clip
 from unclip_jax.cascades.folder_writing import StageFiles, check_output, write_stages
 from unclip_jax.cascades.sources import is_bundled, is_cascade, resolve
+from unclip_jax.deprecation import warn_renamed
 from unclip_jax.experiment.workdir import Trained, current_config, read_workdir
 from unclip_jax.folder_lock import lock_folder
 from unclip_jax.folder_update import recover
@@ -51,6 +52,9 @@ def package(
         encoder than the cascade's, a bundled cascade's stage without provenance, or a folder with anything else in it.
         Then nothing is written.
     """
+    if draws is not None:
+        warn_renamed("draws=", "description=", where="unclip_jax")
+        description = draws
     trained = [read_workdir(workdir) for workdir in workdirs]
     names = [(str(one.workdir), one.config.stage.name) for one in trained]
     _, included = (None, None) if clip is None else locate_clip(clip)
@@ -58,7 +62,7 @@ def package(
     check_output(cascade, [name for _, name in names] + ([] if clip is None else [included]))
     with lock_folder(cascade, what="cascade"):  # what is read here must not change until it is written
         recover(cascade)
-        _write(trained, cascade, clip, description if draws is None else draws)
+        _write(trained, cascade, clip, description)
     return [name for _, name in names] + ([] if clip is None else [included])
 
 
