@@ -34,7 +34,7 @@ sys.addaudithook(_COUNTER)  # for the rest of the process; it does nothing outsi
 
 @contextlib.contextmanager
 def killed_after(operations: int) -> Iterator[None]:
-    """Within the block, so many operations that change files succeed, and the next raises Killed."""
+    """Lets a number of operations that change files succeed within the block. The next one raises Killed."""
     _COUNTER.left = operations
     try:
         yield

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = 64
     config.data.source = "captioned_shapes/contrasts"
     config.data.captions = True
-    config.data.negative_captions = True  # without them a batch is told apart by its colours
+    config.data.negative_captions = True  # without them, color alone is enough to tell the captions of a batch apart
     config.data.scene_targets = True
     config.data.cache = True  # 0.8 GB
 
