@@ -1,6 +1,6 @@
 """Error messages: the one form for an unknown name, and the text of an error that becomes part of another message."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,13 +16,19 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
       ValueError: If the name is unknown. The message lists the known names.
     """
     if not isinstance(name, str) or name not in table:
-        raise unknown(what, name, table)
+        raise unknown(what, name, ", ".join(table))
     return table[name]
 
 
-def unknown(what: str, name: Any, known: Iterable[str]) -> ValueError:
-    """Returns the error for a name that is not one of `known`."""
-    return ValueError(f"Unknown {what} {name!r}. Available: {', '.join(known)}.")
+def unknown(what: str, name: Any, available: str, *, where: str | None = None) -> ValueError:
+    """Returns the error for a name that is not known.
+
+    Args:
+      available: The known names, listed.
+      where: The file or setting that contains the name.
+    """
+    place = "" if where is None else f" in {where}"
+    return ValueError(f"Unknown {what} {name!r}{place}. Available: {available}.")
 
 
 def first_line(error: Any) -> str:

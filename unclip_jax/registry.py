@@ -4,6 +4,8 @@ import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
+from unclip_jax.errors import unknown
+
 T = TypeVar("T")
 
 
@@ -52,8 +54,7 @@ class Registry(Generic[T]):
           ValueError: If the name is unknown. The message has the known names and the entry points that failed to load.
         """
         if name not in self:
-            place = "" if where is None else f" in {where}"
-            raise ValueError(f"Unknown {self._what} {name!r}{place}. Available: {self.available()}.")
+            raise unknown(self._what, name, self.available(), where=where)
         return self._entries[name]
 
     def find(self, name: object) -> T | None:

@@ -8,7 +8,7 @@ import numpy as np
 from unclip_jax.arrays import UInt8
 from unclip_jax.cascades.cascade import Cascade
 from unclip_jax.cascades.generate import generate
-from unclip_jax.cascades.image_stages import image_stages, reads
+from unclip_jax.cascades.image_stages import image_stages, reads, reads_prompts
 from unclip_jax.cascades.plan import Plan, make_plan
 from unclip_jax.sampling.rows import Progress
 
@@ -46,7 +46,7 @@ def plan_class_to_image(cascade: Cascade, labels: Sequence[int] | None = None, *
     """Checks the arguments of `class_to_image` and returns their plan, for `generate`."""
     cascade.check_not_deleted()
     base = image_stages(cascade, arguments.get("stop_after"))[0]
-    if {"tokens", "text", "image_embedding"} & {*reads(base)}:
+    if reads_prompts(base):
         raise ValueError(f"cascade {cascade.path!r} draws what a prompt says; give it prompts, and no classes")
     classes = base.module.num_classes if "labels" in reads(base) else None
     _check_labels(labels, classes, f"{base.name} of {cascade.path!r}")

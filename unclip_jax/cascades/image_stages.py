@@ -12,6 +12,11 @@ def reads(stage: Stage) -> tuple[str, ...]:
     return kind_of(stage).reads(stage.module)
 
 
+def reads_prompts(stage: Stage) -> bool:
+    """Returns whether a stage is conditioned on captions, directly or through the embedding of an image."""
+    return not {"tokens", "text", "image_embedding"}.isdisjoint(reads(stage))
+
+
 def space_of(stage: Stage) -> str | None:
     """Returns the encoder in whose space a stage reads image embeddings; None if it reads none."""
     return stage.spec.encoders[CLIP].stage if "image_embedding" in reads(stage) else None

@@ -67,9 +67,8 @@ def settings_of(
         raise ValueError(f"sampling of {stage.name} names {', '.join(unknown)}; known: {', '.join(known)}")
     own = {name: getattr(stage.spec.sampling, name) for name in known}
     settings = kind.resolve(stage.spec, kind.settings(**{**own, **given}))
-    if kind.denoising is not None and kind.denoising.unconditional is None and settings.guidance_scale != 1.0:
-        scale = settings.guidance_scale
-        raise ValueError(f"guidance_scale of {stage.name} is {scale}; it must be 1, since it cannot be guided")
+    if kind.denoising is not None:
+        kind.denoising.check_scale(stage.name, settings.guidance_scale)
     if settings.candidates > 1:
         _check_candidates(cascade, stage, base)
     _check_guides(cascade, stage, settings)

@@ -9,7 +9,7 @@ from unclip_jax.arrays import Float, UInt8
 from unclip_jax.cascades.cascade import Cascade
 from unclip_jax.cascades.encode import encode, encode_captions
 from unclip_jax.cascades.generate import generate, sample_embeddings, upsample_images
-from unclip_jax.cascades.image_stages import image_stages, reads, space_of
+from unclip_jax.cascades.image_stages import image_stages, reads, reads_prompts, space_of
 from unclip_jax.cascades.plan import Plan, make_plan
 from unclip_jax.sampling.rows import Progress
 from unclip_jax.sampling.transforms import DenoiserTransform, SamplerTransform
@@ -100,7 +100,7 @@ def plan_text_to_image(
     _check_prompts(prompts)
     cascade.check_not_deleted()
     base = image_stages(cascade, arguments.get("stop_after"))[0]
-    if not {"tokens", "text", "image_embedding"} & {*reads(base)}:
+    if not reads_prompts(base):
         raise ValueError(f"cascade {cascade.path!r} reads no prompts; give it labels: --class N, or class_to_image")
     if "image_embedding" not in reads(base) and (image_embeddings is not None or empty_caption):
         raise ValueError(f"cascade {cascade.path!r} is GLIDE, which knows captions alone, and no embeddings")

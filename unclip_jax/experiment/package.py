@@ -57,23 +57,23 @@ def package(
         description = draws
     trained = [read_workdir(workdir) for workdir in workdirs]
     names = [(str(one.workdir), one.config.stage.name) for one in trained]
-    _, included = (None, None) if clip is None else locate_clip(clip)
+    source, included = (None, None) if clip is None else locate_clip(clip)
     _check_distinct(names + ([] if clip is None else [(f"--clip {clip}", included)]))
     check_output(cascade, [name for _, name in names] + ([] if clip is None else [included]))
     with lock_folder(cascade, what="cascade"):  # what is read here must not change until it is written
         recover(cascade)
-        _write(trained, cascade, clip, description)
+        taken = {} if clip is None else {included: _included(resolve(source), included)}
+        _write(trained, taken, cascade, description)
     return [name for _, name in names] + ([] if clip is None else [included])
 
 
 def _write(
-    trained: Sequence[Trained], cascade: epath.PathLike, clip: epath.PathLike | None, description: str | None
+    trained: Sequence[Trained], taken: Mapping[str, StageFiles], cascade: epath.PathLike, description: str | None
 ) -> None:
-    source, included = (None, None) if clip is None else locate_clip(clip)
-    stages = {} if clip is None else {included: _included(resolve(source), included)}
-    # Encoders come first: the others refer to them.
-    own = {one.config.stage.name: _files(one) for one in trained}
-    encoders = _encoder_digests({**own, **stages}, cascade)
+    stages, own = dict(taken), {one.config.stage.name: _files(one) for one in trained}
+    # Digests read whole networks, and are needed only if a stage was trained with an encoder.
+    refers = any(one.digests for one in trained)
+    encoders = _encoder_digests({**own, **taken}, cascade) if refers else {}
     for one in trained:
         files = own[one.config.stage.name]
         stages[files.spec.name] = dataclasses.replace(files, spec=_with_encoders(files.spec, one, encoders, cascade))

@@ -43,6 +43,11 @@ class Denoising:
     prepare: Prepare = unchanged
     shape: Callable[[nn.Module], tuple[int, ...]] = image_shape
 
+    def check_scale(self, stage: str, scale: float) -> None:
+        """Raises ValueError if `scale` is not 1 and the network, that of `stage`, cannot be guided."""
+        if self.unconditional is None and scale != 1.0:
+            raise ValueError(f"guidance_scale of {stage} is {scale}; it must be 1, since it cannot be guided")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NetworkCall:

@@ -1,10 +1,9 @@
 """Diffusion sampling of one stage: the only entry, whatever is sampled.
 
-A stage is sampled by two compiled programs: `begin` makes the state at x_T, `segment` takes a fixed number of
-steps of the path.
-Static are the network, the sampler and the variance, the functions of transforms, whether there is guidance, rescaling
-and dynamic thresholding, and the padded number of rows. The schedule, all numbers, seeds, path and conditions are
-arguments, so another of these compiles nothing. Progress and Ctrl-C are handled between segments.
+A stage is sampled by two compiled programs: `begin` makes the state at x_T, `segment` takes a fixed number of steps of
+the path. Static are the network, the sampler and the variance, the functions of transforms, whether there is guidance,
+rescaling and dynamic thresholding, and the padded number of rows. The schedule, all numbers, seeds, path and conditions
+are arguments, so another of these compiles nothing. Progress and Ctrl-C are handled between segments.
 """
 
 import dataclasses
@@ -122,8 +121,8 @@ def _scales(
     scales = np.full(rows, settings.guidance_scale) if given is None else np.asarray(given, np.float64)
     if scales.shape != (rows,) or not np.all(np.isfinite(scales)):
         raise ValueError(f"guidance_scale of {stage.name} must be {rows} finite numbers, got {given!r}.")
-    if denoising.unconditional is None and np.any(scales != 1.0):
-        raise ValueError(f"guidance_scale of {stage.name} is {scales[0]}; it must be 1, since it cannot be guided")
+    for scale in scales:
+        denoising.check_scale(stage.name, scale)
     return scales.astype(np.float32)
 
 

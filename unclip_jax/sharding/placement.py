@@ -38,9 +38,14 @@ def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTr
 
 def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
     """Returns the sharding of arrays of which every device holds the whole."""
-    return NamedSharding(Mesh(np.asarray(devices), ("device",)), PartitionSpec())
+    return rules.replicated(_row_of(devices))
 
 
 def row_sharded(devices: Sequence[jax.Device]) -> NamedSharding:
     """Returns the sharding of arrays whose first axis has one entry per device."""
-    return NamedSharding(Mesh(np.asarray(devices), ("device",)), PartitionSpec("device"))
+    return NamedSharding(_row_of(devices), PartitionSpec("device"))
+
+
+def _row_of(devices: Sequence[jax.Device]) -> Mesh:
+    """The devices along one axis."""
+    return Mesh(np.asarray(devices), ("device",))
