@@ -75,14 +75,26 @@ def compiled_anew(compilations_kept):
     compilation_cache.enable(collectives=True)
 
 
+@pytest.fixture(scope="session")
+def on_one_device():
+    """Within `with on_one_device():` there is one device. Training on several takes longer to compile and is not cached."""
+
+    @contextlib.contextmanager
+    def limit():
+        first = jax.devices()[:1]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jax, "devices", lambda: first)
+            patch.setattr(jax, "local_devices", lambda: first)
+            patch.setattr(jax, "local_device_count", lambda: 1)
+            yield
+
+    return limit
+
+
 @pytest.fixture(scope="module")
-def one_device():
-    """For modules that train, but not to see several devices train: those take longer to compile, and keep nothing."""
-    first = jax.devices()[:1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "devices", lambda: first)
-        patch.setattr(jax, "local_devices", lambda: first)
-        patch.setattr(jax, "local_device_count", lambda: 1)
+def one_device(on_one_device):
+    """For modules that train, but do not test training on several devices."""
+    with on_one_device():
         yield
 
 

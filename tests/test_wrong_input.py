@@ -25,7 +25,7 @@ TRAIN = [
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, on_one_device):
     """A folder with a whole cascade, a trained workdir, and everything that is wrong with others like them."""
     world = tmp_path_factory.mktemp("world")
     write_tiny_cascade(world / "whole")
@@ -33,7 +33,8 @@ def world(tmp_path_factory):
         shutil.copytree(world / "whole", world / name)
         damage(world / name)
     fields = [f"--config.{field}" for field in (*TINY["upsampler_16_to_64"], *TRAIN)]
-    assert main(["train", f"--config={CONFIGS / 'upsampler_16_to_64.py'}", f"--workdir={world / 'run'}", *fields]) == 0
+    with on_one_device():
+        assert main(["train", f"--config={CONFIGS}/upsampler_16_to_64.py", f"--workdir={world}/run", *fields]) == 0
     shutil.copytree(world / "run", world / "run_damaged")
     for path in (world / "run_damaged/checkpoints").rglob("*"):
         if path.is_file():

@@ -1,26 +1,9 @@
-"""The way of a prompt through the package: the files that `unclip generate` enters, in order.
+"""The walk of a prompt: the files that `unclip generate` enters, in order. `pytest -s` prints them."""
 
-`pytest -s` prints them. A file is entered when one of its functions is called; importing it does not count.
-"""
-
-import contextlib
-import importlib
-import inspect
-import pathlib
-import pkgutil
-import sys
-import threading
-
-import jax
 import pytest
 
-import unclip_jax
 from tests.cascades.tiny import write_tiny_cascade
-from tests.test_layering import FLOOR_OF
-from unclip_jax.__main__ import main
-from unclip_jax.sampling import diffusion
-
-PACKAGE = pathlib.Path(unclip_jax.__file__).parent
+from tests.walk import floor_of, walk
 
 # What a reader follows: the command, the plan, the conditions, one stage, and the image.
 STOPS = [
@@ -55,47 +38,11 @@ HELPERS = {
 }
 
 
-@contextlib.contextmanager
-def recorded():
-    """Yields the files whose functions are called within the block, in all threads, in the order of the first call."""
-    found: dict[str, None] = {}
-
-    def profile(frame, event, argument):
-        code = frame.f_code
-        is_function = code.co_flags & inspect.CO_OPTIMIZED  # modules and the bodies of classes are not
-        if event == "call" and is_function and code.co_filename.startswith(f"{PACKAGE}/"):
-            found.setdefault(pathlib.Path(code.co_filename).relative_to(PACKAGE).with_suffix("").as_posix())
-
-    threading.setprofile(profile)
-    sys.setprofile(profile)
-    try:
-        yield found
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
-
-
-def floor_of(file: str) -> int:
-    return FLOOR_OF[file.split("/")[0]]
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, one_device):
-    """The files that a prompt enters, with nothing traced or imported beforehand that would skip or add some."""
     tmp_path = tmp_path_factory.mktemp("walk")
     folder = write_tiny_cascade(tmp_path / "cascade")
-    for module in pkgutil.walk_packages(unclip_jax.__path__, "unclip_jax."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for name in unclip_jax.__all__:
-        vars(unclip_jax).pop(name, None)  # public names are looked up once
-    jax.clear_caches()
-    diffusion._compiled.cache_clear()
-    with recorded() as found:
-        code = main(["generate", "a red circle", "--cascade", str(folder), "--out", str(tmp_path / "made.png")])
-    assert code == 0
-    print("\n" + "\n".join(f"floor {floor_of(file)}  {file}" for file in found))
-    return list(found)
+    return walk(["generate", "a red circle", "--cascade", str(folder), "--out", str(tmp_path / "made.png")])
 
 
 def test_a_prompt_passes_every_stop(files):

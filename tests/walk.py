@@ -1,0 +1,62 @@
+"""Walks through the package: the files that a command enters, in order.
+
+A file is entered when one of its functions is called; importing it does not count.
+"""
+
+import contextlib
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import jax
+
+import unclip_jax
+from tests.test_layering import FLOOR_OF
+from unclip_jax.__main__ import main
+from unclip_jax.sampling import diffusion
+
+PACKAGE = pathlib.Path(unclip_jax.__file__).parent
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[dict[str, None]]:
+    """Yields the files whose functions are called within the block, in all threads, in the order of the first call."""
+    found: dict[str, None] = {}
+
+    def profile(frame, event, argument):
+        code = frame.f_code
+        is_function = code.co_flags & inspect.CO_OPTIMIZED  # modules and the bodies of classes are not
+        if event == "call" and is_function and code.co_filename.startswith(f"{PACKAGE}/"):
+            found.setdefault(pathlib.Path(code.co_filename).relative_to(PACKAGE).with_suffix("").as_posix())
+
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+    try:
+        yield found
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+def floor_of(file: str) -> int:
+    return FLOOR_OF[file.split("/")[0]]
+
+
+def walk(arguments: Sequence[str]) -> list[str]:
+    """Runs a command and returns the files that it enters. Programs and public names that are cached would skip some."""
+    for module in pkgutil.walk_packages(unclip_jax.__path__, "unclip_jax."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in unclip_jax.__all__:
+        vars(unclip_jax).pop(name, None)  # public names are looked up once
+    jax.clear_caches()
+    diffusion._compiled.cache_clear()
+    with recorded() as found:
+        code = main(list(arguments))
+    assert code == 0
+    print("\n" + "\n".join(f"floor {floor_of(file)}  {file}" for file in found))
+    return list(found)
