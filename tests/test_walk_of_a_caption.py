@@ -7,6 +7,15 @@ from tests.cascades.tiny import write_tiny_cascade
 from tests.commands.test_package import CONFIGS, SHORT, TINY
 from tests.walk import floor_of, walk
 
+# What a reader follows: the config, the kind, the inputs, one batch, the step, the task, the network and the loss.
+STOPS = [
+    "commands/train", "experiment/config", "kinds/decoder", "experiment/assemble", "data/sources", "data/pipeline",
+    "data/rows", "training/loop", "training/compiled_functions", "tasks/decoder", "models/decoder", "diffusion/losses",
+]  # fmt: skip
+# Every other file on floor 3 and above, with what it is entered for.
+HELPERS = {
+}
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, one_device):
@@ -21,11 +30,23 @@ def files(tmp_path_factory, one_device):
             image.with_suffix(".txt").write_text("a red")
     fields = [
         *SHORT, *TINY["decoder"], f"encoders.clip={folder}", "data.source=folder", f"data.dir={tmp_path / 'images'}",
-        "data.image_field=image", "data.image_size=16", "data.clip_size=16", "data.workers=0", "sampling.steps=2",
+        "data.image_field=image", "data.image_size=16", "data.clip_size=16", "data.workers=0",
+        "training.eval_every=0", "training.preview_every=0",
     ]  # fmt: skip
     overrides = [f"--config.{field}" for field in fields]
     return walk(["train", f"--config={CONFIGS / 'decoder.py'}", f"--workdir={tmp_path / 'run'}", *overrides])
 
 
-def test_a(files):
-    pass
+def test_a_caption_passes_every_stop(files):
+    assert [stop for stop in STOPS if stop not in files] == []
+
+
+def test_the_other_files_on_upper_floors_are_known_helpers(files):
+    upper = {file for file in files if floor_of(file) >= 3}
+    assert upper - set(STOPS) == set(HELPERS)
+
+
+def test_the_command_parses_assembles_and_trains_in_this_order(files):
+    stops = ["commands/train", "experiment/config", "experiment/assemble", "data/sources", "data/pipeline"]
+    places = [files.index(stop) for stop in [*stops, "training/compiled_functions", "models/decoder"]]
+    assert places == sorted(places)
