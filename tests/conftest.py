@@ -4,6 +4,7 @@ Set here before anything imports jax. Tests that start a process of their own in
 devices: those are asked for in code (`jax.config.update("jax_num_cpu_devices", 8)`), or by JAX_NUM_CPU_DEVICES.
 """
 
+import collections
 import contextlib
 import os
 import pathlib
@@ -43,6 +44,26 @@ import jax  # noqa: E402
 from jax.experimental.compilation_cache.compilation_cache import reset_cache  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--durations-by-folder", action="store_true", help="print how long the tests of each folder took, in seconds"
+    )
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """Prints the sum of setup, call and teardown of the tests in each folder, the longest first."""
+    if not config.getoption("--durations-by-folder"):
+        return
+    reports = [report for group in terminalreporter.stats.values() for report in group if hasattr(report, "duration")]
+    sums = collections.Counter()
+    for report in reports:
+        sums[str(pathlib.PurePosixPath(report.nodeid.partition("::")[0]).parent)] += report.duration
+    terminalreporter.section("durations by folder")
+    for folder, seconds in sums.most_common():
+        terminalreporter.line(f"{seconds:8.1f} s  {folder}")
+    terminalreporter.line(f"{sums.total():8.1f} s  in total")
 
 
 def pytest_configure(config) -> None:
