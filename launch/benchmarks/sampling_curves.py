@@ -25,8 +25,10 @@ import unclip_jax
 from unclip_jax import files, huge_pages
 from unclip_jax.cascades.cascade import Cascade
 from unclip_jax.commands import compilation_cache
-from unclip_jax.commands.evaluate import cascade_subject
-from unclip_jax.evaluation import suites
+from unclip_jax.commands.evaluate import cascade_functions
+from unclip_jax.evaluation.suite import run_measures
+from unclip_jax.evaluation.suites.shapes import SUITE
+from unclip_jax.evaluation.suites.shapes.image_measures import DIVERSITY_IMAGES, DIVERSITY_PROMPTS
 from unclip_jax.training import checkpointing
 
 ROWS = ("one_object", "two_objects", "compositional", "free_wording")
@@ -72,21 +74,25 @@ def with_last_step(cascade: Cascade, workdir: pathlib.Path) -> Cascade:
 
 
 def measure(cascade: Cascade, sampling: dict[str, dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """For each of ROWS the share that is right, with its interval; diversity (None: no prompt had two readable
-    pictures); and seconds a picture."""
+    """Returns the accuracy of each of ROWS with its interval, the diversity, and the seconds per image.
 
-    def make_pictures(prompts: list[str], **given: Any):
+    The diversity is None if no prompt has two readable images.
+    """
+
+    def generate_images(prompts: list[str], **given: Any):
         return unclip_jax.text_to_image(cascade, prompts, sampling=sampling, **given)
 
-    make_pictures([PROMPT], seed=0, first_image=0)  # compiles
-    subject = dataclasses.replace(cascade_subject(cascade), make_pictures=make_pictures)
+    generate_images([PROMPT], seed=0, first_image=0)  # compiles
+    model = dataclasses.replace(cascade_functions(cascade), generate_images=generate_images)
     start = time.perf_counter()
-    found = dict(suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=[*ROWS, "diversity"]))
-    pictures = len(ROWS) * args.prompts + suites.DIVERSITY_PROMPTS * suites.DIVERSITY_PICTURES
+    measures = SUITE.select([*ROWS, "diversity"])
+    results = run_measures(measures, model, seed=args.seed, num_prompts=args.prompts)
+    found = {measure.name: result for measure, result in results}
+    count = len(ROWS) * args.prompts + DIVERSITY_PROMPTS * DIVERSITY_IMAGES
     return {
         **{row: {name: found[row][name] for name in ("accuracy", "interval")} for row in ROWS},
         "diversity": found["diversity"]["ratio"],
-        "seconds": (time.perf_counter() - start) / pictures,
+        "seconds": (time.perf_counter() - start) / count,
     }
 
 

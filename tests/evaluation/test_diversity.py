@@ -5,7 +5,7 @@ import math
 import pytest
 
 from unclip_jax.data.captioned_shapes.scene import Object, Scene
-from unclip_jax.evaluation.diversity import centres, mean_spread, spread
+from unclip_jax.evaluation.diversity import centers, mean_spread, spread
 
 
 def test_spread_is_the_root_of_the_mean_unbiased_variance():
@@ -20,7 +20,7 @@ def test_one_picture_over_and_over_has_no_spread():
 
 
 def test_a_spread_needs_two_centres():
-    with pytest.raises(ValueError, match="1 centres"):
+    with pytest.raises(ValueError, match="at least 2 points, got 1"):
         spread([(1.0, 1.0)])
 
 
@@ -33,4 +33,4 @@ def test_groups_are_averaged_and_too_small_ones_left_out():
 def test_only_readable_pictures_of_one_object_have_a_centre():
     item = Object("circle", "red", "small", 60.0, 70.0, 32.0)
     two = Scene("white", (item, item), "above")
-    assert centres([Scene("white", (item,)), None, two]) == [(60.0, 70.0)]
+    assert centers([Scene("white", (item,)), None, two]) == [(60.0, 70.0)]

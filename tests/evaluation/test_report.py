@@ -2,7 +2,10 @@
 
 import json
 
-from unclip_jax.evaluation.report import as_json, table_lines
+from unclip_jax.evaluation import report
+from unclip_jax.evaluation.suite import Measure
+from unclip_jax.evaluation.suites.shapes import SUITE
+from unclip_jax.evaluation.table import Column, Table, value_table
 
 ONE = {
     "accuracy": 0.875,
@@ -31,6 +34,19 @@ UPSAMPLER = {
 }
 RETRIEVAL = {"n": 200, "text_to_image": 0.95, "image_to_text": 0.965}
 COSINE = {"n": 200, "cosine": 0.9123, "cosine_shuffled": 0.2}
+
+
+MEASURES = {measure.name: measure for measure in SUITE.measures}
+
+
+def table_lines(name, result, before=()):
+    """The lines of a measure of the shapes suite after those of other measures."""
+    previous = MEASURES[before[-1]] if before else None
+    return report.table_lines(MEASURES[name], result, previous)
+
+
+def as_json(results, settings):
+    return report.as_json([(MEASURES[name], result) for name, result in results.items()], settings)
 
 
 def cells(line):
@@ -82,9 +98,7 @@ def test_every_measure_is_told_in_words():
     assert "no gap" in text("upsampler_64_to_256", {**UPSAMPLER, "gap_closed": None})
     assert text("clip_retrieval", RETRIEVAL) == "text to image 95.0 %, image to text 96.5 %, chance 0.5 % (n 200)"
     assert text("clip_attributes", ATTRIBUTES) == "told apart by CLIP alone: shape 86.0 %, size 95.5 % (n 200)"
-    assert text("prior_cosine", COSINE) == (
-        "0.912 to the own picture's embedding, 0.200 to the others' (n 200)"
-    )
+    assert text("prior_cosine", COSINE) == ("0.912 to the own picture's embedding, 0.200 to the others' (n 200)")
 
 
 def test_the_object_has_the_rows_as_keys():
@@ -104,3 +118,71 @@ def test_the_object_has_the_rows_as_keys():
     assert out["upsampler_64_to_256"]["psnr_gain"] == 4.5
     assert out["stages"] == {"clip_retrieval": RETRIEVAL, "prior_cosine": COSINE}
     assert "two_objects" not in out
+
+
+def test_the_tables_of_the_shapes_suite_are_these():
+    """The whole text, as it is printed."""
+    chance = {**SHUFFLED["chance"], "attributes": {"shape": 1 / 6, "background": 0.125}}
+    two = {**ONE, "n": 2000, "attributes": {**ONE["attributes"], "relation": 0.0}}
+    results = {
+        "two_objects": two,
+        "shuffled": {**ONE, "chance": chance},
+        "flatness": FLATNESS,
+        "clip_retrieval": RETRIEVAL,
+    }
+    lines, before = [], []
+    for name, result in results.items():
+        lines += table_lines(name, result, before)
+        before.append(name)
+    assert lines == [
+        "",
+        "| row            |    n |   right |  95 % interval "
+        "|   shape |  colour |    size | background | relation |  number | readable |",
+        "|----------------|------|---------|----------------"
+        "|---------|---------|---------|------------|----------|---------|----------|",
+        "| two_objects    | 2000 |  87.5 % |   82.2 to 91.4 "
+        "|  90.0 % | 100.0 % |  95.0 % |    100.0 % |    0.0 % |  98.0 % |   98.5 % |",
+        "| shuffled       |  200 |  87.5 % |   82.2 to 91.4 "
+        "|  90.0 % | 100.0 % |  95.0 % |    100.0 % |          |  98.0 % |   98.5 % |",
+        "| (chance)       |      |   0.1 % |                "
+        "|  16.7 % |         |         |     12.5 % |          |         |          |",
+        "",
+        "| measure              | value |",
+        "|----------------------|-------|",
+        "| flatness             | 98.1 % of the pixels, of true pictures 99.3 % (n 188) |",
+        "| clip_retrieval       | text to image 95.0 %, image to text 96.5 %, chance 0.5 % (n 200) |",
+    ]
+
+
+def test_the_json_of_the_shapes_suite_is_this():
+    results = {"reader": ONE, "diversity": DIVERSITY, "clip_retrieval": RETRIEVAL, "clip_attributes": ATTRIBUTES}
+    assert json.dumps(as_json(results, {"seed": 3})) == (
+        '{"settings": {"seed": 3}, '
+        '"reader": {"accuracy": 0.875, "n": 200, "interval": [0.8219, 0.9139], "attributes": {"shape": 0.9, '
+        '"colour": 1.0, "size": 0.95, "background": 1.0, "number": 0.98, "readable": 0.985}}, '
+        '"diversity": 0.931, '
+        '"diversity_spread": {"spread": 38.24, "spread_of_data": 41.07, "prompts": 16, "pictures": 125}, '
+        '"stages": {"clip_retrieval": {"n": 200, "text_to_image": 0.95, "image_to_text": 0.965}, '
+        '"clip_attributes": {"n": 200, "attributes": {"shape": 0.86, "size": 0.955}}}}'
+    )
+
+
+def test_table_head_is_repeated_if_another_table_comes_between():
+    value = Measure("a", None, value_table(lambda result: result["text"]), "")
+    other = Measure(
+        "b", None, Table((Column("x", 3, ">"), Column("y", 2)), lambda name, result: [result, {"y": "1"}]), ""
+    )
+    assert report.table_lines(value, {"text": "long text"}, other) == [
+        "",
+        "| measure              | value |",
+        "|----------------------|-------|",
+        "| a                    | long text |",
+    ]
+    assert report.table_lines(other, {"x": "2"}, value) == [
+        "",
+        "|   x | y  |",
+        "|-----|----|",
+        "|   2 |    |",
+        "|     | 1  |",
+    ]
+    assert report.table_lines(other, {"x": "2"}, other) == ["|   2 |    |", "|     | 1  |"]

@@ -7,13 +7,14 @@ import pytest
 
 from tests.cascades import tiny
 from unclip_jax.diffusion.samplers import SAMPLERS
+from unclip_jax.evaluation.suites import SUITES
 from unclip_jax.kinds import KINDS
 
 
 @pytest.fixture
 def tables(monkeypatch):
-    """What a test adds to the tables of kinds and samplers is gone after it."""
-    for table in (KINDS, SAMPLERS):
+    """Removes what a test adds to these tables."""
+    for table in (KINDS, SAMPLERS, SUITES):
         for name in ("_entries", "_failures"):
             monkeypatch.setattr(table, name, getattr(table, name).copy())
         monkeypatch.setattr(table, "_loaded", False)

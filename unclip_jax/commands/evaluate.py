@@ -1,101 +1,138 @@
-"""`unclip evaluate`: measures how good a cascade is, and prints a table."""
+"""`unclip evaluate`: measures a cascade with a suite and prints tables."""
 
 import argparse
 import contextlib
 import datetime
 import functools
 import json
+import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unclip_jax.commands import compilation_cache, terminal
 
 if TYPE_CHECKING:
     from unclip_jax.cascades.cascade import Cascade
-    from unclip_jax.evaluation.subject import Subject
+    from unclip_jax.evaluation.model_under_test import ModelUnderTest
+    from unclip_jax.evaluation.suite import Measure, Suite
+    from unclip_jax.evaluation.table import Result
 
 EXAMPLE = """example:
   unclip evaluate --cascade shapes --suite shapes --json shapes.json
   unclip evaluate --cascade shapes --suite shapes --prompts 32 --rows one_object,diversity --seed 100
+  unclip evaluate --list
 
-The shapes suite's rows: one_object, two_objects, compositional, embedding_only, true_embedding, from_16px, from_64px,
-reader, free_wording, shuffled, diversity, flatness, unnamed, upsampler_16_to_64, upsampler_64_to_256, clip_retrieval,
-clip_attributes, prior_cosine. Everything is sampled with the cascade's defaults, those of `unclip generate`. The tables
-are Markdown, printed row by row."""
-SUITE_SIZE = 256  # px of the pictures that the shapes suite reads
+All images are sampled with the cascade's defaults, like those of `unclip generate`. The tables are Markdown and are
+printed row by row."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure how good a cascade is",
-        description="Measures a cascade with a suite and prints the result as tables.",
+        description="Measures a cascade with a suite and prints the results as tables.",
         epilog=EXAMPLE,
     )
-    parser.add_argument("--cascade", default="shapes", metavar="C", help="a bundled name or a folder (default: shapes)")
-    parser.add_argument("--suite", default="shapes", metavar="NAME", help="which measures: shapes (default: shapes)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="draws scenes, words and noise (default: 0)")
-    parser.add_argument("--prompts", type=int, default=200, metavar="N", help="pictures of a row (default: 200)")
-    parser.add_argument("--rows", metavar="A,B,...", help="only these rows (default: all)")
-    parser.add_argument("--json", metavar="FILE", help="write the results here too, as one object")
+    parser.add_argument("--list", action="store_true", help="list the suites and their rows, then exit")
+    parser.add_argument("--cascade", default="shapes", metavar="C", help="bundled name or folder (default: shapes)")
+    parser.add_argument("--suite", default="shapes", metavar="NAME", help="suite of measures (default: shapes)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="random seed for scenes, captions and noise (default: 0)"
+    )
+    parser.add_argument("--prompts", type=int, default=200, metavar="N", help="prompts per row (default: 200)")
+    parser.add_argument("--rows", metavar="A,B,...", help="rows to run (default: all rows of the suite)")
+    parser.add_argument("--json", metavar="FILE", help="output file for the results as one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     import unclip_jax
     from unclip_jax.cascades.priors import stages_with_prior
-    from unclip_jax.evaluation import report, suites
+    from unclip_jax.evaluation import report
+    from unclip_jax.evaluation.suite import run_measures
+    from unclip_jax.evaluation.suites import SUITES
 
-    # Every argument is checked before anything is made: on a slow machine the result is an hour away.
-    if args.suite not in suites.SUITES:
-        raise ValueError(f"--suite {args.suite!r} is unknown; known: {', '.join(suites.SUITES)}")
+    if args.list:
+        print("\n\n".join(suite_lines(suite) for _, suite in SUITES.items()))
+        return 0
+    # All arguments are checked before anything is generated: on a slow machine the results take an hour.
+    suite = SUITES.choose(args.suite, "--suite")
     if not 0 <= args.seed < 2**32:
-        raise ValueError(f"--seed {args.seed} is no seed; a whole number from 0 to {2**32 - 1} is wanted")
+        raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}.")
     if args.prompts < 2:
-        raise ValueError(f"--prompts {args.prompts} is too few; a row needs at least 2")
-    rows = suites.SHAPES_ROWS if args.rows is None else [row.strip() for row in args.rows.split(",")]
-    suites.check_rows(rows)
+        raise ValueError(f"--prompts must be at least 2, got {args.prompts}.")
+    measures = suite.measures
+    if args.rows is not None:
+        measures = suite.select([name.strip() for name in args.rows.split(",")], where="--rows")
     if args.json is not None:
         check_writable(args.json)
 
     compilation_cache.enable()
     cascade = unclip_jax.load_cascade(args.cascade, stages=stages_with_prior)
+    check_image_size(cascade, suite, measures)
     settings = describe(args, cascade)
     print("\n".join(settings_lines(settings)), flush=True)
-    done: dict[str, Any] = {}
+    results: list[tuple[Measure, Result]] = []
     with terminal.one_line_warnings("evaluate"), contextlib.closing(RowProgress()) as progress:
-        subject = cascade_subject(cascade)
-        for row, result in suites.shapes(subject, seed=args.seed, prompts=args.prompts, rows=rows, progress=progress):
+        model = cascade_functions(cascade)
+        for measure, result in run_measures(
+            measures, model, seed=args.seed, num_prompts=args.prompts, progress=progress
+        ):
             progress.close()
-            print("\n".join(report.table_lines(row, result, list(done))), flush=True)
-            done[row] = result
+            previous = results[-1][0] if results else None
+            print("\n".join(report.table_lines(measure, result, previous)), flush=True)
+            results.append((measure, result))
     print(f"\n{progress.seconds():.0f} s", flush=True)
     if args.json is not None:
-        write_json(args.json, report.as_json(done, {**settings, "seconds": round(progress.seconds(), 1)}))
+        write_json(args.json, report.as_json(results, {**settings, "seconds": round(progress.seconds(), 1)}))
     return 0
 
 
-def cascade_subject(cascade: "Cascade") -> "Subject":
-    """An opened cascade as the functions that a suite calls, at the cascade's own settings.
+def suite_lines(suite: "Suite") -> str:
+    """Returns the name of a suite, and its rows with their descriptions."""
+    width = max(len(measure.name) for measure in suite.measures)
+    size = "" if suite.image_size is None else f", for images of {suite.image_size} px"
+    rows = (
+        textwrap.fill(
+            measure.describe,
+            width=100,
+            initial_indent=f"  {measure.name:{width}}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        for measure in suite.measures
+    )
+    return "\n".join([f"rows of suite {suite.name}{size}:", *rows])
 
-    A stage is asked for only when it is used, so the rows of CLIP alone need no other.
+
+def check_image_size(cascade: "Cascade", suite: "Suite", measures: "Sequence[Measure]") -> None:
+    """Checks that the cascade generates images of the suite's size, unless no measure generates images.
+
+    Raises:
+      ValueError: If its images have another size.
+    """
+    image_stages = cascade.stages_producing("image")
+    if suite.image_size is None or not image_stages or not any(measure.generates_images for measure in measures):
+        return
+    last = image_stages[-1]
+    if last.module.image_size != suite.image_size:
+        raise ValueError(
+            f"--cascade must generate images of {suite.image_size} px for suite {suite.name!r}, but the last stage of "
+            f"{cascade.path!r}, {last.name!r}, generates {last.module.image_size} px."
+        )
+
+
+def cascade_functions(cascade: "Cascade") -> "ModelUnderTest":
+    """Returns the functions of a cascade, with its default sampling settings.
+
+    A stage is looked up when a function needs it. Measures of CLIP therefore need no other stage.
     """
     from unclip_jax.cascades import embedding, text_to_image
-    from unclip_jax.evaluation.subject import Subject
+    from unclip_jax.evaluation.model_under_test import ModelUnderTest
 
-    def make_pictures(prompts, **settings):
-        makers = cascade.stages_producing("image")
-        if makers and makers[-1].module.image_size != SUITE_SIZE:
-            raise ValueError(
-                f"--cascade {cascade.path!r} makes pictures of {makers[-1].module.image_size} px with its last stage, "
-                f"{makers[-1].name}; the shapes suite reads {SUITE_SIZE} px"
-            )
-        return text_to_image.text_to_image(cascade, prompts, **settings)
-
-    return Subject(
-        make_pictures=make_pictures,
-        encode_image=lambda pictures: embedding.encode_image(cascade.stage_producing("features"), pictures),
+    return ModelUnderTest(
+        generate_images=functools.partial(text_to_image.text_to_image, cascade),
+        encode_image=lambda images: embedding.encode_image(cascade.stage_producing("features"), images),
         encode_text=lambda prompts: embedding.encode_text(cascade.stage_producing("features"), prompts),
         sample_prior=functools.partial(text_to_image.sample_prior, cascade),
         upsample=functools.partial(text_to_image.upsample, cascade),
@@ -103,7 +140,7 @@ def cascade_subject(cascade: "Cascade") -> "Subject":
 
 
 def describe(args: argparse.Namespace, cascade: "Cascade") -> dict[str, Any]:
-    """What the numbers hang on: the call, the day, the versions, the machine, and how each stage is sampled."""
+    """Returns what the results depend on: arguments, date, versions, devices and sampling settings."""
     import jax
 
     from unclip_jax import __version__
@@ -119,15 +156,13 @@ def describe(args: argparse.Namespace, cascade: "Cascade") -> dict[str, Any]:
         "jax": jax.__version__,
         "devices": f"{len(cascade.devices)} x {cascade.devices[0].device_kind}",
         "sampling": {
-            stage.name: stage.spec.sampling.chosen()
-            for stage in cascade.stages.values()
-            if kind_of(stage).is_sampled
+            stage.name: stage.spec.sampling.chosen() for stage in cascade.stages.values() if kind_of(stage).is_sampled
         },
     }
 
 
 def settings_lines(settings: Mapping[str, Any]) -> list[str]:
-    """The settings as a list in Markdown: the call on one line, each stage on one."""
+    """Returns the settings as a Markdown list: the arguments on one line, then one line per stage."""
     call = {name: value for name, value in settings.items() if name != "sampling"}
     return [f"- {name}: {_pairs(value)}" for name, value in {"run": call, **settings["sampling"]}.items()]
 
@@ -137,7 +172,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 class RowProgress:
-    """A bar on a terminal for the row that is being made; elsewhere nothing."""
+    """Progress bar for the current row. It is shown only on a terminal."""
 
     def __init__(self):
         self._bar = None
@@ -148,7 +183,7 @@ class RowProgress:
 
         if done == 0:
             self.close()
-            self._bar = tqdm(total=total, desc=row, unit=" pictures", leave=False, disable=None)
+            self._bar = tqdm(total=total, desc=row, unit=" images", leave=False, disable=None)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
@@ -160,26 +195,29 @@ class RowProgress:
 
 
 def check_writable(path: str) -> None:
-    """Raises ValueError unless a file can be written under `path`, which is left as it is."""
+    """Checks that a file can be written to `path`, without changing it.
+
+    Raises:
+      ValueError: If it is a folder or cannot be written.
+    """
     from etils import epath
 
     from unclip_jax import files
 
     target = epath.Path(path)
     if target.is_dir():
-        raise ValueError(
-            f"--json {path!r} is a folder; a file's name is wanted, such as {str(target / 'shapes.json')!r}"
-        )
+        example = str(target / "results.json")
+        raise ValueError(f"--json must be a file, got the folder {path!r}. Use a name such as {example!r}.")
     try:
         files.check_writable(target)
     except OSError as error:
         raise ValueError(
-            f"--json {path!r} cannot be written ({error.strerror}); it wants an existing folder that can be written to"
+            f"--json must be a file in an existing, writable folder, got {path!r} ({error.strerror})."
         ) from error
 
 
 def write_json(path: str, results: Mapping[str, Any]) -> None:
-    """Writes one object, whole or not at all."""
+    """Writes the results atomically."""
     from unclip_jax import files
 
     files.atomic_write(path, json.dumps(results, indent=2, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""How good it is: measures of pictures and of stages, and suites of them.
+"""Evaluation of images and stages: statistics, the measures computed from them, and suites of measures.
 
-Everything here takes functions that make pictures and embeddings, and cares not whose they are.
+The model under test is a set of functions (`model_under_test.ModelUnderTest`). Nothing here depends on how they work.
 """

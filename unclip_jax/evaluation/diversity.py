@@ -1,11 +1,11 @@
-"""How far apart the pictures of one prompt are: the spread of the object's place.
+"""Diversity of the images of one prompt: the spread of the object's position.
 
-For the centres (x_i, y_i) of the object in n pictures of one prompt, with unbiased variances,
+For the centers (x_i, y_i) of the object in n images of one prompt, with unbiased variances,
 
     spread = sqrt((var x + var y) / 2)                                                                              (1)
 
-in pixels. A generator that paints one picture for each prompt has a spread near 0; one that has learned the data has
-that of the data.
+in pixels. It is near 0 if a model generates the same image again and again, and that of the data if the model has
+learned the data.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,23 @@ import numpy as np
 from unclip_jax.data.captioned_shapes.scene import Scene
 
 
-def spread(centres: Sequence[tuple[float, float]]) -> float:
-    """Equation 1. Raises ValueError for fewer than two centres."""
-    if len(centres) < 2:
-        raise ValueError(f"{len(centres)} centres have no variance; at least 2 are needed")
-    return float(np.sqrt(np.mean(np.var(np.asarray(centres, np.float64), axis=0, ddof=1))))
+def spread(centers: Sequence[tuple[float, float]]) -> float:
+    """Computes equation 1.
+
+    Raises:
+      ValueError: If there are fewer than two centers.
+    """
+    if len(centers) < 2:
+        raise ValueError(f"centers must contain at least 2 points, got {len(centers)}.")
+    return float(np.sqrt(np.mean(np.var(np.asarray(centers, np.float64), axis=0, ddof=1))))
 
 
 def mean_spread(groups: Sequence[Sequence[tuple[float, float]]]) -> float | None:
-    """The mean of the groups' spreads. Groups of fewer than two centres are left out; None where no other is there."""
+    """Computes the mean spread of the groups with at least two centers, or returns None if there are none."""
     spreads = [spread(group) for group in groups if len(group) >= 2]
     return float(np.mean(spreads)) if spreads else None
 
 
-def centres(seen: Sequence[Scene | None]) -> list[tuple[float, float]]:
-    """The object's centre in every picture that could be read and shows one object."""
-    return [(scene.objects[0].x, scene.objects[0].y) for scene in seen if scene and len(scene.objects) == 1]
+def centers(scenes: Sequence[Scene | None]) -> list[tuple[float, float]]:
+    """Returns the object's center in every scene with one object. Unreadable images (None) are skipped."""
+    return [(scene.objects[0].x, scene.objects[0].y) for scene in scenes if scene and len(scene.objects) == 1]

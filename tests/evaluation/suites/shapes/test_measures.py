@@ -1,4 +1,4 @@
-"""The shapes suite on subjects whose score is known: one that paints every prompt perfectly, and ones that do not."""
+"""The shapes suite on models whose results are known: one that renders every prompt perfectly, and ones that do not."""
 
 import dataclasses
 import json
@@ -9,12 +9,19 @@ import pytest
 from unclip_jax import images
 from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
 from unclip_jax.data.captioned_shapes.scene import SHAPES, SIZES, Object, Scene, sample_scene
-from unclip_jax.evaluation import suites
-from unclip_jax.evaluation.shapes_accuracy import read_all
-from unclip_jax.evaluation.shapes_prompts import SELECTIONS, draw_prompts, stream
-from unclip_jax.evaluation.subject import Subject
+from unclip_jax.evaluation.model_under_test import ModelUnderTest
+from unclip_jax.evaluation.suite import run_measures
+from unclip_jax.evaluation.suites.shapes import (
+    SUITE,
+    accuracy_measures,
+    upsampler_measures,
+)
+from unclip_jax.evaluation.suites.shapes.accuracy import read_scenes
+from unclip_jax.evaluation.suites.shapes.prompts import SELECTIONS, draw_prompts, stream
+from unclip_jax.evaluation.suites.shapes.scenes import ATTRIBUTE_VALUES, upsampler_input
 
 SEED, PROMPTS = 5, 20
+ROWS = tuple(measure.name for measure in SUITE.measures)
 PICTURE_ROWS = ("one_object", "two_objects", "compositional", "embedding_only", "true_embedding", "free_wording")
 ENLARGED_ROWS = ("from_16px", "from_64px")
 
@@ -34,7 +41,7 @@ def one_of(shape, rng):
 
 
 def in_the_middle(caption):
-    """The scene of a caption of `suites.CAPTION`."""
+    """The scene of a caption of `the suite's `clip_attributes``."""
     _, size, colour, shape, _, _, background, _ = caption.split()
     extent = sum(SIZES[size]) / 2
     return Scene(background, (Object(shape, colour, size, 128.0, 128.0, extent),))
@@ -52,20 +59,20 @@ class Perfect:
         self.scenes |= self.unnamed
         self.places = np.random.default_rng(0)
         self.true = {}
-        for row, size in suites.UPSAMPLER_ROWS.items():
+        for row, size in upsampler_measures.SIZES.items():
             rng = stream(row, seed)
             for picture in (draw(sample_scene(rng)) for _ in range(count)):
                 picture = picture if size == 256 else thumbnail(picture)
-                self.true[suites.upsampler_input(picture).tobytes()] = picture
+                self.true[upsampler_input(picture).tobytes()] = picture
         for prompt in draw_prompts("one_object", count, seed):
             picture = draw(prompt.scene)
             small = thumbnail(picture)
-            self.true[suites.upsampler_input(small).tobytes()] = small
-            for low_res in (suites.upsampler_input(picture), images.to_unit(small)):
+            self.true[upsampler_input(small).tobytes()] = small
+            for low_res in (upsampler_input(picture), images.to_unit(small)):
                 self.true[low_res.tobytes()] = picture
         self.calls = []
 
-    def make_pictures(self, prompts, *, seed, first_image, image_embeddings=None, empty_caption=False):
+    def generate_images(self, prompts, *, seed, first_image, image_embeddings=None, empty_caption=False):
         given = None if image_embeddings is None else len(image_embeddings)
         self.calls.append((len(prompts), seed, first_image, given, empty_caption))
         if image_embeddings is not None:  # what is painted hangs on the embeddings alone
@@ -92,14 +99,14 @@ class Perfect:
     def upsample(self, low_res, *, size, seed, first_image):
         return np.stack([self.true[small.tobytes()] for small in low_res])
 
-    def subject(self):
-        return Subject(self.make_pictures, embed, self.encode_text, self.sample_prior, self.upsample)
+    def model(self):
+        return ModelUnderTest(self.generate_images, embed, self.encode_text, self.sample_prior, self.upsample)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_true_renders():
     patch = pytest.MonkeyPatch()
-    patch.setattr(suites, "READER_SCENES", 40)
+    patch.setattr(accuracy_measures, "READER_SCENES", 40)
     yield
     patch.undo()
 
@@ -107,20 +114,27 @@ def few_true_renders():
 @pytest.fixture(scope="module")
 def perfect():
     generator = Perfect()
-    calls = []
-    results = dict(
-        suites.shapes(generator.subject(), seed=SEED, prompts=PROMPTS, progress=lambda *call: calls.append(call))
+    calls, generator.generated_for = [], set()
+
+    def generate_images(*args, **settings):
+        generator.generated_for.add(calls[-1][0])
+        return generator.generate_images(*args, **settings)
+
+    model = dataclasses.replace(generator.model(), generate_images=generate_images)
+    results = run_measures(
+        SUITE.measures, model, seed=SEED, num_prompts=PROMPTS, progress=lambda *call: calls.append(call)
     )
-    return generator, results, calls
+    return generator, {measure.name: result for measure, result in results}, calls
 
 
-def run(subject, *rows, prompts=PROMPTS, seed=SEED):
-    return dict(suites.shapes(subject, seed=seed, prompts=prompts, rows=rows))
+def run(model, *rows, prompts=PROMPTS, seed=SEED):
+    results = run_measures(SUITE.select(rows), model, seed=seed, num_prompts=prompts)
+    return {measure.name: result for measure, result in results}
 
 
 def test_a_perfect_generator_is_right_in_every_row(perfect):
     _, results, _ = perfect
-    assert tuple(results) == suites.SHAPES_ROWS
+    assert tuple(results) == ROWS
     for row in (*PICTURE_ROWS, *ENLARGED_ROWS, "reader"):
         assert results[row]["accuracy"] == 1.0, row
         assert set(results[row]["attributes"].values()) == {1.0}
@@ -129,7 +143,7 @@ def test_a_perfect_generator_is_right_in_every_row(perfect):
         assert 0.8 < results[row]["interval"][0] < 1.0
     assert "relation" in results["two_objects"]["attributes"]
     assert "relation" not in results["one_object"]["attributes"]
-    for row in suites.UPSAMPLER_ROWS:
+    for row in upsampler_measures.SIZES:
         assert results[row]["psnr_gain"] > 10.0
         assert results[row]["flat"] == results[row]["flat_true"] > results[row]["flat_bicubic"]
         assert results[row]["gap_closed"] == 1.0
@@ -147,7 +161,7 @@ def test_enlarged_true_pictures_pass_through_the_upsamplers_that_follow():
         pictures = perfect.upsample(low_res, size=size, seed=seed, first_image=first_image)
         return pictures if size == 64 else np.full_like(pictures, 128)
 
-    results = run(dataclasses.replace(perfect.subject(), upsample=upsample), *ENLARGED_ROWS)
+    results = run(dataclasses.replace(perfect.model(), upsample=upsample), *ENLARGED_ROWS)
     assert [results[row]["accuracy"] for row in ENLARGED_ROWS] == [0.0, 0.0]
     assert asked == [(16, 64, PROMPTS, SEED, 0), (64, 256, PROMPTS, SEED, 0), (64, 256, PROMPTS, SEED, 0)]
 
@@ -156,13 +170,13 @@ def test_flatness_is_the_share_of_pixels_near_a_colour_of_the_scene():
     """A third of every picture is one level farther from all colours than counts as flat, a third just near enough."""
 
     def tinted(prompts, **settings):
-        pictures = Perfect().make_pictures(prompts, **settings)
+        pictures = Perfect().generate_images(prompts, **settings)
         tint = np.where(pictures > 127, -1, 1) * np.array([9, 8, 0]).repeat([85, 85, 86])[:, None]
         return (pictures + tint).astype(np.uint8)
 
-    subject = Perfect().subject()
-    made = run(dataclasses.replace(subject, make_pictures=tinted), "flatness")["flatness"]
-    untouched = run(subject, "flatness")["flatness"]
+    model = Perfect().model()
+    made = run(dataclasses.replace(model, generate_images=tinted), "flatness")["flatness"]
+    untouched = run(model, "flatness")["flatness"]
     assert untouched["n"] == made["n"] == PROMPTS
     assert untouched["share"] == pytest.approx(untouched["share_of_true"], abs=2e-3)
     assert made["share_of_true"] == untouched["share_of_true"]
@@ -174,7 +188,7 @@ def test_flatness_looks_at_readable_pictures_alone():
     def noise(prompts, **settings):
         return np.random.default_rng(0).integers(0, 256, (len(prompts), 256, 256, 3), np.uint8)
 
-    result = run(dataclasses.replace(Perfect().subject(), make_pictures=noise), "flatness")["flatness"]
+    result = run(dataclasses.replace(Perfect().model(), generate_images=noise), "flatness")["flatness"]
     assert result["share"] is None and result["n"] == 0
 
 
@@ -203,12 +217,12 @@ def knows(*attributes):
 
     def encode(scenes):
         said = [{**dataclasses.asdict(scene.objects[0]), "background": scene.background} for scene in scenes]
-        known = [(name, value) for name in attributes for value in suites.ATTRIBUTE_VALUES[name]]
+        known = [(name, value) for name in attributes for value in ATTRIBUTE_VALUES[name]]
         return np.array([[float(row[name] == value) for name, value in known] for row in said])
 
     return dataclasses.replace(
-        Perfect().subject(),
-        encode_image=lambda pictures: encode(read_all(pictures)),
+        Perfect().model(),
+        encode_image=lambda pictures: encode(read_scenes(pictures)),
         encode_text=lambda texts: encode(map(in_the_middle, texts)),
     )
 
@@ -224,7 +238,7 @@ def test_unnamed_leaves_out_pictures_of_two_objects():
     two = sample_scene(np.random.default_rng(2), num_objects=2)
     generator = Perfect()
     generator.scenes["a circle"] = two
-    assert run(generator.subject(), "unnamed")["unnamed"]["n"] == 64 - 11
+    assert run(generator.model(), "unnamed")["unnamed"]["n"] == 64 - 11
 
 
 def test_the_results_are_plain_json(perfect):
@@ -245,7 +259,7 @@ def test_shuffled_captions_are_right_where_they_say_the_same_and_nowhere_else(pe
 
 def test_shuffled_is_at_chance_in_every_attribute():
     generator = Perfect(count=120)
-    shuffled = run(generator.subject(), "shuffled", prompts=120)["shuffled"]
+    shuffled = run(generator.model(), "shuffled", prompts=120)["shuffled"]
     for name, share in {"shape": 1 / 6, "colour": 1 / 8, "size": 1 / 2, "background": 1 / 8}.items():
         tolerance = 3.5 * np.sqrt(share * (1 - share) / 120)
         assert shuffled["attributes"][name] == pytest.approx(share, abs=tolerance)
@@ -273,7 +287,7 @@ def test_what_each_row_hands_over(perfect):
 
 def test_progress_counts_every_picture(perfect):
     _, _, calls = perfect
-    for row in (*PICTURE_ROWS, *suites.UPSAMPLER_ROWS, "prior_cosine"):
+    for row in (*PICTURE_ROWS, *upsampler_measures.SIZES, "prior_cosine"):
         assert [call[1:] for call in calls if call[0] == row] == [(0, PROMPTS), (PROMPTS, PROMPTS)]
     assert [call[1:] for call in calls if call[0] == "diversity"][-1] == (128, 128)
 
@@ -285,7 +299,7 @@ def test_a_constant_picture_is_right_nowhere_and_has_no_diversity():
     def constant(prompts, **settings):
         return np.repeat(draw(scene)[None], len(prompts), axis=0)
 
-    results = run(dataclasses.replace(generator.subject(), make_pictures=constant), *PICTURE_ROWS, "diversity")
+    results = run(dataclasses.replace(generator.model(), generate_images=constant), *PICTURE_ROWS, "diversity")
     for row in PICTURE_ROWS:
         wanted = draw_prompts("one_object" if "embedding" in row else row, PROMPTS, SEED)
         same = [p for p in wanted if len(p.scene.objects) == 1 and says_at_most(p.caption, scene)]
@@ -306,7 +320,7 @@ def test_unreadable_pictures_score_nothing_anywhere():
     def noise(prompts, *, seed, first_image, **settings):
         return np.random.default_rng(first_image).integers(0, 256, (len(prompts), 256, 256, 3), np.uint8)
 
-    results = run(dataclasses.replace(Perfect().subject(), make_pictures=noise), "one_object", "diversity")
+    results = run(dataclasses.replace(Perfect().model(), generate_images=noise), "one_object", "diversity")
     assert results["one_object"]["accuracy"] == 0.0
     assert set(results["one_object"]["attributes"].values()) == {0.0}
     assert results["diversity"]["ratio"] is None
@@ -319,9 +333,9 @@ def test_a_dead_prior_shows_where_the_decoder_cannot_read_the_caption():
     def reads_captions_only(prompts, *, image_embeddings=None, empty_caption=False, **settings):
         if empty_caption:
             prompts = list(generator.scenes)[: len(prompts)][::-1]
-        return generator.make_pictures(prompts, **settings)
+        return generator.generate_images(prompts, **settings)
 
-    results = run(dataclasses.replace(generator.subject(), make_pictures=reads_captions_only), *PICTURE_ROWS)
+    results = run(dataclasses.replace(generator.model(), generate_images=reads_captions_only), *PICTURE_ROWS)
     assert results["one_object"]["accuracy"] == 1.0
     assert results["embedding_only"]["accuracy"] <= 0.1
     assert results["true_embedding"]["accuracy"] <= 0.1
@@ -339,7 +353,7 @@ def test_diversity_is_the_planted_spread_over_that_of_the_data(monkeypatch):
         moved = [dataclasses.replace(item, x=128 + distance * x, y=128 + distance * y) for x, y in centres]
         return np.stack([draw(dataclasses.replace(scene, objects=(item,))) for item in moved])
 
-    result = run(dataclasses.replace(Perfect().subject(), make_pictures=planted), "diversity")["diversity"]
+    result = run(dataclasses.replace(Perfect().model(), generate_images=planted), "diversity")["diversity"]
     assert result["prompts"] == 16 and result["pictures"] == 128
     assert result["spread"] == pytest.approx(distance * np.sqrt(8 / 7), rel=0.01)
     assert result["ratio"] == pytest.approx(result["spread"] / result["spread_of_data"])
@@ -352,8 +366,8 @@ def test_bicubic_itself_gains_nothing():
     def bicubic(low_res, *, size, **settings):
         return images.to_uint8(images.resize(low_res, size))
 
-    results = run(dataclasses.replace(Perfect().subject(), upsample=bicubic), *suites.UPSAMPLER_ROWS, prompts=4)
-    for row in suites.UPSAMPLER_ROWS:
+    results = run(dataclasses.replace(Perfect().model(), upsample=bicubic), *upsampler_measures.SIZES, prompts=4)
+    for row in upsampler_measures.SIZES:
         assert results[row]["psnr_gain"] == results[row]["gap_closed"] == 0.0
         assert results[row]["flat"] == results[row]["flat_bicubic"] < results[row]["flat_true"]
 
@@ -363,11 +377,11 @@ def test_the_upsamplers_input_is_an_exact_average():
     picture[4:8, 4:6] = 255  # half of one pixel of the small picture
     expected = np.full((4, 4, 3), -1.0)
     expected[1, 1] = 0.0
-    np.testing.assert_allclose(suites.upsampler_input(picture), expected, atol=1e-6)
+    np.testing.assert_allclose(upsampler_input(picture), expected, atol=1e-6)
 
 
 def test_rows_run_alone_and_in_the_suites_order():
-    assert tuple(run(Perfect().subject(), "clip_retrieval", "one_object")) == ("one_object", "clip_retrieval")
+    assert tuple(run(Perfect().model(), "clip_retrieval", "one_object")) == ("one_object", "clip_retrieval")
 
 
 def test_another_seed_asks_for_other_pictures():
@@ -377,19 +391,31 @@ def test_another_seed_asks_for_other_pictures():
         asked.append((seed, tuple(prompts)))
         return np.zeros((len(prompts), 256, 256, 3), np.uint8)
 
-    subject = dataclasses.replace(Perfect().subject(), make_pictures=note)
+    model = dataclasses.replace(Perfect().model(), generate_images=note)
     for seed in (100, 101, 100):
-        run(subject, "one_object", seed=seed)
+        run(model, "one_object", seed=seed)
     assert asked[0] == asked[2]
     assert asked[0][0] != asked[1][0]
     assert not set(asked[0][1]) & set(asked[1][1])
 
 
-def test_unknown_rows_and_too_few_prompts_are_refused_before_anything_is_made():
-    subject = Subject(None, None, None, None, None)
-    with pytest.raises(ValueError, match=r"rows unknown: 'one_objekt'; known: one_object, two_objects, .*prior_cosine"):
-        suites.shapes(subject, rows=("reader", "one_objekt"))
-    with pytest.raises(ValueError, match="rows empty; known: one_object"):
-        suites.shapes(subject, rows=())
-    with pytest.raises(ValueError, match="prompts is 1; a row needs at least 2"):
-        suites.shapes(subject, prompts=1)
+def test_measures_declare_whether_they_generate_images(perfect):
+    generator, _, _ = perfect
+    declared = {measure.name for measure in SUITE.measures if measure.generates_images}
+    # shuffled and flatness use the images of one_object, which ran before them.
+    assert declared - generator.generated_for == {"shuffled", "flatness"}
+    assert generator.generated_for <= declared
+
+
+def test_shapes_suite_has_all_rows_in_this_order():
+    assert ROWS == (
+        *("one_object", "two_objects", "compositional", "embedding_only", "true_embedding", "from_16px", "from_64px"),
+        *("reader", "free_wording", "shuffled", "diversity", "flatness", "unnamed"),
+        *("upsampler_16_to_64", "upsampler_64_to_256", "clip_retrieval", "clip_attributes", "prior_cosine"),
+    )
+
+
+def test_images_of_one_object_are_generated_once_for_all_measures_that_use_them():
+    generator = Perfect()
+    run(generator.model(), "shuffled", "flatness", "one_object")
+    assert len(generator.calls) == 1

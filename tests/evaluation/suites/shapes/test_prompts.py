@@ -9,7 +9,8 @@ import pytest
 from unclip_jax.data.captioned_shapes.builder import SPLITS, make_record
 from unclip_jax.data.captioned_shapes.captions import FREE_WORDINGS
 from unclip_jax.data.captioned_shapes.scene import HELD_OUT, SIZES, Object, sample_scene
-from unclip_jax.evaluation.shapes_prompts import SELECTIONS, draw_prompts, likewise_placed, stream
+from unclip_jax.evaluation.suites.shapes.image_measures import sample_placements
+from unclip_jax.evaluation.suites.shapes.prompts import SELECTIONS, draw_prompts, stream
 
 
 def pairs(prompt):
@@ -84,7 +85,7 @@ def test_distinct_captions_say_different_things():
 
 def test_likewise_placed_objects_lie_as_objects_of_that_size_do_in_the_data():
     item = Object("ring", "red", "large", 100.0, 100.0, 50.0)
-    others = likewise_placed(item, 400, stream("test", 0))
+    others = sample_placements(item, 400, stream("test", 0))
     assert {(other.shape, other.colour, other.size) for other in others} == {("ring", "red", "large")}
     low, high = SIZES["large"]
     assert all(low <= other.half_extent <= high for other in others)

@@ -8,7 +8,7 @@ import pytest
 from unclip_jax.data.captioned_shapes.captions import Caption, NamedObject
 from unclip_jax.data.captioned_shapes.drawing import draw
 from unclip_jax.data.captioned_shapes.scene import Object, Scene
-from unclip_jax.evaluation.shapes_accuracy import chance, judge, read_all, summarise
+from unclip_jax.evaluation.suites.shapes.accuracy import chance, judge, read_scenes, summarize
 
 RED_CIRCLE = Object("circle", "red", "small", 60.0, 60.0, 32.0)
 BLUE_STAR = Object("star", "blue", "large", 180.0, 70.0, 48.0)
@@ -31,8 +31,8 @@ def wrong(seen, caption):
 
 
 def test_a_picture_with_all_that_is_named_is_right():
-    assert judge(ONE, SAYS_ONE).right
-    assert judge(TWO, SAYS_TWO).right
+    assert judge(ONE, SAYS_ONE).correct
+    assert judge(TWO, SAYS_TWO).correct
     assert set(judge(ONE, SAYS_ONE).attributes) == ALL_FOUR | {"number", "readable"}
     assert set(judge(TWO, SAYS_TWO).attributes) == ALL_FOUR | {"relation", "number", "readable"}
 
@@ -47,18 +47,18 @@ def test_one_wrong_attribute_is_found_and_makes_the_picture_wrong(attribute, oth
     else:
         seen = Scene("white", (dataclasses.replace(RED_CIRCLE, **{attribute: other}),))
     assert wrong(seen, SAYS_ONE) == {attribute}
-    assert not judge(seen, SAYS_ONE).right
+    assert not judge(seen, SAYS_ONE).correct
 
 
 def test_what_a_caption_does_not_say_cannot_be_wrong():
     caption = Caption("red", None, (NamedObject(None, "red", None),))
-    assert judge(dataclasses.replace(ONE, background="black"), caption).right
+    assert judge(dataclasses.replace(ONE, background="black"), caption).correct
     assert set(judge(ONE, caption).attributes) == {"colour", "number", "readable"}
 
 
 def test_what_is_said_of_one_object_is_asked_of_that_object_alone():
     says_red_circle_and_star = Caption("", None, (NamedObject("circle", "red", None), NamedObject("star", None, None)))
-    assert judge(TWO, says_red_circle_and_star).right
+    assert judge(TWO, says_red_circle_and_star).correct
     says_red_star = Caption("", None, (NamedObject("circle", None, None), NamedObject("star", "red", None)))
     assert wrong(TWO, says_red_star) == {"colour"}
 
@@ -71,13 +71,13 @@ def test_an_unreadable_picture_has_every_attribute_wrong():
 def test_another_number_of_objects_is_wrong_though_readable(seen, caption):
     verdict = judge(seen, caption)
     assert verdict.attributes["readable"]
-    assert not verdict.right
+    assert not verdict.correct
     assert not any(right for name, right in verdict.attributes.items() if name != "readable")
 
 
 def test_two_objects_are_read_in_no_order():
     turned = Scene("white", (BLUE_STAR, RED_CIRCLE), "right of")
-    assert judge(turned, SAYS_TWO).right
+    assert judge(turned, SAYS_TWO).correct
 
 
 def test_attributes_that_changed_places_are_wrong():
@@ -103,7 +103,7 @@ def test_the_relation_is_that_of_the_named_objects():
 
 def test_shares_are_over_the_captions_that_name_the_attribute():
     red = Caption("red", None, (NamedObject(None, "red", None),))
-    accuracy = summarise([judge(ONE, SAYS_ONE), judge(ONE, red), judge(None, red), judge(TWO, SAYS_ONE)])
+    accuracy = summarize([judge(ONE, SAYS_ONE), judge(ONE, red), judge(None, red), judge(TWO, SAYS_ONE)])
     assert accuracy.accuracy == 0.5
     assert accuracy.n == 4
     assert accuracy.attributes == {
@@ -118,8 +118,8 @@ def test_shares_are_over_the_captions_that_name_the_attribute():
 
 
 def test_no_verdicts_are_no_accuracy():
-    with pytest.raises(ValueError, match="verdicts is empty"):
-        summarise([])
+    with pytest.raises(ValueError, match="verdicts must not be empty"):
+        summarize([])
 
 
 def test_chance_is_the_mean_over_all_pairs_of_strangers():
@@ -134,7 +134,7 @@ def test_chance_is_the_mean_over_all_pairs_of_strangers():
 
 def test_pictures_are_judged_by_their_pixels():
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    one, two, unreadable = read_all(np.stack([draw(ONE), draw(TWO), noise]))
-    assert judge(one, SAYS_ONE).right and judge(two, SAYS_TWO).right
-    assert not judge(one, SAYS_TWO).right and not judge(two, SAYS_ONE).right
+    one, two, unreadable = read_scenes(np.stack([draw(ONE), draw(TWO), noise]))
+    assert judge(one, SAYS_ONE).correct and judge(two, SAYS_TWO).correct
+    assert not judge(one, SAYS_TWO).correct and not judge(two, SAYS_ONE).correct
     assert unreadable is None

@@ -1,0 +1,45 @@
+"""Attributes, colors and true images of scenes."""
+
+import dataclasses
+
+import numpy as np
+
+from unclip_jax.arrays import Float, UInt8
+from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
+from unclip_jax.data.captioned_shapes.scene import COLOURS, SHAPES, SIZES, Scene
+from unclip_jax.data.transforms import low_resolution
+from unclip_jax.evaluation.suite import BATCH_SIZE, Run
+from unclip_jax.evaluation.suites.shapes.prompts import Prompt
+
+# The attributes of a scene with one object, with their values.
+ATTRIBUTE_VALUES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "background": COLOURS}
+UPSAMPLER_FACTOR = 4
+
+
+def attributes(scene: Scene) -> dict[str, str]:
+    """Returns the attributes of a scene with one object."""
+    return {**dataclasses.asdict(scene.objects[0]), "background": scene.background}
+
+
+def colors(scene: Scene) -> list[tuple[int, int, int]]:
+    """Returns the RGB colors of a scene."""
+    return [COLOURS[name] for name in (scene.background, *(item.colour for item in scene.objects))]
+
+
+def true_image(scene: Scene, size: int) -> UInt8["H W 3"]:
+    """Renders a scene at 256 or 64 px."""
+    image = draw(scene)
+    return image if size == image.shape[0] else thumbnail(image)
+
+
+def upsampler_input(image: UInt8["H W 3"]) -> Float["h w 3"]:
+    """Returns an image at a quarter of its size, in [-1, 1], as an ideal previous stage would generate it."""
+    return low_resolution(image, UPSAMPLER_FACTOR)
+
+
+def embed_true_images(run: Run, prompts: list[Prompt]) -> Float["N E"]:
+    """Returns the CLIP embeddings of the true images of the prompts' scenes."""
+    batches = (prompts[start : start + BATCH_SIZE] for start in range(0, len(prompts), BATCH_SIZE))
+    return np.concatenate(
+        [run.model.encode_image(np.stack([draw(prompt.scene) for prompt in batch])) for batch in batches]
+    )
