@@ -10,6 +10,7 @@ import pytest
 
 from tests.cascades.tiny import write_tiny_cascade
 from unclip_jax import experiment, parameters
+from unclip_jax.data.rows import batch_fields
 from unclip_jax.data.spec import BlurSpec, DataSpec
 from unclip_jax.diffusion.settings import SamplingSettings
 from unclip_jax.diffusion.spec import DiffusionSpec
@@ -120,7 +121,7 @@ def rows(config: ExperimentConfig, context_length: int) -> dict[str, jax.ShapeDt
     }
     types = {"low_res": np.float32, "moments": np.float32, "image": np.uint8, "clip_image": np.uint8}
     found = {
-        field: jax.ShapeDtypeStruct((1, *shapes[field]), types.get(field, np.int32)) for field in data.batch_fields
+        field: jax.ShapeDtypeStruct((1, *shapes[field]), types.get(field, np.int32)) for field in batch_fields(data)
     }
     return found | {"row": jax.ShapeDtypeStruct((1,), np.int32)}
 
@@ -136,5 +137,5 @@ def test_task_of_a_config_initializes_the_network_of_its_stage(configs, name):
     params = jax.eval_shape(task.init, jax.random.key(0), rows(config, context))
     own = {name: tree for name, tree in params.items() if name not in config.stage_kind.auxiliary}
     parameters.check(parameters.flatten(own), parameter_shapes(module), f"parameters of {name}")
-    auxiliary = config.stage_kind.auxiliary if "moments" in config.data.batch_fields else ()
+    auxiliary = config.stage_kind.auxiliary if "moments" in batch_fields(config.data) else ()
     assert set(params) - set(own) == set(auxiliary)

@@ -8,7 +8,7 @@
 | `low_res` | float32 "B h w 3", [-1, 1] | an upsampler's input: shrunk and corrupted, not yet enlarged |
 | `tokens` | int32 "B L" | the caption's tokens |
 | `wrong_tokens` | int32 "B L" | those of the same words but for one thing that the picture does not show |
-| `moments` | float32 "B M" | what the picture shows in numbers, as in `data.captioned_shapes.moments` |
+| `moments` | float32 "B M" | what the picture shows in numbers, as in `data.captioned_shapes.scene_targets` |
 | `row` | int32 "B" | global number of the row, step * global batch + place; all randomness of the row hangs on it |
 | `record` | int32 "B" | the record in the data set that the row was made from |
 """

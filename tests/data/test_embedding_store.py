@@ -12,7 +12,7 @@ from unclip_jax.cascades.embedding import encode_image, image_encoder, load_clip
 from unclip_jax.data import embedding_store, pipeline
 from unclip_jax.data.embedding_store import EmbeddingStore
 from unclip_jax.data.records import Record
-from unclip_jax.data.sources import open_source
+from unclip_jax.data.sources import check_source, open_source
 from unclip_jax.data.spec import DataSpec
 from unclip_jax.fields import parse
 
@@ -25,8 +25,8 @@ class Records(list):
 
     def __getitem__(self, index):
         record = super().__getitem__(index)
-        if isinstance(record.picture, Exception):
-            raise record.picture
+        if isinstance(record.image, Exception):
+            raise record.image
         return record
 
 
@@ -40,7 +40,9 @@ def means(pictures):
 
 
 def config(**fields):
-    return parse(DataSpec, {"image_size": 8, "threads": 0} | fields, where="config.data")
+    spec = parse(DataSpec, {"image_size": 8, "threads": 0} | fields, where="config.data")
+    check_source(spec)
+    return spec
 
 
 def write(directory, records, *, clip="c1", **fields):
@@ -53,7 +55,7 @@ def test_records_come_back_in_order_with_their_captions(tmp_path):
     store = EmbeddingStore(tmp_path / "e", "train")
     for number in range(7):  # three batches, the last of one record
         got = store[number]
-        assert got.picture is None and got.captions == (f"number {number}", "a grey picture")
+        assert got.image is None and got.captions == (f"number {number}", "a grey picture")
         np.testing.assert_array_equal(got.embedding, np.float32([number, 8]))  # embedded at image_size
     assert list(store.captions())[2:4] == ["number 1", "a grey picture"]
 
@@ -164,7 +166,7 @@ def test_the_command_stores_what_clip_says_of_each_record(stored):
     assert manifest["splits"] == {name: {"records": n, "unreadable": 0} for name, n in (("train", 96), ("test", 32))}
     source = open_source(DataSpec(**TINY), "test")
     store = EmbeddingStore(stored, "test")
-    pictures = np.stack([source[index].picture for index in range(32)])
+    pictures = np.stack([source[index].image for index in range(32)])
     found = np.stack([store[index].embedding for index in range(32)])
     np.testing.assert_allclose(found, encode_image(load_clip("shapes"), pictures), atol=2e-5)
     assert [store[i].captions for i in range(32)] == [source[i].captions for i in range(32)]

@@ -37,7 +37,7 @@ def test_every_picture_has_its_own_captions(many):
     records = [*read(many), *read(many, "test")]
     assert len(records) == 200
     for record in records:
-        assert record.captions == (f"number {record.picture[0, 0, 0]}",)
+        assert record.captions == (f"number {record.image[0, 0, 0]}",)
 
 
 def test_captions_are_listed_without_reading_a_picture(many):
@@ -92,7 +92,7 @@ def test_the_middle_square_is_taken(tmp_path):
         Image.fromarray(turned).save(tmp_path / "train" / f"{name}.png")
         (tmp_path / "train" / f"{name}.txt").write_text(name)
     for record in read(tmp_path):
-        np.testing.assert_array_equal(record.picture, np.full((4, 4, 3), 255))
+        np.testing.assert_array_equal(record.image, np.full((4, 4, 3), 255))
 
 
 def test_batches_leave_out_what_is_cut_off_or_too_small_and_name_it(many):
@@ -105,14 +105,14 @@ def test_batches_leave_out_what_is_cut_off_or_too_small_and_name_it(many):
         batch = next(data.batches())
     assert batch["image"].shape == (64, 8, 8, 3)
     told = " ".join(str(warning.message) for warning in caught)
-    assert str(names[3]) in told and "the picture has 6 px and is not enlarged to 8" in told
+    assert str(names[3]) in told and "image is 6 px, smaller than the required 8 px" in told
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "split 'train' of .* has no picture"),
-        ({"a.png": None}, r"1 of 1 pictures in .* have no .txt of their name, .* captions.jsonl: a.png"),
+        ({}, "split 'train' of .* has no images"),
+        ({"a.png": None}, r"1 of 1 images in .* have no .txt of their name, .* captions.jsonl: a.png"),
         ({"a.png": None, "a.txt": " \n"}, "1 caption files in .* are empty: a.txt"),
         ({"captions.jsonl": "{"}, "captions.jsonl' line 1 is not JSON"),
         ({"captions.jsonl": "[1]"}, 'line 1 must have "image", a file name, and "caption"'),
@@ -120,7 +120,7 @@ def test_batches_leave_out_what_is_cut_off_or_too_small_and_name_it(many):
         ({"captions.jsonl": '{"image": "a.png", "captions": []}'}, 'line 1 must have "image"'),
         ({"captions.jsonl": '{"image": "a.png", "captions": ["x", " "]}'}, 'line 1 must have "image"'),
         ({"captions.jsonl": '\n{"caption": "x"}'}, 'line 2 must have "image"'),
-        ({"captions.jsonl": '{"image": "../a.png", "caption": "x"}'}, "names '../a.png', which is no picture in"),
+        ({"captions.jsonl": '{"image": "../a.png", "caption": "x"}'}, "names '../a.png', which is not an image in"),
     ],
     ids=lambda value: None,
 )
@@ -136,11 +136,11 @@ def test_a_folder_that_is_not_as_it_should_be_is_refused_in_one_line(tmp_path, f
 
 
 def test_a_wrong_folder_or_split_is_named(tmp_path):
-    with pytest.raises(ValueError, match="config.data.dir '.*none' is no folder"):
+    with pytest.raises(ValueError, match="config.data.dir must be a folder of images, got '.*none'"):
         ImageFolder(tmp_path / "none", "train")
-    with pytest.raises(ValueError, match="split 'val' is unknown; a folder has train, test"):
+    with pytest.raises(ValueError, match="split must be train or test with source folder, got 'val'"):
         ImageFolder(tmp_path, "val")
-    with pytest.raises(ValueError, match="config.data.dir is None; source folder needs the folder of pictures"):
+    with pytest.raises(ValueError, match="config.data.dir must be a folder of images .* with source folder, got None"):
         open_source(DataSpec(source="folder"), "train")
 
 

@@ -10,13 +10,15 @@ import pytest
 
 from unclip_jax import fields
 from unclip_jax.data import bsr
+from unclip_jax.data.cached_source import CachedSource
 from unclip_jax.data.captioned_shapes.builder import data_source
-from unclip_jax.data.captioned_shapes.moments import moments
 from unclip_jax.data.captioned_shapes.scene import Scene
+from unclip_jax.data.captioned_shapes.scene_targets import scene_targets
 from unclip_jax.data.corruption import gaussian_blur
 from unclip_jax.data.pipeline import Pipeline
 from unclip_jax.data.records import Record
-from unclip_jax.data.sources import CachedSource, open_source
+from unclip_jax.data.rows import batch_fields
+from unclip_jax.data.sources import check_source, open_source
 from unclip_jax.data.spec import DataSpec
 from unclip_jax.data.transforms import row_rng
 from unclip_jax.tokenizers.clip_bpe import Tokenizer, train_tokenizer
@@ -46,6 +48,7 @@ def tokenizer(tmp_path_factory):
 def make(config=CROPS, *, source=RECORDS, **arguments):
     arguments = {"global_batch": 4, "seed": 5} | arguments
     spec = fields.parse(DataSpec, {"threads": 0} | config, where="config.data")
+    check_source(spec)
     return Pipeline(spec, "train", source=source, **arguments)
 
 
@@ -219,8 +222,8 @@ def test_clip_image_is_the_whole_scene():
         np.testing.assert_array_equal(image, picture(record))
 
 
-def test_a_wrong_caption_is_that_of_the_caption(tokenizer):
-    records = [record._replace(wrong_captions=record.captions[::-1]) for record in RECORDS]
+def test_negative_caption_belongs_to_the_caption(tokenizer):
+    records = [record._replace(negative_captions=record.captions[::-1]) for record in RECORDS]
     config = {"image_size": 16, "captions": True, "negative_captions": True, "source": "captioned_shapes/contrasts"}
     seen = set()
     for batch in take(make(config, source=records, tokenizer=tokenizer), 20):
@@ -231,20 +234,20 @@ def test_a_wrong_caption_is_that_of_the_caption(tokenizer):
     assert seen == {0, 1, 2}
 
 
-def test_moments_are_those_of_the_record():
-    records = [record._replace(moments=np.float32([number, 7.0])) for number, record in enumerate(RECORDS)]
+def test_scene_targets_are_those_of_the_record():
+    records = [record._replace(scene_targets=np.float32([number, 7.0])) for number, record in enumerate(RECORDS)]
     for batch in take(make({"image_size": 16, "scene_targets": True}, source=records), 3):
         np.testing.assert_array_equal(batch["moments"], [[number, 7.0] for number in batch["record"]])
     assert "moments" not in take(make({"image_size": 16}, source=records), 1)[0]
 
 
-def test_captioned_shapes_know_the_moments_of_their_scenes():
+def test_captioned_shapes_provide_scene_targets():
     spec = DataSpec(source="captioned_shapes/tiny", scene_targets=True)
     source, scenes = open_source(spec, "test"), data_source("test", size="tiny", fields=("scene",))
     for number in (0, 5):
-        wanted = moments(Scene.from_json(scenes[number]["scene"]))
-        np.testing.assert_array_equal(source[number].moments, wanted)
-    assert open_source(dataclasses.replace(spec, scene_targets=False), "test")[0].moments is None
+        wanted = scene_targets(Scene.from_json(scenes[number]["scene"]))
+        np.testing.assert_array_equal(source[number].scene_targets, wanted)
+    assert open_source(dataclasses.replace(spec, scene_targets=False), "test")[0].scene_targets is None
 
 
 def test_captions_are_the_records_own_and_all_of_them_come(tokenizer):
@@ -301,7 +304,7 @@ def test_a_source_without_a_readable_record_is_an_error():
         def __getitem__(self, index):
             raise OSError("no such disk")
 
-    with pytest.raises(ValueError, match="cannot be read; the last said: OSError: no such"):
+    with pytest.raises(ValueError, match="cannot be read; the last error was: OSError: no such"):
         make(source=Broken(RECORDS))
 
 
@@ -337,12 +340,12 @@ def test_a_cached_source_reads_a_record_once():
         (CROPS | {"blur": {"kernel": 3, "sigma": 0.6, "share": 1.5}}, r"data.blur.share must be in \[0, 1\], got 1.5"),
         (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "config.data.blur.kernel is 4; an image of shape"),
         ({"image_size": 16, "captions": True, "flip": True}, "flip must be False with captions"),
-        ({"image_size": 16, "captions": True, "negative_captions": True}, "negative_captions needs source .*contrasts"),
-        ({"image_size": 16, "scene_targets": True, "flip": True}, "scene_targets needs .* and flip True"),
-        ({"image_size": 16, "scene_targets": True, "source": "folder"}, "scene_targets needs .* got source folder"),
-        ({"image_size": 16, "captions": True}, "captions is True and tokenizer None"),
+        ({"image_size": 16, "captions": True, "negative_captions": True}, "negative_captions needs a .*contrasts"),
+        ({"image_size": 16, "scene_targets": True, "flip": True}, "flip must be .* scene_targets"),
+        ({"image_size": 16, "scene_targets": True, "source": "folder"}, "scene_targets needs a .* got source folder"),
+        ({"image_size": 16, "captions": True}, "tokenizer must not be None if config.data.captions is True"),
         ({"image_size": 16, "threads": -1}, "config.data.threads must be at least 0, got -1"),
-        ({"image_size": 32}, "the picture has 16 px and is not enlarged to 32"),
+        ({"image_size": 32}, "image is 16 px, smaller than the required 32 px"),
     ],
 )
 def test_a_config_that_cannot_be_is_named(config, message):
@@ -358,22 +361,22 @@ def test_a_config_that_cannot_be_is_named(config, message):
     {"source": "captioned_shapes/contrasts", "captions": True, "negative_captions": True, "scene_targets": True},
 ])  # fmt: skip
 def test_a_spec_names_the_fields_that_batches_have(changes, tokenizer):
-    extra = {"wrong_captions": ("x", "y", "z"), "moments": np.float32([1.0])}
-    embedded = {"picture": None, "embedding": np.float32([1.0])}
+    extra = {"negative_captions": ("x", "y", "z"), "scene_targets": np.float32([1.0])}
+    embedded = {"image": None, "embedding": np.float32([1.0])}
     records = [record._replace(**extra, **(embedded if "embed" in str(changes) else {})) for record in RECORDS]
     spec = DataSpec(**{"image_size": 16, "threads": 0, **changes})
     batch = next(Pipeline(spec, "train", global_batch=2, seed=0, tokenizer=tokenizer, source=records).batches())
-    assert set(batch) - {"row", "record"} == set(spec.batch_fields)
+    assert set(batch) - {"row", "record"} == set(batch_fields(spec))
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="global batch 4 does not divide among 3 processes"):
+    with pytest.raises(ValueError, match=r"global_batch must be divisible by 3 \(processes\), got 4"):
         make(process_count=3)
-    with pytest.raises(ValueError, match="seed is -1"):
+    with pytest.raises(ValueError, match="seed must be from 0 .* got -1"):
         make(seed=-1)
     for name, value, message in (
-        ("source", "photographs", "config.data.source 'photographs' is unknown; known: captioned_shapes"),
-        ("image_field", "photo", "config.data.image_field 'photo' is unknown; captioned_shapes has image, thumbnail"),
+        ("source", "photographs", "config.data.source must be one of captioned_shapes, .* got 'photographs'"),
+        ("image_field", "photo", "image_field must be image or thumbnail with source .*, got 'photo'"),
     ):
         with pytest.raises(ValueError, match=message):
             open_source(DataSpec(**{name: value}), "train")

@@ -1,17 +1,27 @@
-"""How a source is named where it is said what a network was trained on."""
+"""The table of sources: what each declares is what its records have, and a config that asks for more is refused."""
+
+import importlib
+import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.data.test_embedding_store import config, means
+from tests.data.test_tfds_source import prepare_holiday_photos
+from unclip_jax import experiment
 from unclip_jax.data import embedding_store
+from unclip_jax.data.captioned_shapes.dataset_sizes import DATASET_SIZES
 from unclip_jax.data.records import Record
-from unclip_jax.data.sources import describe
+from unclip_jax.data.sources import SOURCES, check_source, describe, open_source, source_type
 from unclip_jax.data.spec import DataSpec
+
+CLIP = pathlib.Path(__file__).parents[2] / "configs/shapes/clip.py"
+REQUESTS = ("captions", "negative_captions", "scene_targets")
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "description"),
     [
         ("captioned_shapes", "captioned_shapes/full 1.1.0"),
         ("captioned_shapes/tiny", "captioned_shapes/tiny 1.1.0"),
@@ -19,13 +29,111 @@ from unclip_jax.data.spec import DataSpec
         ("tfds:coco_captions/2017", "tfds:coco_captions/2017"),
     ],
 )
-def test_a_source_is_named_with_the_version_that_it_has(source, said):
-    assert describe(DataSpec(source=source)) == said
+def test_description_has_the_version_of_the_source(source, description):
+    assert describe(DataSpec(source=source)) == description
 
 
-def test_stored_embeddings_are_named_after_what_was_embedded(tmp_path):
+def test_description_of_stored_embeddings_names_the_embedded_data(tmp_path):
     given = {"clip": "c", "data": "captioned_shapes/full 1.1.0", "spec": config()}
     rows = [Record(np.zeros((16, 16, 3), np.uint8), ("a ring",))]
     embedding_store.write_store(tmp_path / "e", {"train": rows}, means, **given, rows=1)
-    wanted = DataSpec(source="embeddings", dir=str(tmp_path / "e"))
-    assert describe(wanted) == "embeddings of captioned_shapes/full 1.1.0"
+    spec = DataSpec(source="embeddings", dir=str(tmp_path / "e"))
+    assert describe(spec) == "embeddings of captioned_shapes/full 1.1.0"
+
+
+def make_captioned_shapes(folder, name, monkeypatch):
+    for split in ("train", "test", "compositional"):
+        monkeypatch.setitem(DATASET_SIZES[name.partition("/")[2] or "full"].records, split, 2)
+    return {"source": name}
+
+
+def make_folder(folder, name, monkeypatch):
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    (folder / "a.txt").write_text("a ring")
+    return {"source": name}
+
+
+def make_embeddings(folder, name, monkeypatch):
+    rows = [Record(np.zeros((16, 16, 3), np.uint8), ("a ring",))]
+    store = {"clip": "c", "data": "some", "spec": config()}
+    embedding_store.write_store(folder / "e", {"train": rows}, means, **store, rows=1)
+    return {"source": name, "dir": str(folder / "e")}
+
+
+def make_tfds(folder, name, monkeypatch):
+    prepare_holiday_photos(folder)
+    return {"source": f"{name}:holiday_photos", "image_field": "photo", "caption_field": "title"}
+
+
+MAKERS = {
+    "captioned_shapes": make_captioned_shapes,
+    "folder": make_folder,
+    "embeddings": make_embeddings,
+    "tfds": make_tfds,
+}
+
+
+@pytest.mark.parametrize("entry", SOURCES, ids=lambda entry: entry.name)
+def test_records_have_the_fields_that_the_source_declares(entry, tmp_path, monkeypatch):
+    made = MAKERS[entry.name.partition("/")[0]](tmp_path, entry.name, monkeypatch)
+    requests = {name: True for name in REQUESTS if name in entry.provides}
+    spec = DataSpec(**{"dir": str(tmp_path), **made, **requests})
+    assert source_type(spec.source) is entry
+    source = open_source(spec, "train")
+    for record in (source[index] for index in range(len(source))):
+        values = record._asdict()
+        assert {name for name in values if values[name] is not None and len(values[name])} == entry.provides
+
+
+def shapes_config(**data):
+    return experiment.load_config(CLIP, [f"data.{name}={value}" for name, value in data.items()])
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        (name, entry.pattern)
+        for name in ("negative_captions", "scene_targets")
+        for entry in SOURCES
+        if name not in entry.provides and "image" in entry.provides
+    ],
+)
+def test_config_that_asks_for_a_field_that_its_source_lacks_is_not_loaded(name, source):
+    others = {other: other == name for other in ("negative_captions", "scene_targets")}
+    with pytest.raises(ValueError, match=rf"^config.data.{name} needs .* \(.*contrasts, .*, got source {source}\.$"):
+        shapes_config(source=source, **others)
+
+
+def test_config_of_an_unknown_source_is_not_loaded():
+    sizes = "captioned_shapes, captioned_shapes/tiny, captioned_shapes/contrasts, captioned_shapes/contrasts_tiny"
+    known = f"{sizes}, captioned_shapes/recoloured, folder, embeddings, tfds:NAME"
+    for source in ("photos", "folder:photos", "tfds", "captioned_shapes/full", "captioned_shapes/huge"):
+        with pytest.raises(ValueError, match=f"^config.data.source must be one of {known}, got '{source}'.$"):
+            shapes_config(source=source)
+
+
+def test_config_of_an_image_field_that_the_source_lacks_is_not_loaded():
+    with pytest.raises(ValueError, match="^config.data.image_field must be image or thumbnail with source"):
+        shapes_config(image_field="photo")
+    check_source(DataSpec(source="folder", image_field="photo"))  # has no effect there
+    check_source(DataSpec(source="tfds:photos", image_field="photo"))
+
+
+@pytest.mark.parametrize("source", ["folder", "embeddings"])
+def test_missing_directory_is_reported_before_anything_is_loaded(source, tmp_path, monkeypatch):
+    config = experiment.load_config(CLIP.parent / "diffusion_prior.py", [f"data.source={source}"])
+    for module in ("assemble", "embeddings"):
+        imported = importlib.import_module(f"unclip_jax.experiment.{module}")
+        monkeypatch.setattr(imported, "load_encoders", lambda config: pytest.fail("encoders were loaded"))
+    with pytest.raises(ValueError, match=f"^config.data.dir must be a folder .* with source {source}, got None.$"):
+        experiment.train_stage(config, tmp_path / "run", progress=False)
+    if "image" in source_type(source).provides:
+        with pytest.raises(ValueError, match="^config.data.dir must be a folder"):
+            experiment.store_embeddings(config, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_embeddings_are_not_stored_of_a_source_without_images(tmp_path):
+    config = experiment.load_config(CLIP.parent / "diffusion_prior.py", ["data.source=embeddings"])
+    with pytest.raises(ValueError, match="config.data.source must be a source of images, got embeddings"):
+        experiment.store_embeddings(config, tmp_path / "out")

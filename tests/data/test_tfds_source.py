@@ -46,12 +46,16 @@ def photo(index):
     return picture
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tfds")
+def prepare_holiday_photos(folder):
     tfds.disable_progress_bar()
     builder = HolidayPhotos(data_dir=folder, file_format="array_record")
     builder.download_and_prepare(download_dir=folder / "none", file_format="array_record")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    prepare_holiday_photos(folder)
     return folder
 
 
@@ -68,7 +72,7 @@ def config(directory, **fields):
 def test_pictures_and_captions_come_from_the_named_fields(directory):
     source = open_source(config(directory), "train")
     assert len(source) == COUNT
-    found = {record.captions[0]: record.picture for record in (source[index] for index in range(COUNT))}
+    found = {record.captions[0]: record.image for record in (source[index] for index in range(COUNT))}
     assert sorted(found) == [f"title {index}" for index in range(COUNT)]
     for index in range(COUNT):
         np.testing.assert_array_equal(found[f"title {index}"], np.full((12, 12, 3), 40 * index))
@@ -92,9 +96,9 @@ def test_a_nested_field_holds_several_captions_and_a_record_without_one_is_repla
         (
             {"image_field": "image"},
             "train",
-            "image_field 'image' is no field of 'holiday_photos'; known: photo, remarks",
+            "image_field must be a field of 'holiday_photos' .photo, remarks.*, got 'image'",
         ),
-        ({"caption_field": "remarks"}, "train", "caption_field 'remarks' is no field .*remarks/id, remarks/text"),
+        ({"caption_field": "remarks"}, "train", "caption_field must be a .*remarks/id, remarks/text.*, got 'remarks'"),
         ({}, "test", "split 'test' of 'holiday_photos' cannot be read .* known splits: train, validation"),
         ({"source": "tfds:no_such_photos"}, "train", "source 'tfds:no_such_photos' cannot be opened: "),
     ],

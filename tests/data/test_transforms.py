@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unclip_jax.data.transforms import flipped, low_resolution, random_crop, row_rng, shrink
+from unclip_jax.data.transforms import downscale, flipped, low_resolution, random_crop, row_rng
 
 
 def noise(size, seed=0):
@@ -11,32 +11,32 @@ def noise(size, seed=0):
 def test_shrinking_is_the_rounded_mean_over_boxes():
     picture = noise(64)
     boxes = picture.reshape(16, 4, 16, 4, 3).astype(np.float64).mean((1, 3))
-    assert np.abs(shrink(picture, 16) - boxes).max() <= 0.5
-    assert shrink(picture, 16).dtype == np.uint8
+    assert np.abs(downscale(picture, 16) - boxes).max() <= 0.5
+    assert downscale(picture, 16).dtype == np.uint8
 
 
 def test_shrinking_a_flat_checkerboard_by_hand():
     picture = np.zeros((4, 4, 3), np.uint8)
     picture[0, 0] = 100
     picture[2:, 2:] = 200
-    np.testing.assert_array_equal(shrink(picture, 2)[..., 0], [[25, 0], [0, 200]])
+    np.testing.assert_array_equal(downscale(picture, 2)[..., 0], [[25, 0], [0, 200]])
 
 
 def test_shrinking_by_a_fraction_keeps_flat_colour_and_size():
     picture = np.full((64, 64, 3), 77, np.uint8)
-    np.testing.assert_array_equal(shrink(picture, 48), np.full((48, 48, 3), 77))
+    np.testing.assert_array_equal(downscale(picture, 48), np.full((48, 48, 3), 77))
 
 
 def test_a_picture_of_the_right_size_is_left_alone():
     picture = noise(16)
-    assert shrink(picture, 16) is picture
+    assert downscale(picture, 16) is picture
 
 
 def test_enlarging_and_oblong_pictures_are_refused():
-    with pytest.raises(ValueError, match="size is 32, and the picture 16 x 16 px"):
-        shrink(noise(16), 32)
-    with pytest.raises(ValueError, match="size is 8, and the picture 16 x 12 px; it must be square"):
-        shrink(noise(16)[:12], 8)
+    with pytest.raises(ValueError, match="image must be square and at least 32 px, got 16 x 16 px"):
+        downscale(noise(16), 32)
+    with pytest.raises(ValueError, match="image must be square and at least 8 px, got 16 x 12 px"):
+        downscale(noise(16)[:12], 8)
 
 
 def test_crops_lie_on_the_grid_and_reach_every_place():

@@ -89,7 +89,7 @@ def test_a_killed_data_worker_ends_the_run_with_a_line(tmp_path, start):
     assert process.wait(60.0) == 1
     log = (tmp_path / "run.log").read_text()
     assert "ChildProcessError: a process that makes batches has died (config.data.workers 1: Worker process" in log
-    assert "exit code -9). Run it again to go on from the newest checkpoint" in log
+    assert "exit code -9). Run again to resume from the latest checkpoint" in log
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 import argparse
 
+from unclip_jax.data.captioned_shapes.dataset_sizes import DATASET_SIZES, SPLITS
+
 EXAMPLE = """examples:
   unclip prepare-data shapes --dir /data/unclip
   unclip prepare-data embeddings --config=configs/shapes/diffusion_prior.py --out=runs/embeddings
@@ -31,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     shapes.add_argument(
         "--size",
         default="full",
-        choices=["full", "tiny", "contrasts", "contrasts_tiny", "recoloured"],
+        choices=list(DATASET_SIZES),
         help="contrasts: what CLIP learns from, with wrong captions and further colours; recoloured: what the decoder "
         "learns from, half in further colours; tiny: a few records",
     )
@@ -53,7 +55,7 @@ def run_shapes(args: argparse.Namespace) -> int:
 
     path = builder.prepare(args.dir, size=args.size)
     print(path)
-    for split in builder.SPLITS:
+    for split in SPLITS:
         records = builder.data_source(split, args.dir, size=args.size)
         print(f"{split:15}{len(records):>8,}")
     return 0

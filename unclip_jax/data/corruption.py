@@ -8,12 +8,13 @@ that the stage before it has drawn a little wrong are drawn anew.
 import numpy as np
 
 
-def gaussian_noise(image: np.ndarray, rng: np.random.Generator, *, most: float) -> np.ndarray:
-    """Adds noise of a deviation drawn evenly from 0 to `most` to float "H W C" in [-1, 1], and clips to that range.
+def gaussian_noise(image: np.ndarray, rng: np.random.Generator, *, max_std: float) -> np.ndarray:
+    """Adds noise to float "H W C" in [-1, 1], clips to that range and returns float32.
 
-    Returns: float32, same shape.
+    Args:
+      max_std: Upper end of the range [0, max_std] from which the standard deviation is drawn uniformly.
     """
-    noise = rng.uniform(0.0, most) * rng.standard_normal(image.shape)
+    noise = rng.uniform(0.0, max_std) * rng.standard_normal(image.shape)
     return np.clip(image + noise, -1.0, 1.0).astype(np.float32)
 
 

@@ -1,11 +1,11 @@
-"""CLIP embeddings of a data set's pictures, computed once and stored beside the captions.
+"""CLIP embeddings of the images of a dataset, computed once and stored next to the captions.
 
-    DIR/manifest.json           of which data, which CLIP and which preprocessing made them, and for each split how many
-                                records are there and how many could not be read and were left out
-    DIR/train/embeddings.npy    float32 [N, E], raw, in the order of the data set's records
-    DIR/train/captions.jsonl    the captions of each record, a list a line
+    DIR/manifest.json           the data, the CLIP and the preprocessing that they were computed with and, for each
+                                split, the numbers of records and of unreadable records that were left out
+    DIR/train/embeddings.npy    float32 [N, E], raw, in the order of the dataset's records
+    DIR/train/captions.jsonl    the captions of each record, one list per line
 
-A folder is written whole or not at all. It must lie where files can be mapped into memory: on a disk, or mounted.
+A folder is written completely or not at all. It must be on a file system whose files can be mapped into memory.
 """
 
 import hashlib
@@ -21,18 +21,20 @@ from etils import epath
 
 from unclip_jax import files
 from unclip_jax.data.records import UNREADABLE, Record, Source, Unreadable, reason_of
+from unclip_jax.data.source_type import SourceType
 from unclip_jax.data.spec import DataSpec
-from unclip_jax.data.transforms import shrink
+from unclip_jax.data.transforms import downscale
 
 SCHEMA = 1
-PREPROCESSING = 1  # goes up when other pixels come of the same picture and the same settings
+PREPROCESSING = 1  # to be increased when the same image and settings give other pixels
 MANIFEST, EMBEDDINGS, CAPTIONS = "manifest.json", "embeddings.npy", "captions.jsonl"
 
 
 class EmbeddingStore:
-    """The records of one split: embeddings and captions, and no pictures. Pickles without its contents.
+    """The records of one split: embeddings and captions, without images. Pickles without its contents.
 
-    Raises ValueError for a folder that is not what the module says.
+    Raises:
+      ValueError: For a folder that does not have the form above.
     """
 
     def __init__(self, directory: epath.PathLike, split: str):
@@ -49,11 +51,11 @@ class EmbeddingStore:
             self._captions = [tuple(json.loads(line)) for line in lines]
         except (OSError, EOFError, ValueError) as error:
             raise ValueError(f"the embeddings in {str(folder)!r} cannot be read: {error}") from error
-        wanted, found = manifest["splits"][split]["records"], {len(self._embeddings), len(self._captions)}
-        if found != {wanted}:
+        expected, actual = manifest["splits"][split]["records"], {len(self._embeddings), len(self._captions)}
+        if actual != {expected}:
             raise ValueError(
                 f"{str(folder)!r} has {len(self._embeddings)} embeddings and {len(self._captions)} lines of captions; "
-                f"its manifest says {wanted}. It is damaged: make it again."
+                f"its manifest says {expected}. It is damaged: make it again."
             )
 
     def __len__(self) -> int:
@@ -70,6 +72,16 @@ class EmbeddingStore:
         return EmbeddingStore, self._where
 
 
+TYPE = SourceType(
+    name="embeddings",
+    provides=frozenset({"embedding", "captions"}),
+    directory="a folder written by `unclip prepare-data embeddings`",
+    open=lambda spec, split: EmbeddingStore(spec.dir, split),
+    describe=lambda spec: f"embeddings of {read_manifest(spec.dir)['data']}",
+    check_encoder=lambda spec, digest: check_made_by(spec.dir, clip=digest, spec=spec),
+)
+
+
 def write_store(
     directory: epath.PathLike,
     sources: dict[str, Source],
@@ -80,15 +92,22 @@ def write_store(
     spec: DataSpec,
     rows: int = 256,
 ) -> dict[str, dict[str, int]]:
-    """Embeds every record of every source, {split: source}. Returns what the manifest says of each split.
+    """Embeds every record of the sources and stores the embeddings with the captions.
 
     Args:
-      encode: pictures, uint8 "N S S 3", to embeddings, float32 "N E".
-      clip: digest of the CLIP behind `encode`.
-      data: which records these are, see `sources.describe`.
-      spec: how an image is prepared.
-      rows: pictures of one call of `encode`.
-    Raises ValueError for a `directory` that is there already, or more unreadable records than `max_unreadable` allows.
+      directory: A new folder.
+      sources: The source of each split.
+      encode: Maps images, uint8 "N S S 3", to embeddings, float32 "N E".
+      clip: Digest of the CLIP of `encode`.
+      data: Description of the records, see `sources.describe`.
+      spec: How images are prepared.
+      rows: Number of images per call of `encode`.
+
+    Returns:
+      For each split, what the manifest contains about it.
+
+    Raises:
+      ValueError: If `directory` exists, or more records than `spec.max_unreadable` allows are unreadable.
     """
     check_new(directory)
     splits = {}
@@ -96,25 +115,25 @@ def write_store(
         for split, source in sources.items():
             (folder / split).mkdir()
             splits[split] = _write_split(folder / split, split, source, encode, spec, rows)
-        made = {"data": data, "clip": clip, "preprocessing": preprocessing(spec)}
-        manifest = {"schema": SCHEMA, **made, "splits": splits}
+        provenance = {"data": data, "clip": clip, "preprocessing": preprocessing(spec)}
+        manifest = {"schema": SCHEMA, **provenance, "splits": splits}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return splits
 
 
 def check_new(directory: epath.PathLike) -> None:
-    """Raises ValueError for a folder that is there already."""
+    """Raises ValueError if the folder exists."""
     if epath.Path(directory).exists():
         raise ValueError(f"{str(directory)!r} exists; embeddings are written to a new folder")
 
 
 def check_made_by(directory: epath.PathLike, *, clip: str, spec: DataSpec) -> None:
-    """Raises ValueError where stored embeddings are of another CLIP, or another preprocessing, than the config's."""
+    """Raises ValueError if stored embeddings were computed with another CLIP or preprocessing than the config's."""
     manifest = read_manifest(directory)
-    wanted = preprocessing(spec)
+    expected = preprocessing(spec)
     for name, stored, own in (
         ("CLIP", manifest["clip"], clip),
-        (f"preprocessing {wanted}", _digest(manifest["preprocessing"]), _digest(wanted)),
+        (f"preprocessing {expected}", _digest(manifest["preprocessing"]), _digest(expected)),
     ):
         if stored != own:
             was = "" if name == "CLIP" else f", {manifest['preprocessing']}"
@@ -125,12 +144,16 @@ def check_made_by(directory: epath.PathLike, *, clip: str, spec: DataSpec) -> No
 
 
 def preprocessing(spec: DataSpec) -> dict[str, Any]:
-    """What, beside CLIP and the data set itself, decides on the pixels that are embedded."""
+    """Returns what the embedded pixels depend on besides the dataset."""
     return {"image_field": spec.image_field, "image_size": spec.image_size, "version": PREPROCESSING}
 
 
 def read_manifest(directory: epath.PathLike) -> dict[str, Any]:
-    """The manifest of a folder of embeddings. Raises ValueError for a folder without one, or of another schema."""
+    """Returns the manifest of a folder of embeddings.
+
+    Raises:
+      ValueError: If the folder has none, or it is of another schema.
+    """
     path = epath.Path(directory) / MANIFEST
     try:
         manifest = json.loads(path.read_text())
@@ -150,7 +173,7 @@ def _write_split(folder, split, source, encode, spec, rows) -> dict[str, int]:
     failed = Unreadable(len(source), share, share * len(source), " and is left out")
     with tqdm.tqdm(total=len(source), desc=split, unit=" records", mininterval=2.0) as bar:
         for batch in _batches(_readable(source, spec, failed, bar), rows):
-            embeddings.append(np.asarray(encode(np.stack([record.picture for record in batch])), np.float32))
+            embeddings.append(np.asarray(encode(np.stack([record.image for record in batch])), np.float32))
             captions += [record.captions for record in batch]
     if not captions:
         raise ValueError(f"split {split!r} has no record that can be read")
@@ -160,13 +183,13 @@ def _write_split(folder, split, source, encode, spec, rows) -> dict[str, int]:
 
 
 def _readable(source: Source, spec: DataSpec, failed: Unreadable, bar: tqdm.tqdm) -> Iterator[Record]:
-    """The records that can be read, their pictures at the config's size; the others go into `failed`."""
+    """The records that can be read, with images of the config's size. The others are added to `failed`."""
     import grain  # takes two seconds
 
     def read(index: int) -> Record | str:
         try:
             record = source[index]
-            return record._replace(picture=shrink(record.picture, spec.image_size))
+            return record._replace(image=downscale(record.image, spec.image_size))
         except UNREADABLE as error:
             return reason_of(error)
 

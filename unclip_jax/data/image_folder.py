@@ -1,10 +1,10 @@
-"""A folder of pictures with captions as a source of records.
+"""A folder of images with captions as a source of records.
 
-    DIR/cat.jpg  DIR/cat.txt      a caption on every line of a text file of the picture's name
+    DIR/cat.jpg  DIR/cat.txt      a caption on every line of a text file of the image's name
     DIR/captions.jsonl            or one object a line: {"image": "cat.jpg", "caption": "a cat"}, or "captions": [...]
 
-Pictures may lie in folders below. Where DIR has a folder for each split ("train", "test"), those are the splits; where
-it has none, one picture in twenty, chosen by its name and so the same one on every machine, is the split "test".
+Images may be in subfolders. If DIR has a folder for each split ("train", "test"), those are the splits. Otherwise one
+image in twenty is in the split "test", chosen by its name and therefore the same on every machine.
 """
 
 import hashlib
@@ -17,28 +17,31 @@ from etils import epath
 
 from unclip_jax import images
 from unclip_jax.data.records import Record
-from unclip_jax.data.transforms import middle_square
+from unclip_jax.data.source_type import SourceType
+from unclip_jax.data.transforms import center_crop
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 CAPTIONS = "captions.jsonl"
 SPLITS = ("train", "test")
-TEST_SHARE = 20  # one in so many
-NAMED = 3  # files that an error names
+TEST_SHARE = 20  # one image in this many is for testing
+NAMED = 3  # number of files that an error lists
 
 
 class ImageFolder:
-    """The records of one split, in the order of their names. Pictures are cut to their middle square.
+    """The records of one split, in the order of their names. Images are cropped to their central square.
 
-    Raises ValueError for a folder without pictures, pictures without captions, and a captions.jsonl that is not as
-    above. A picture is decoded when it is asked for, and one that cannot be raises ValueError then.
+    An image is decoded when its record is read, which raises ValueError if that is impossible.
+
+    Raises:
+      ValueError: For a folder without images, images without captions, or a captions.jsonl of another form.
     """
 
     def __init__(self, directory: epath.PathLike, split: str):
         root = epath.Path(directory)
         if not root.is_dir():
-            raise ValueError(f"config.data.dir {str(directory)!r} is no folder; source folder reads one of pictures")
+            raise ValueError(f"config.data.dir must be a folder of images, got {str(directory)!r}.")
         if split not in SPLITS:
-            raise ValueError(f"split {split!r} is unknown; a folder has {', '.join(SPLITS)}")
+            raise ValueError(f"split must be {' or '.join(SPLITS)} with source folder, got {split!r}.")
         divided = all((root / name).is_dir() for name in SPLITS)
         self._folder = root / split if divided else root
         captions = _captions(self._folder)
@@ -46,7 +49,7 @@ class ImageFolder:
         if not divided:
             names = [name for name in names if _is_test(name) == (split == "test")]
         if not names:
-            raise ValueError(f"split {split!r} of {str(directory)!r} has no picture ({', '.join(SUFFIXES)})")
+            raise ValueError(f"split {split!r} of {str(directory)!r} has no images ({', '.join(SUFFIXES)}).")
         self._records = [(name, captions[name]) for name in names]
 
     def __len__(self) -> int:
@@ -55,35 +58,43 @@ class ImageFolder:
     def __getitem__(self, index: int) -> Record:
         name, captions = self._records[index]
         path = self._folder / name
-        return Record(middle_square(images.decode(path.read_bytes(), name=str(path))), captions)
+        return Record(center_crop(images.decode(path.read_bytes(), name=str(path))), captions)
 
     def captions(self) -> Iterator[str]:
         for _, captions in self._records:
             yield from captions
 
 
+TYPE = SourceType(
+    name="folder",
+    provides=frozenset({"image", "captions"}),
+    directory="a folder of images with captions",
+    open=lambda spec, split: ImageFolder(spec.dir, split),
+)
+
+
 def _captions(folder: epath.Path) -> dict[str, tuple[str, ...]]:
-    """{picture's path within the folder: its captions}."""
+    """Captions by the path of their image within the folder."""
     files = set(_files(folder))
-    pictures = sorted(name for name in files if PurePosixPath(name).suffix.lower() in SUFFIXES)
+    image_files = sorted(name for name in files if PurePosixPath(name).suffix.lower() in SUFFIXES)
     if CAPTIONS in files:
-        return _from_jsonl(folder / CAPTIONS, set(pictures))
-    texts = {name: PurePosixPath(name).with_suffix(".txt").as_posix() for name in pictures}
-    lacking = [name for name in pictures if texts[name] not in files]
+        return _from_jsonl(folder / CAPTIONS, set(image_files))
+    texts = {name: PurePosixPath(name).with_suffix(".txt").as_posix() for name in image_files}
+    lacking = [name for name in image_files if texts[name] not in files]
     if lacking:
         raise ValueError(
-            f"{len(lacking)} of {len(pictures)} pictures in {str(folder)!r} have no .txt of their name, and there is "
+            f"{len(lacking)} of {len(image_files)} images in {str(folder)!r} have no .txt of their name, and there is "
             f"no {CAPTIONS}: {_some(lacking)}"
         )
-    found = {name: _lines((folder / text).read_text()) for name, text in texts.items()}
-    blank = [texts[name] for name, captions in found.items() if not captions]
+    captions_of = {name: _lines((folder / text).read_text()) for name, text in texts.items()}
+    blank = [texts[name] for name, captions in captions_of.items() if not captions]
     if blank:
         raise ValueError(f"{len(blank)} caption files in {str(folder)!r} are empty: {_some(blank)}")
-    return found
+    return captions_of
 
 
 def _files(folder: epath.Path, prefix: str = "") -> Iterator[str]:
-    """Paths within the folder of all files, those in folders below among them."""
+    """Paths within the folder of all files, including those in subfolders."""
     for path in folder.iterdir():
         if path.is_dir():
             yield from _files(path, f"{prefix}{path.name}/")
@@ -91,8 +102,8 @@ def _files(folder: epath.Path, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{path.name}"
 
 
-def _from_jsonl(path: epath.Path, pictures: set[str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+def _from_jsonl(path: epath.Path, image_files: set[str]) -> dict[str, tuple[str, ...]]:
+    captions_of: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(_split(path.read_text()), start=1):
         if not line.strip():
             continue
@@ -104,12 +115,12 @@ def _from_jsonl(path: epath.Path, pictures: set[str]) -> dict[str, tuple[str, ..
         captions = entry.get("captions", entry.get("caption")) if isinstance(entry, dict) else None
         captions = (captions,) if isinstance(captions, str) else captions
         if not _are_captions(captions) or not isinstance(entry.get("image"), str):
-            raise ValueError(f'{where} must have "image", a file name, and "caption" or "captions" that are not empty')
+            raise ValueError(f'{where} must have "image", a file name, and "caption" or "captions", not empty.')
         name = PurePosixPath(entry["image"]).as_posix()
-        if name not in pictures:
-            raise ValueError(f"{where} names {name!r}, which is no picture in the folder")
-        found[name] = (*found.get(name, ()), *(caption.strip() for caption in captions))
-    return found
+        if name not in image_files:
+            raise ValueError(f"{where} names {name!r}, which is not an image in the folder.")
+        captions_of[name] = (*captions_of.get(name, ()), *(caption.strip() for caption in captions))
+    return captions_of
 
 
 def _are_captions(captions: object) -> bool:

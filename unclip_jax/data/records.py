@@ -1,4 +1,4 @@
-"""A record, and what every source of records can do."""
+"""Records, the interface of their sources, and the count of records that cannot be read."""
 
 import warnings
 from collections.abc import Iterator
@@ -6,57 +6,67 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-# What a source raises for a record that cannot be decoded: Pillow's errors, and array_record's.
+# Exceptions that a source raises for a record that cannot be decoded: those of Pillow and of array_record.
 UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
 
 
 class Record(NamedTuple):
-    """A picture, uint8 "S S 3", the texts that describe it, and CLIP's embedding of it, float32 "E"; where there are
-    some, for each of the texts one that says something else; and what the picture shows in numbers, float32 "M".
+    """One example. The fields that a source does not provide are None or empty.
 
-    Of picture and embedding one is None: stored embeddings come without their pictures.
+    Attributes:
+      image: uint8 "S S 3".
+      captions: Texts that describe the image.
+      embedding: CLIP's embedding of the image, float32 "E". Stored embeddings come without their images.
+      negative_captions: For each caption, one that is false.
+      scene_targets: Regression targets that describe the image in numbers, float32 "M".
     """
 
-    picture: np.ndarray | None
+    image: np.ndarray | None
     captions: tuple[str, ...] = ()
     embedding: np.ndarray | None = None
-    wrong_captions: tuple[str, ...] = ()
-    moments: np.ndarray | None = None
+    negative_captions: tuple[str, ...] = ()
+    scene_targets: np.ndarray | None = None
 
 
 class Unreadable:
-    """The records that could not be decoded: each is warned of once, and more than `most` are an error that lists them.
+    """The records that could not be decoded.
+
+    There is one warning for each, and an error that lists them when there are more than `max_count`.
 
     Args:
-      records: how many there are in all.
+      records: Number of all records.
       share: `config.data.max_unreadable`, for the message.
-      most: how many this reader may meet.
-      instead: what becomes of such a record, as in "record 3 cannot be read" + instead.
+      max_count: Number of unreadable records that this reader tolerates.
+      consequence: End of the warning "record 3 cannot be read", such as " and is left out".
     """
 
-    def __init__(self, records: int, share: float, most: float, instead: str):
-        self._records, self._share, self._most, self._instead = records, share, most, instead
+    def __init__(self, records: int, share: float, max_count: float, consequence: str):
+        self._records, self._share, self._max_count, self._consequence = records, share, max_count, consequence
         self._reasons: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._reasons)
 
-    def add(self, number: int, reason: str) -> None:
-        """Counts a record that was not met before. Raises ValueError for one too many."""
-        if number in self._reasons:
+    def add(self, index: int, reason: str) -> None:
+        """Counts a record, unless it is counted already.
+
+        Raises:
+          ValueError: If it is one too many.
+        """
+        if index in self._reasons:
             return
-        self._reasons[number] = reason
-        if len(self) > self._most:
-            listed = "; ".join(f"{number}: {why}" for number, why in sorted(self._reasons.items()))
+        self._reasons[index] = reason
+        if len(self) > self._max_count:
+            listed = "; ".join(f"{index}: {reason}" for index, reason in sorted(self._reasons.items()))
             raise ValueError(
                 f"{len(self)} of {self._records} records cannot be read, more than config.data.max_unreadable "
                 f"{self._share:g} of them allows: {listed}"
             )
-        warnings.warn(f"record {number} cannot be read{self._instead} ({len(self)} so far): {reason}")
+        warnings.warn(f"record {index} cannot be read{self._consequence} ({len(self)} so far): {reason}")
 
 
 def reason_of(error: Exception) -> str:
-    """Why a record could not be decoded."""
+    """Returns the reason why a record could not be decoded."""
     return f"{type(error).__name__}: {error}"
 
 
@@ -68,4 +78,4 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record: ...
 
     def captions(self) -> Iterator[str]:
-        """Every caption of every record, in order; no picture is decoded."""
+        """Yields every caption of every record, in order, without decoding images."""

@@ -1,111 +1,78 @@
-"""Where records come from: a name in the config becomes a random-access sequence of records."""
+"""The table of sources: where records come from, which fields they have, and how they are opened.
 
-import functools
-from collections.abc import Iterator
+To add a source, write its file, which ends in a `SourceType`, and add that to the table.
+"""
 
-from unclip_jax.data.captioned_shapes.moments import moments
-from unclip_jax.data.captioned_shapes.scene import Scene
-from unclip_jax.data.embedding_store import EmbeddingStore, read_manifest
-from unclip_jax.data.image_folder import ImageFolder
-from unclip_jax.data.records import Record, Source
-from unclip_jax.data.spec import EMBEDDINGS, SHAPES, DataSpec
-from unclip_jax.data.tfds_source import PREFIX, TfdsSource
+from unclip_jax.data import captioned_shapes_source, embedding_store, image_folder, tfds_source
+from unclip_jax.data.cached_source import CachedSource
+from unclip_jax.data.records import Source
+from unclip_jax.data.source_type import SourceType
+from unclip_jax.data.spec import DataSpec
 
-SIZES = ("full", "tiny", "contrasts", "contrasts_tiny", "recoloured")
-KNOWN = (SHAPES, *(f"{SHAPES}/{size}" for size in SIZES[1:]), "folder", EMBEDDINGS, "tfds:NAME")
+SOURCES = (*captioned_shapes_source.TYPES, image_folder.TYPE, embedding_store.TYPE, tfds_source.TYPE)
+# Fields of DataSpec that ask for the field of `Record` of the same name.
+_REQUESTS = ("captions", "negative_captions", "scene_targets")
+# Fields of DataSpec that have an effect on images only.
+_IMAGE_SETTINGS = ("clip_size", "low_res_size", "crop_fraction", "flip")
+
+
+def source_type(source: str) -> SourceType:
+    """Returns the entry of the table for a value of `config.data.source`.
+
+    Raises:
+      ValueError: If the value is unknown. The message lists the known values.
+    """
+    name, colon, _ = source.partition(":")
+    for entry in SOURCES:
+        if entry.name == name and bool(colon) == (entry.dataset is not None):
+            return entry
+    known = ", ".join(entry.pattern for entry in SOURCES)
+    raise ValueError(f"config.data.source must be one of {known}, got {source!r}.")
+
+
+def check_source(spec: DataSpec) -> None:
+    """Checks that a source is known and provides what the spec asks for. Opens no file.
+
+    Raises:
+      ValueError: If it does not. The message names the field of the config.
+    """
+    entry = source_type(spec.source)
+    for name in _REQUESTS:
+        if getattr(spec, name) and name not in entry.provides:
+            known = ", ".join(other.pattern for other in SOURCES if name in other.provides)
+            raise ValueError(f"config.data.{name} needs a source that has {name} ({known}), got source {spec.source}.")
+    if "image" not in entry.provides:
+        for name in _IMAGE_SETTINGS:
+            value, default = getattr(spec, name), DataSpec.__dataclass_fields__[name].default
+            if value != default:
+                without = f"with source {spec.source}, which has no images"
+                raise ValueError(f"config.data.{name} must be {default} {without}, got {value}.")
+    elif entry.image_fields is not None and spec.image_field not in entry.image_fields:
+        known = " or ".join(entry.image_fields)
+        raise ValueError(
+            f"config.data.image_field must be {known} with source {spec.source}, got {spec.image_field!r}."
+        )
+
+
+def check_directory(spec: DataSpec) -> None:
+    """Raises ValueError if the source needs a folder and the spec has none."""
+    entry = source_type(spec.source)
+    if entry.directory is not None and not spec.dir:
+        raise ValueError(f"config.data.dir must be {entry.directory} with source {spec.source}, got {spec.dir}.")
 
 
 def open_source(spec: DataSpec, split: str) -> Source:
-    """Opens one split of `spec.source`, which is generated first if it can be and is missing.
+    """Opens one split of `spec.source`, which is generated first if that is possible and it is missing.
 
     Raises:
-      ValueError: For an unknown source, split or field, or a folder that is not as `image_folder` says.
+      ValueError: For an unknown source, split or field, or a folder that is not as its source requires.
     """
-    if spec.source.startswith(PREFIX):
-        fields = {"image_field": spec.image_field, "caption_field": spec.caption_field}
-        source = TfdsSource(spec.source.removeprefix(PREFIX), split, spec.dir, **fields)
-    elif spec.source not in KNOWN:
-        raise ValueError(f"config.data.source {spec.source!r} is unknown; known: {', '.join(KNOWN)}")
-    elif spec.source in ("folder", EMBEDDINGS):
-        if not spec.dir:
-            holds = "of pictures" if spec.source == "folder" else "that `unclip prepare-data embeddings` wrote"
-            raise ValueError(f"config.data.dir is None; source {spec.source} needs the folder {holds}")
-        source = (ImageFolder if spec.source == "folder" else EmbeddingStore)(spec.dir, split)
-    else:
-        fields = {"image_field": spec.image_field, "moments": spec.scene_targets}
-        source = CaptionedShapesSource(split, spec.dir, size=_size(spec.source), **fields)
+    check_source(spec)
+    check_directory(spec)
+    source = source_type(spec.source).open(spec, split)
     return CachedSource(source) if spec.cache else source
 
 
 def describe(spec: DataSpec) -> str:
-    """Which records `spec.source` names, with their version where they have one: "captioned_shapes/full 1.0.0". Of
-    stored embeddings, those that they were made of."""
-    if spec.source == EMBEDDINGS:
-        return f"embeddings of {read_manifest(spec.dir)['data']}"
-    if not spec.source.startswith(SHAPES):
-        return spec.source
-    from unclip_jax.data.captioned_shapes import builder
-
-    return f"{SHAPES}/{_size(spec.source)} {builder.CaptionedShapes.VERSION}"
-
-
-def _size(source: str) -> str:
-    return source.partition("/")[2] or "full"
-
-
-class CaptionedShapesSource:
-    """The generated scenes. Of the two pictures in a record only the wanted one is decoded."""
-
-    IMAGE_FIELDS = ("image", "thumbnail")
-
-    def __init__(self, split: str, directory: str | None, *, size: str, image_field: str, moments: bool):
-        if image_field not in self.IMAGE_FIELDS:
-            known = ", ".join(self.IMAGE_FIELDS)
-            raise ValueError(f"config.data.image_field {image_field!r} is unknown; captioned_shapes has {known}")
-        from unclip_jax.data.captioned_shapes import builder  # brings TFDS, which takes a second
-
-        self._open = functools.partial(builder.data_source, split, directory, size=size)
-        self._wrong = [builder.WRONG] if size in builder.CONTRASTS else []
-        self._scene = ["scene"] if moments else []
-        self._records = self._open(fields=(image_field, "captions", *self._wrong, *self._scene))
-        self._image_field = image_field
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Record:
-        record = self._records[index]
-        return Record(
-            record[self._image_field],
-            tuple(record["captions"]),
-            wrong_captions=tuple(text for field in self._wrong for text in record[field]),
-            moments=moments(Scene.from_json(record["scene"])) if self._scene else None,
-        )
-
-    def captions(self) -> Iterator[str]:
-        records = self._open(fields=("captions",))
-        for index in range(len(records)):
-            yield from records[index]["captions"]
-
-
-class CachedSource:
-    """Keeps every record that was read. Captioned shapes in full take 0.4 GB at 64 px, and 6 GB at 256 px."""
-
-    def __init__(self, source: Source):
-        self._source = source
-        self._seen: dict[int, Record] = {}
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Record:
-        record = self._seen.get(index)
-        if record is None:
-            record = self._seen[index] = self._source[index]
-        return record
-
-    def captions(self) -> Iterator[str]:
-        return self._source.captions()
-
-    def __getstate__(self) -> dict:
-        return {"_source": self._source, "_seen": {}}  # a worker process fills its own
+    """Returns a description of the records of a source for provenance, such as "captioned_shapes/full 1.1.0"."""
+    return source_type(spec.source).describe(spec)

@@ -6,9 +6,6 @@ import numpy as np
 
 from unclip_jax.data.corruption import gaussian_blur
 
-EMBEDDINGS = "embeddings"  # the source of stored embeddings, which come without images
-SHAPES = "captioned_shapes"
-CONTRASTS = f"{SHAPES}/contrasts"  # these sizes have a negative caption for each caption
 # Rows do not depend on these. A folder that has been moved is still the same data.
 MAY_CHANGE = ("dir", "cache", "threads", "workers", "max_unreadable")
 
@@ -37,11 +34,11 @@ class BlurSpec:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """The section `data` of a config.
+    """The section `data` of a config. `sources.check_source` checks that its source provides what it asks for.
 
     Attributes:
-      source: "captioned_shapes" or "captioned_shapes/SIZE" (generated scenes), "folder" (images with captions),
-        "embeddings" (written by `unclip prepare-data embeddings`), or "tfds:NAME".
+      source: Where records come from, see `sources`: "captioned_shapes" or "captioned_shapes/SIZE" (generated scenes),
+        "folder" (images with captions), "embeddings" (written by `unclip prepare-data embeddings`), or "tfds:NAME".
       dir: Folder of the source. If None, $UNCLIP_CACHE or ~/.cache/unclip_jax.
       split: Split to train on.
       eval_split: Split to evaluate and preview on.
@@ -56,8 +53,8 @@ class DataSpec:
       noise: Largest standard deviation of Gaussian noise on `low_res`, whose range is [-1, 1]. Each row draws its own.
       bsr: Share of the rows whose `low_res` is degraded by BSR instead of blur and noise.
       captions: Whether batches have `tokens`.
-      negative_captions: Whether they also have `wrong_tokens`, if the source has negative captions.
-      scene_targets: Whether they have `moments`, if the source knows what its images show.
+      negative_captions: Whether batches have `wrong_tokens`, the tokens of negative captions.
+      scene_targets: Whether batches have `moments`, numbers that describe the image.
       flip: Whether to flip each image horizontally with probability 0.5.
       cache: Whether to keep decoded records in memory.
       threads: Threads that make batches; 0 makes each batch when it is requested.
@@ -66,7 +63,7 @@ class DataSpec:
       max_unreadable: Share of the records that may be unreadable and are replaced. If there are more, the run ends.
     """
 
-    source: str = SHAPES
+    source: str = "captioned_shapes"
     dir: str | None = None
     split: str = "train"
     eval_split: str = "test"
@@ -93,7 +90,7 @@ class DataSpec:
         self._check_numbers()
         self._check_sizes()
         self._check_low_res()
-        self._check_source()
+        self._check_combinations()
 
     @property
     def crop_size(self) -> int:
@@ -104,19 +101,6 @@ class DataSpec:
     def low_res_factor(self) -> int | None:
         """How many times smaller the low-resolution image is; None if there is none."""
         return None if self.low_res_size is None else self.image_size // self.low_res_size
-
-    @property
-    def batch_fields(self) -> tuple[str, ...]:
-        """The fields that batches will have, see `unclip_jax.batches`, besides `row` and `record`."""
-        images = ("embedding",) if self.source == EMBEDDINGS else ("image",)
-        optional = {
-            "clip_image": self.clip_size is not None,
-            "low_res": self.low_res_size is not None,
-            "tokens": self.captions,
-            "wrong_tokens": self.negative_captions,
-            "moments": self.scene_targets,
-        }
-        return images + tuple(name for name, is_there in optional.items() if is_there)
 
     def _check_numbers(self) -> None:
         for name in ("image_size", "clip_size", "low_res_size"):
@@ -154,24 +138,13 @@ class DataSpec:
             except ValueError as error:
                 raise ValueError(f"blur.{error}") from error
 
-    def _check_source(self) -> None:
-        if self.negative_captions and not (self.captions and self.source.startswith(CONTRASTS)):
-            raise ValueError(
-                f"negative_captions needs source {CONTRASTS} and captions, got source {self.source} and captions "
-                f"{self.captions}."
-            )
-        if self.scene_targets and (self.flip or not self.source.startswith(SHAPES)):
-            raise ValueError(
-                f"scene_targets needs source {SHAPES} and no flip, got source {self.source} and flip {self.flip}."
-            )
+    def _check_combinations(self) -> None:
+        if self.negative_captions and not self.captions:
+            raise ValueError("negative_captions needs captions, got captions False.")
         if self.flip and self.captions:
             raise ValueError("flip must be False with captions, which may name left and right, got True.")
-        if self.source == EMBEDDINGS:
-            for name in ("clip_size", "low_res_size", "crop_fraction", "flip"):
-                value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
-                if value != default:
-                    why = "with source embeddings, which has no images"
-                    raise ValueError(f"{name} must be {default} {why}, got {value}.")
+        if self.flip and self.scene_targets:
+            raise ValueError("flip must be False with scene_targets, which contain positions, got True.")
 
 
 def _check_share(name: str, value: float) -> None:

@@ -1,11 +1,11 @@
-"""Any data set of TFDS that has a picture and a caption as a source of records.
+"""Any TFDS dataset that has an image and a caption as a source of records.
 
-    config.data.source = "tfds:coco_captions"        as TFDS names it: NAME, NAME/CONFIG, NAME/CONFIG:VERSION
-    config.data.image_field = "image"                where a record has its picture,
-    config.data.caption_field = "captions/text"      and where its caption or captions; "/" leads into a nested field
+    config.data.source = "tfds:coco_captions"        the name in TFDS: NAME, NAME/CONFIG, NAME/CONFIG:VERSION
+    config.data.image_field = "image"                field of the image
+    config.data.caption_field = "captions/text"      field of the caption or captions; "/" leads into a nested field
 
-What is prepared already, in the file format array_record, is read as it is. What is not is downloaded and prepared by
-TFDS, which needs TensorFlow for some data sets.
+A dataset that is already prepared, in the file format array_record, is read directly. TFDS downloads and prepares any
+other, and needs TensorFlow for some of them.
 """
 
 import contextlib
@@ -18,22 +18,25 @@ from etils import epath
 
 from unclip_jax import images
 from unclip_jax.data.records import Record
-from unclip_jax.data.transforms import middle_square
+from unclip_jax.data.source_type import SourceType
+from unclip_jax.data.spec import DataSpec
+from unclip_jax.data.transforms import center_crop
 from unclip_jax.errors import first_line
 
-PREFIX = "tfds:"
+NAME = "tfds"
 
 
 class TfdsSource:
-    """The records of one split. Pictures are cut to their middle square, and decoded when they are asked for.
+    """The records of one split. Images are cropped to their central square, and decoded when their record is read.
 
     Args:
-      name: of the data set, as TFDS spells it.
-      split: as TFDS spells it, "train" or "train[:1000]" for example.
-      directory: where the data lie; None: TFDS's own place, ~/tensorflow_datasets.
-      image_field, caption_field: see above.
+      name: Name of the dataset in TFDS.
+      split: Split in the syntax of TFDS, such as "train" or "train[:1000]".
+      directory: Folder of the data. If None, that of TFDS, ~/tensorflow_datasets.
+      image_field, caption_field: See above.
 
-    Raises ValueError for a data set, split or field that is not there, with those that are.
+    Raises:
+      ValueError: For an unknown dataset, split or field. The message lists the known splits or fields.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class TfdsSource:
             skip = {part: skip}
         try:
             self._records = builder.as_data_source(split, decoders=skip)
-        except Exception as error:  # of several types, by what is wrong with the name or the files
+        except Exception as error:  # of several types, depending on what is wrong with the name or the files
             known = ", ".join(builder.info.splits)
             raise ValueError(
                 f"split {split!r} of {name!r} cannot be read ({first_line(error)}); known splits: {known}"
@@ -62,32 +65,40 @@ class TfdsSource:
 
     def __getitem__(self, index: int) -> Record:
         record = self._records[index]
-        picture = images.decode(_at(record, self._image), name=f"{self._name} record {index}")
+        image = images.decode(_at(record, self._image), name=f"{self._name} record {index}")
         captions = self._captions(record)
         if not captions:
             raise ValueError("it has no caption")
-        return Record(middle_square(picture), captions)
+        return Record(center_crop(image), captions)
 
     def captions(self) -> Iterator[str]:
         for index in range(len(self)):
             yield from self._captions(self._records[index])
 
     def _captions(self, record: dict[str, Any]) -> tuple[str, ...]:
-        found = _at(record, self._caption)
-        texts = [found] if isinstance(found, bytes | str) else list(found)
+        value = _at(record, self._caption)
+        texts = [value] if isinstance(value, bytes | str) else list(value)
         texts = [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
         return tuple(text.strip() for text in texts if text.strip())
 
 
+def _open(spec: DataSpec, split: str) -> TfdsSource:
+    name = spec.source.removeprefix(f"{NAME}:")
+    return TfdsSource(name, split, spec.dir, image_field=spec.image_field, caption_field=spec.caption_field)
+
+
+TYPE = SourceType(name=NAME, dataset="NAME", provides=frozenset({"image", "captions"}), open=_open)
+
+
 def _prepared(tfds: Any, name: str, directory: epath.PathLike | None) -> Any:
-    """The builder of a data set, which is downloaded and prepared where it is not there."""
+    """The builder of a dataset, which is downloaded and prepared if it is missing."""
     try:
         builder = tfds.builder(name, data_dir=directory, file_format="array_record")
         if not builder.data_path.exists():
             print(f"TFDS downloads and prepares {name!r} in {builder.data_path}, once", file=sys.stderr)
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # of several types, and of what the data set's own code raises
+    except Exception as error:  # of several types, including those that the dataset's own code raises
         raise ValueError(f"config.data.source 'tfds:{name}' cannot be opened: {first_line(error)}") from error
     return builder
 
@@ -95,7 +106,7 @@ def _prepared(tfds: Any, name: str, directory: epath.PathLike | None) -> Any:
 def _check_field(features: Any, field: str, path: str, name: str) -> None:
     known = list(_paths(features))
     if path not in known:
-        raise ValueError(f"config.data.{field} {path!r} is no field of {name!r}; known: {', '.join(sorted(known))}")
+        raise ValueError(f"config.data.{field} must be a field of {name!r} ({', '.join(sorted(known))}), got {path!r}.")
 
 
 def _paths(features: Any, prefix: str = "") -> Iterator[str]:

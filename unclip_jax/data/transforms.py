@@ -1,5 +1,4 @@
-"""What is done to a record to make a row of a batch. Pictures are uint8 "S S 3"; nothing here draws from a generator
-that another row, or another purpose of the same row, draws from."""
+"""Random generators of rows, and the image operations that make a row of a batch. Images are uint8 "S S 3"."""
 
 import zlib
 
@@ -8,51 +7,55 @@ from PIL import Image
 
 
 def row_rng(seed: int, row: int, purpose: str) -> np.random.Generator:
-    """The generator for one purpose ("crop", "caption", ...) of one global row."""
+    """Returns the random generator for one purpose ("crop", "caption", ...) of one global row.
+
+    No other row, and no other purpose of the same row, uses it.
+    """
     return np.random.default_rng([seed, row, zlib.crc32(purpose.encode())])
 
 
-def middle_square(picture: np.ndarray) -> np.ndarray:
-    """The largest square around the middle of a picture of any shape."""
-    height, width = picture.shape[:2]
+def center_crop(image: np.ndarray) -> np.ndarray:
+    """Returns the largest centered square of an image of any shape."""
+    height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return picture[top : top + side, left : left + side]
+    return image[top : top + side, left : left + side]
 
 
-def shrink(picture: np.ndarray, size: int) -> np.ndarray:
-    """A square picture at `size` px: the mean over boxes where `size` divides its side, Lanczos otherwise.
+def downscale(image: np.ndarray, size: int) -> np.ndarray:
+    """Returns a square image at `size` px: the mean over boxes if `size` divides its side, otherwise Lanczos.
 
-    Raises ValueError for a picture that is not square, or smaller than `size`.
+    Raises:
+      ValueError: For an image that is not square or is smaller than `size`.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if height != width or size > width:
-        raise ValueError(f"size is {size}, and the picture {width} x {height} px; it must be square, and no smaller")
+        raise ValueError(f"image must be square and at least {size} px, got {width} x {height} px.")
     if size == width:
-        return picture
-    image = Image.fromarray(picture)
+        return image
+    full = Image.fromarray(image)
     if width % size == 0:
-        return np.asarray(image.reduce(width // size))
-    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+        return np.asarray(full.reduce(width // size))
+    return np.asarray(full.resize((size, size), Image.Resampling.LANCZOS))
 
 
-def random_crop(picture: np.ndarray, size: int, rng: np.random.Generator, *, multiple: int = 1) -> np.ndarray:
-    """A `size` x `size` window, its corner anywhere on a grid of `multiple` px (1: anywhere at all).
+def random_crop(image: np.ndarray, size: int, rng: np.random.Generator, *, multiple: int = 1) -> np.ndarray:
+    """Returns a random `size` x `size` window whose corner lies on a grid of `multiple` px.
 
-    With `multiple` the upsampling factor, the same window exists, to the pixel, in the low-resolution picture.
+    If `multiple` is the upsampling factor, the window consists of whole pixels of the low-resolution image.
     """
-    places = (picture.shape[0] - size) // multiple + 1
-    top, left = rng.integers(places, size=2) * multiple
-    return picture[top : top + size, left : left + size]
+    positions = (image.shape[0] - size) // multiple + 1
+    top, left = rng.integers(positions, size=2) * multiple
+    return image[top : top + size, left : left + size]
 
 
-def low_resolution(picture: np.ndarray, factor: int) -> np.ndarray:
-    """The mean over boxes of `factor` x `factor` px, not rounded: uint8 "S S C" to float32 "s s C" in [-1, 1]."""
-    size = picture.shape[0] // factor
-    boxes = picture.reshape(size, factor, size, factor, -1)
+def low_resolution(image: np.ndarray, factor: int) -> np.ndarray:
+    """Returns the mean over boxes of `factor` x `factor` px, not rounded, as float32 "s s C" in [-1, 1]."""
+    size = image.shape[0] // factor
+    boxes = image.reshape(size, factor, size, factor, -1)
     return boxes.mean((1, 3), dtype=np.float32) / np.float32(127.5) - 1
 
 
-def flipped(picture: np.ndarray) -> np.ndarray:
-    """The picture in a mirror: left is right."""
-    return picture[:, ::-1]
+def flipped(image: np.ndarray) -> np.ndarray:
+    """Returns the image mirrored left to right."""
+    return image[:, ::-1]

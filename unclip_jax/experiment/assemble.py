@@ -11,11 +11,9 @@ from ml_collections import ConfigDict
 
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
-from unclip_jax.data import embedding_store
 from unclip_jax.data.pipeline import Pipeline
 from unclip_jax.data.records import Source
-from unclip_jax.data.sources import open_source
-from unclip_jax.data.spec import EMBEDDINGS
+from unclip_jax.data.sources import open_source, source_type
 from unclip_jax.experiment.config import typed
 from unclip_jax.experiment.encoders import check_widths, image_encoder_of, load_encoders
 from unclip_jax.experiment.spec import ExperimentConfig
@@ -52,9 +50,9 @@ def assemble(config: ExperimentConfig | ConfigDict, workdir: epath.PathLike) -> 
     encoders = load_encoders(config)
     check_widths(config, module, encoders)
     source = open_source(config.data, config.data.split)
-    if config.data.source == EMBEDDINGS:
-        digest = parameters.digest(image_encoder_of(encoders).params)
-        embedding_store.check_made_by(config.data.dir, clip=digest, spec=config.data)
+    check_encoder = source_type(config.data.source).check_encoder
+    if check_encoder is not None:
+        check_encoder(config.data, parameters.digest(image_encoder_of(encoders).params))
     tokenizer = _tokenizer(config, encoders, source, workdir)
     train_data, eval_data = (_pipeline(config, split, tokenizer, source) for split in _splits(config))
     parts = TaskParts(config.stage, module, config.options, encoders, config.training)

@@ -6,8 +6,7 @@ from ml_collections import ConfigDict
 from unclip_jax import parameters
 from unclip_jax.cascades.embedding import image_encoder
 from unclip_jax.data import embedding_store
-from unclip_jax.data.sources import describe, open_source
-from unclip_jax.data.spec import EMBEDDINGS
+from unclip_jax.data.sources import check_directory, describe, open_source, source_type
 from unclip_jax.experiment.config import typed
 from unclip_jax.experiment.encoders import image_encoder_of, load_encoders
 from unclip_jax.experiment.spec import ExperimentConfig
@@ -30,8 +29,9 @@ def store_embeddings(config: ConfigDict | ExperimentConfig, directory: epath.Pat
     config = typed(config)
     embedding_store.check_new(directory)
     data = config.data
-    if data.source == EMBEDDINGS:
-        raise ValueError("config.data.source is embeddings; name the source of the images")
+    if "image" not in source_type(data.source).provides:
+        raise ValueError(f"config.data.source must be a source of images, got {data.source}.")
+    check_directory(data)
     encoder = image_encoder_of(load_encoders(config))
     if encoder is None:
         raise ValueError("config.encoders must name an encoder of images, such as that of a cascade.")

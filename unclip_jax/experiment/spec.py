@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from flax import linen as nn
 
 from unclip_jax import fields, images
+from unclip_jax.data.rows import batch_fields
+from unclip_jax.data.sources import check_source
 from unclip_jax.data.spec import MAY_CHANGE as DATA_MAY_CHANGE
 from unclip_jax.data.spec import DataSpec
 from unclip_jax.diffusion.spec import DiffusionSpec
@@ -123,6 +125,7 @@ def parse(sections: Mapping[str, Mapping[str, Any]]) -> ExperimentConfig:
         if name in task
     }
     data = fields.parse(DataSpec, sections["data"], where="config.data")
+    check_source(data)
     encoders = {
         role: fields.convert(str, source, where=f"config.encoders.{role}")
         for role, source in sections["encoders"].items()
@@ -156,7 +159,7 @@ def check_data(config: ExperimentConfig) -> None:
     """
     kind, stage, data = config.stage_kind, config.stage, config.data
     for name in kind.batch_fields:
-        if name in data.batch_fields:
+        if name in batch_fields(data):
             continue
         if name not in _SET_BY:
             raise ValueError(

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from unclip_jax import parameters
 from unclip_jax.arrays import PyTree
 from unclip_jax.cascades.folder import CONFIG, load_stage
-from unclip_jax.data.sources import describe
+from unclip_jax.data.sources import check_directory, describe
 from unclip_jax.experiment.assemble import assemble
 from unclip_jax.experiment.config import typed
 from unclip_jax.experiment.spec import ExperimentConfig
@@ -33,6 +33,7 @@ def train_stage(config: ConfigDict | ExperimentConfig, workdir: epath.PathLike, 
         `loop.train` refuses.
     """
     config = typed(config)
+    check_directory(config.data)
     loop.check_config(config)
     loop.check_workdir(config, workdir)
     with lock_workdir(workdir):

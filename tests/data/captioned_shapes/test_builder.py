@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from unclip_jax.data.captioned_shapes import builder
-from unclip_jax.data.captioned_shapes.builder import data_source, describe, prepare
+from unclip_jax.data.captioned_shapes.builder import data_source, prepare
+from unclip_jax.data.captioned_shapes.dataset_sizes import DATASET_SIZES
 from unclip_jax.data.captioned_shapes.drawing import draw, thumbnail
+from unclip_jax.data.captioned_shapes.generation import describe
 from unclip_jax.data.captioned_shapes.scene import COLOURS, HELD_OUT, SHAPES, Scene, is_named, nearest_name
 from unclip_jax.data.sources import open_source
 from unclip_jax.data.spec import DataSpec
@@ -26,7 +28,7 @@ SIZE_WORDS = ("small", "little", "large", "big")
 def contents(directory: Path) -> dict[str, list[dict]]:
     """Every record of the tiny data in its order, pictures as bytes."""
     found = {}
-    for split, count in builder.RECORDS["tiny"].items():
+    for split, count in DATASET_SIZES["tiny"].records.items():
         records = data_source(split, directory, size="tiny").__getitems__(range(count))
         found[split] = [{**r, "image": r["image"].tobytes(), "thumbnail": r["thumbnail"].tobytes()} for r in records]
     return found
@@ -47,7 +49,7 @@ def tiny(tmp_path_factory) -> Path:
 
 
 def test_records_hold_the_scene_and_its_pictures(tiny):
-    for split, count in builder.RECORDS["tiny"].items():
+    for split, count in DATASET_SIZES["tiny"].records.items():
         records = data_source(split, tiny, size="tiny")
         assert len(records) == count
         for record in (records[0], records[count - 1]):
@@ -59,7 +61,7 @@ def test_records_hold_the_scene_and_its_pictures(tiny):
 
 def test_every_record_is_the_one_described(tiny):
     """Scenes and captions on disk are those that `describe` gives, in some other order, each once."""
-    for split, count in builder.RECORDS["tiny"].items():
+    for split, count in DATASET_SIZES["tiny"].records.items():
         records = data_source(split, tiny, size="tiny", fields=("scene", "captions")).__getitems__(range(count))
         described = [describe(split, index) for index in range(count)]
         expected = [(scene.to_json(), [caption.text for caption in said]) for scene, said, _ in described]
@@ -73,7 +75,7 @@ def test_records_pickle_and_give_the_fields_asked_for(tiny):
     assert len({record["captions"][0] for record in records}) > 10  # iterates, and ends
     assert records.__getitems__([5, 3]) == [records[5], records[3]]
     for index in (32, -1):
-        with pytest.raises(IndexError, match=f"index is {index}; the split has records 0 to 31"):
+        with pytest.raises(IndexError, match=f"index must be from 0 to 31, got {index}"):
             records[index]
 
 
@@ -91,8 +93,8 @@ def test_two_processes_at_once_prepare_once_and_the_same(tiny, tmp_path):
 def test_a_killed_preparation_leaves_nothing_half_made(tiny, tmp_path):
     # A hundred times as many records, so that there is time to be killed in.
     process = start(
-        "from unclip_jax.data.captioned_shapes import builder; builder.RECORDS['tiny']['train'] = 10_000\n"
-        + PREPARE.format(directory=str(tmp_path))
+        "from unclip_jax.data.captioned_shapes.dataset_sizes import DATASET_SIZES\n"
+        "DATASET_SIZES['tiny'].records['train'] = 10_000\n" + PREPARE.format(directory=str(tmp_path))
     )
     folder = tmp_path / "captioned_shapes" / "tiny"
     deadline = time.monotonic() + 60
@@ -120,13 +122,13 @@ def test_default_directory_follows_the_environment(monkeypatch):
 
 
 def test_bad_arguments(tiny, tmp_path):
-    with pytest.raises(ValueError, match="split is 'validation'; captioned shapes has train, test, compositional"):
+    with pytest.raises(ValueError, match="split must be one of train, test, compositional .*, got 'validation'"):
         data_source("validation", tiny, size="tiny")
-    with pytest.raises(ValueError, match=r"fields holds \['label'\]; a captioned-shapes record has image, thumbnail"):
+    with pytest.raises(ValueError, match=r"fields of .* must be among image, thumbnail.*, got \['label'\]"):
         data_source("train", tiny, size="tiny", fields=("label",))
-    with pytest.raises(ValueError, match=r"fields holds \['wrong_captions'\]; a captioned-shapes record has .* scene$"):
+    with pytest.raises(ValueError, match=r"fields of .* must be among .* scene, got \['wrong_captions'\]"):
         data_source("train", tiny, size="tiny", fields=("wrong_captions",))
-    with pytest.raises(ValueError, match="size is 'huge'; known sizes: full, tiny, contrasts"):
+    with pytest.raises(ValueError, match="size must be one of full, tiny, contrasts.*, got 'huge'"):
         prepare(tiny, size="huge")
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="directory .*file/below.* cannot be made"):
@@ -160,7 +162,7 @@ def names_everything(text: str, num_objects: int) -> bool:
 def check_splits(splits: dict[str, list[tuple[Scene, list[str]]]]) -> None:
     """No held-out pair in train or test, in a picture or in words, and nothing else in compositional; at least a third
     of the training scenes hold two objects, at most half of the captions name everything."""
-    assert {split: len(records) for split, records in splits.items()} == builder.RECORDS["full"]
+    assert {split: len(records) for split, records in splits.items()} == DATASET_SIZES["full"].records
     for split, records in splits.items():
         drawn = {(item.shape, item.colour) for scene, _ in records for item in scene.objects}
         named = set().union(*(named_pairs(text) for _, texts in records for text in texts))
@@ -183,7 +185,7 @@ def test_every_scene_and_caption_of_the_full_data():
                 (scene, [caption.text for caption in said])
                 for scene, said, _ in (describe(split, index) for index in range(count))
             ]
-            for split, count in builder.RECORDS["full"].items()
+            for split, count in DATASET_SIZES["full"].records.items()
         }
     )
 
@@ -194,7 +196,7 @@ def test_every_record_and_caption_of_the_full_data_on_disk(tmp_path):
     folder = Path(prepare(tmp_path))
     assert sum(file.stat().st_size for file in folder.iterdir()) < 500e6
     splits = {}
-    for split, count in builder.RECORDS["full"].items():
+    for split, count in DATASET_SIZES["full"].records.items():
         source = data_source(split, tmp_path, fields=("scene", "captions"))
         records = source.__getitems__(range(count))
         splits[split] = [(Scene.from_json(record["scene"]), record["captions"]) for record in records]
@@ -214,7 +216,7 @@ def test_recoloured_pictures_have_two_objects_in_half_and_unnamed_colours_in_hal
 
 def test_contrasts_are_the_full_data_and_as_many_scenes_of_which_most_have_other_colours(tmp_path):
     """And two objects, in 70 %. To every caption comes one in which one thing is not so. Of the tiny ones, each."""
-    size, count = "contrasts_tiny", builder.RECORDS["contrasts_tiny"]["train"]
+    size, count = "contrasts_tiny", DATASET_SIZES["contrasts_tiny"].records["train"]
     described = [describe("train", index, size) for index in range(count)]
     recoloured, two = [], []
     for index, (scene, said, _) in enumerate(described):
@@ -232,6 +234,6 @@ def test_contrasts_are_the_full_data_and_as_many_scenes_of_which_most_have_other
         np.testing.assert_array_equal(record["thumbnail"], thumbnail(draw(Scene.from_json(record["scene"]))))
     config = {"source": f"captioned_shapes/{size}", "dir": str(tmp_path), "image_field": "thumbnail"}
     source = open_source(DataSpec(**config), "train")
-    assert [(record.captions, record.wrong_captions) for record in source] == [
+    assert [(record.captions, record.negative_captions) for record in source] == [
         (tuple(said), tuple(wrong)) for _, said, wrong in found
     ]

@@ -9,21 +9,17 @@ import numpy as np
 import pytest
 
 from unclip_jax.data.captioned_shapes.captions import (
-    CLAUSES,
-    FILLERS,
-    FREE_WORDINGS,
     LOOSE_SHARE,
     Caption,
     NamedObject,
     captions,
-    describes,
     free_caption,
     full_caption,
-    is_free_wording,
-    vocabulary,
-    wrong_captions,
 )
+from unclip_jax.data.captioned_shapes.free_wordings import FREE_WORDINGS, is_free_wording
+from unclip_jax.data.captioned_shapes.negative_captions import describes, negative_captions
 from unclip_jax.data.captioned_shapes.scene import COLOURS, HELD_OUT, SHAPES, Object, Scene, recolour, sample_scene
+from unclip_jax.data.captioned_shapes.wordings import CLAUSES, FILLERS, vocabulary
 
 SIZE_OF_WORD = {"small": "small", "little": "small", "large": "large", "big": "large"}
 ONE = Scene("green", (Object("star", "orange", "small", 60.0, 70.0, 30.0),))
@@ -154,7 +150,7 @@ def test_free_wordings_say_what_they_claim():
             assert value in (None, true)
             assert (true in said) == (value is not None), caption
         assert (scene.background in said) == (caption.background is not None), caption
-    with pytest.raises(ValueError, match="2 objects; free wordings are of one"):
+    with pytest.raises(ValueError, match="scene must have one object for a free wording, got 2"):
         free_caption(TWO, rng)
 
 
@@ -222,14 +218,14 @@ def test_what_is_true_of_a_scene(caption, true):
     assert describes(caption, TWO) == true
 
 
-def test_wrong_captions_differ_in_one_thing_that_is_not_so():
+def test_negative_captions_differ_in_one_false_statement():
     """Every sort of change comes; of the full captions of two objects relations in half and exchanges in a third, as
     those of equal shapes or colours, and those to held-out pairs, are drawn again."""
     rng, change = np.random.default_rng(5), np.random.default_rng(6)
     kinds = collections.Counter()
     for _ in range(2000):
         scene = sample_scene(rng)
-        wrong = wrong_captions(scene, copy.deepcopy(rng), 3, change=change)
+        wrong = negative_captions(scene, copy.deepcopy(rng), 3, change=change)
         for caption, other in zip(captions(scene, rng, 3), wrong, strict=True):
             assert describes(caption, scene) and not describes(other, scene), (caption, other)
             assert not {(item.shape, item.colour) for item in other.objects} & HELD_OUT
@@ -266,6 +262,6 @@ def test_colours_without_a_name_go_unsaid():
     rng = np.random.default_rng(7)
     for _ in range(200):
         scene = recolour(sample_scene(rng), rng)
-        for caption in (*captions(scene, rng, 3), *wrong_captions(scene, rng, 3, change=rng)):
+        for caption in (*captions(scene, rng, 3), *negative_captions(scene, rng, 3, change=rng)):
             assert not set(words(caption.text)) & set(COLOURS) and "#" not in caption.text
             assert caption.background is None and all(item.colour is None for item in caption.objects)

@@ -1,5 +1,7 @@
-"""Captioned shapes: flat-coloured scenes of one or two objects with captions, drawn on the spot and read back.
+"""Captioned shapes: flat-colored scenes of one or two objects with captions, generated on this machine.
 
-`scene` says what is in a picture, `drawing` paints it, `captions` puts it into words, `builder` writes the data set and
-opens it, `reading` turns a picture back into a scene, `moments` says in numbers what is where.
+`scene` defines the content of an image and `drawing` renders it. `captions` describes it, in the words of `wordings` or
+`free_wordings`; `negative_captions` contains false statements, and `scene_targets` describes it in numbers.
+`generation` makes records, `dataset_sizes` defines how many, and `builder` stores and opens them. `reading` recovers a
+scene from an image.
 """

@@ -6,6 +6,7 @@ Coordinates are pixels of the 256 x 256 picture, x to the right and y downwards,
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -132,13 +133,13 @@ def sample_scene(rng: np.random.Generator, *, num_objects: int | None = None, he
     pairs = [_sample_pair(rng, held_out) for _ in range(num_objects)]
     while len(set(pairs)) < num_objects:  # of two equal objects no caption could say which is where
         pairs[-1] = _sample_pair(rng, held_out)
-    background = _choose(rng, [name for name in COLOURS if name not in {colour for _, colour in pairs}])
+    background = pick(rng, [name for name in COLOURS if name not in {colour for _, colour in pairs}])
     bodies = [_sample_body(rng, large=SIZES["large"] if num_objects == 1 else LARGE_BESIDE_ANOTHER) for _ in pairs]
     reaches = [reach(half_extent, rotation) for _, half_extent, rotation in bodies]
     if num_objects == 1:
         relation, places = None, [(_free(rng, reaches[0]), _free(rng, reaches[0]))]
     else:
-        relation = _choose(rng, RELATIONS)
+        relation = pick(rng, RELATIONS)
         places = _sample_places(rng, relation, reaches)
     objects = tuple(
         Object(shape, colour, size, round(x, 3), round(y, 3), half_extent, rotation)
@@ -166,22 +167,22 @@ def _sample_rgb(rng: np.random.Generator) -> str:
     return "#" + bytes(rng.integers(0, 256, 3, dtype=np.uint8)).hex()
 
 
-def _choose(rng: np.random.Generator, names: Any) -> Any:
-    """One of `names`, evenly, as a Python object (rng.choice would give a NumPy scalar)."""
-    return names[int(rng.integers(len(names)))]
+def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    """Returns one of `options`, each with the same probability. (`rng.choice` would return a NumPy scalar.)"""
+    return options[int(rng.integers(len(options)))]
 
 
 def _sample_pair(rng: np.random.Generator, held_out: bool) -> tuple[str, str]:
     """A (shape, colour) pair, all pairs of its kind alike."""
     while True:
-        pair = (_choose(rng, SHAPES), _choose(rng, tuple(COLOURS)))
+        pair = (pick(rng, SHAPES), pick(rng, tuple(COLOURS)))
         if (pair in HELD_OUT) == held_out:
             return pair
 
 
 def _sample_body(rng: np.random.Generator, large: tuple[float, float]) -> tuple[str, float, float]:
     """Size word, half-extent and rotation; rounded, so that JSON holds them exactly."""
-    size = _choose(rng, tuple(SIZES))
+    size = pick(rng, tuple(SIZES))
     low, high = large if size == "large" else SIZES[size]
     return size, round(float(rng.uniform(low, high)), 3), round(float(rng.uniform(-MAX_ROTATION, MAX_ROTATION)), 3)
 

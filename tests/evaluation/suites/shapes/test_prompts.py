@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from unclip_jax.data.captioned_shapes.builder import SPLITS, make_record
-from unclip_jax.data.captioned_shapes.captions import FREE_WORDINGS
+from unclip_jax.data.captioned_shapes.dataset_sizes import SPLITS
+from unclip_jax.data.captioned_shapes.free_wordings import FREE_WORDINGS
+from unclip_jax.data.captioned_shapes.generation import make_record
 from unclip_jax.data.captioned_shapes.scene import HELD_OUT, SIZES, Object, sample_scene
 from unclip_jax.evaluation.suites.shapes.image_measures import sample_placements
 from unclip_jax.evaluation.suites.shapes.prompts import SELECTIONS, draw_prompts, stream

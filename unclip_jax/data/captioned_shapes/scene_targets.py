@@ -1,12 +1,12 @@
-"""What a picture shows, as numbers that a linear map of a good embedding tells.
+"""Regression targets of a scene: numbers that a linear map should be able to read off a good embedding.
 
-With f of an object its shape and size as ones among zeros and its colour in [-1, 1], and (x, y) its middle from the
-picture's, in quarters of its side, the moments of a scene are
+With f of an object its shape and size as one-hot vectors and its color in [-1, 1], and (x, y) its center relative to
+that of the image, in quarters of the side, the targets of a scene are
 
-    sum over objects of f, f x, f y, of shape times colour, and of size (1 large, -1 small) times shape and colour
+    sum over objects of f, f x, f y, of shape times color, and of size (1 large, -1 small) times shape and color
 
-and the background's colour. So they say how often each attribute is there, where, and with which other: a caption's
-"a red star left of a ring" is a sign of a sum of them.
+and the color of the background. They tell how often each attribute occurs, where, and together with which other. For
+example, the sign of a sum of them decides whether a red star is left of a ring.
 """
 
 import numpy as np
@@ -17,8 +17,8 @@ from unclip_jax.data.captioned_shapes.scene import IMAGE_SIZE, SHAPES, SIZES, Ob
 COUNT = 63
 
 
-def moments(scene: Scene) -> Float["63"]:
-    """The moments above, float32 [COUNT], in the order of the formula, the background last."""
+def scene_targets(scene: Scene) -> Float["63"]:
+    """Returns the targets as float32 [COUNT], in the order of the formula, the background last."""
     objects = np.sum([_of_object(item) for item in scene.objects], axis=0)
     return np.concatenate([objects, _colour(scene.background)]).astype(np.float32)
 
