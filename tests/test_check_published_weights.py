@@ -17,15 +17,16 @@ from tests.golden import check_published
 from tests.golden.check_published import main
 from tests.golden.drawn import drawn, gpt2_tokenizer, letters_tokenizer
 from tests.pretrained import peer_networks, torch_writer
-from tests.pretrained.test_clip_files import BUFFERS, SIZES, openai_arrays, write_hugging_face, write_open_clip
-from tests.pretrained.test_clip_files import write_openai as write_openai_tensors
+from tests.pretrained.clip.test_files import BUFFERS, SIZES, openai_arrays, write_hugging_face, write_open_clip
+from tests.pretrained.clip.test_files import write_openai as write_openai_tensors
 from unclip_jax import parameters
 from unclip_jax.kinds import KINDS
 from unclip_jax.models.network import build, parameter_shapes
-from unclip_jax.pretrained import guided_diffusion_classifier, karlo
-from unclip_jax.pretrained.glide import glide_rules
-from unclip_jax.pretrained.guided_diffusion import guided_diffusion_rules
-from unclip_jax.pretrained.weight_mapping import convert, restore
+from unclip_jax.pretrained.glide.weights import glide_rules
+from unclip_jax.pretrained.guided_diffusion import classifier as guided_diffusion_classifier
+from unclip_jax.pretrained.guided_diffusion.unet import guided_diffusion_rules
+from unclip_jax.pretrained.karlo import original as karlo
+from unclip_jax.pretrained.rules import export_tensors, import_params
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Two heads where there is attention: with one, any order of queries, keys, values and heads is the same.
@@ -41,7 +42,7 @@ def arrays_of(kind, fields, rules):
     """Drawn tensors of a network with these fields, by their published names."""
     shapes = parameters.flatten(parameter_shapes(build(KINDS.choose(kind).network, fields)))
     params = {name: np.zeros(shape.shape, np.float32) for name, shape in shapes.items()}
-    return {name: drawn(name, x.shape) for name, x in restore(parameters.unflatten(params), rules).items()}
+    return {name: drawn(name, x.shape) for name, x in export_tensors(parameters.unflatten(params), rules).items()}
 
 
 def write_torch(path, arrays, within=None):
@@ -264,10 +265,10 @@ def test_what_cannot_be_compared_is_exit_code_2_and_one_line(tmp_path, monkeypat
     damaged = shutil.copytree(clip, tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes((clip / "model.safetensors").read_bytes()[:-8])
     for arguments, said in (
-        (["nowhere"], "'nowhere' does not exist; a file, a folder"),
-        ([tmp_path / "text.pt"], "is no file of weights"),
-        ([damaged], "no sound safetensors file"),
-        ([own], r"holds no CLIP; give the one that it was trained with: --clip"),
+        (["nowhere"], "'nowhere' does not exist. Pass a file, a folder"),
+        ([tmp_path / "text.pt"], "is not a supported weights file"),
+        ([damaged], "not a valid safetensors file"),
+        ([own], r"includes no CLIP. Pass the one that it was trained with: --clip"),
         ([clip, "--clip", clip], "needs no other CLIP"),
         ([clip, "--peer", "nowhere"], "--peer 'nowhere' is no folder"),
     ):
@@ -276,7 +277,7 @@ def test_what_cannot_be_compared_is_exit_code_2_and_one_line(tmp_path, monkeypat
         assert err.startswith("check_published_weights: ") and said in err, err
     monkeypatch.setattr(check_published, "require", lambda family, peer: None)
     code, _, err = run([labels, "--tokenizer", clip], capsys)
-    assert code == 2 and "guided-diffusion reads no captions; leave out --tokenizer" in err
+    assert code == 2 and "guided-diffusion reads no captions. Omit --tokenizer" in err
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
@@ -339,11 +340,11 @@ def test_one_other_parameter_here_is_too_far_from_the_original_code(tmp_path, mo
     pytest.importorskip("torch", reason="the original code needs PyTorch, the extra `parity`")
 
     def converted(*args, **kwargs):
-        params = convert(*args, **kwargs)
+        params = import_params(*args, **kwargs)
         params["image"]["norm_post"]["bias"][3] += 0.01
         return params
 
-    monkeypatch.setattr(check_published, "convert", converted)
+    monkeypatch.setattr(check_published, "import_params", converted)
     code, out, _ = run(hugging_face(tmp_path), capsys)
     assert code == 1 and re.findall(r"(\w+): .* too far", out) == ["image"]
 

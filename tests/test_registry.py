@@ -89,6 +89,25 @@ def test_entry_points_load_when_a_name_is_unknown_and_then_once(distribution, mo
     assert calls == [{"group": group}]
 
 
+def test_entries_yields_entry_points_last(distribution, monkeypatch):
+    module, group = distribution("red = {module}:red\nbroken = {module}:missing\n")
+    colors = Registry("color", group, {"blue": 1})
+    colors.register("black", 2)
+    calls, entry_points = [], importlib.metadata.entry_points
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **k: calls.append(k) or entry_points(**k))
+    entries = colors.entries()
+    assert [next(entries), next(entries)] == [1, 2] and calls == []
+    red = next(entries)
+    assert red is importlib.import_module(module).red and calls == [{"group": group}]
+    assert list(entries) == [] and list(colors.entries()) == [1, 2, red]
+
+
+def test_failures_are_listed(distribution):
+    module, group = distribution("a = {module}_broken:red\nred = {module}:red\n")
+    (line,) = Registry("color", group).failures()
+    assert line == "Entry point 'a' of fake-colors failed to load: RuntimeError: first second"
+
+
 @pytest.mark.parametrize("ask", [Registry.names, list, lambda colors: [name for name, _ in colors.items()]])
 def test_listing_loads_the_entry_points(distribution, ask):
     _, group = distribution("red = {module}:red\n")

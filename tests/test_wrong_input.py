@@ -109,7 +109,7 @@ DAMAGED_CASCADES = {
 }
 DRAWN = ["generate", "a red circle", "--cascade"]
 SAID_OF_CASCADES = {
-    "no_index": "is no folder with a cascade.json and no published model that is known; known: a CLIP as",
+    "no_index": "is neither a folder with a cascade.json nor a known published model. Known: Karlo (",
     "index_is_list": "holds no JSON object",
     "index_is_cut": "cannot be read as JSON",
     "index_of_the_future": "has schema 99 and must have 2",
@@ -245,7 +245,7 @@ WRONG = {
         ["prepare-data", "embeddings", f"--config={CONFIGS / 'upsampler_16_to_64.py'}", "--out=new"],
         "config.encoders must name an encoder of images",
     ),
-    "importing a cascade": (["import-weights", "whole", "--out", "new"], "'whole' is a cascade already"),
+    "importing a cascade": (["import-weights", "whole", "--out", "new"], "must be a published model, got a cascade"),
     "packaging nothing": (["package", "--out", "new"], "neither a WORKDIR nor --clip is given"),
     "packaging what is not there": (["package", "nowhere", "--out", "new"], "nowhere"),
     "packaging a damaged run": (["package", "run_damaged", "--out", "new"], "run_damaged"),

@@ -63,7 +63,18 @@ class Registry(Generic[T]):
 
     def available(self) -> str:
         """Returns the known names and the entry points that failed to load, as one line for an error message."""
-        return ". ".join([", ".join(self.names()), *self._failures])
+        return ". ".join([", ".join(self.names()), *self.failures()])
+
+    def failures(self) -> list[str]:
+        """Returns a line for every entry point that failed to load."""
+        self._load_entry_points()
+        return list(self._failures)
+
+    def entries(self) -> Iterator[T]:
+        """Yields the entries in order of registration. Entry points are loaded only after the known entries."""
+        known = dict(self._entries)
+        yield from known.values()
+        yield from (entry for name, entry in self.items() if name not in known)
 
     def names(self) -> list[str]:
         """Returns the known names, in order of registration."""

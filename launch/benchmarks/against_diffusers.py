@@ -11,6 +11,7 @@ channels-last. Printed are medians with the smallest and largest, compile times 
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -44,7 +45,7 @@ def write_cascade(folder: pathlib.Path, width: int) -> None:
     from unclip_jax.kinds import kind_of
     from unclip_jax.models.network import parameter_shapes
     from unclip_jax.models.presets import preset
-    from unclip_jax.pretrained.karlo_files import DIFFUSION, READS_CLIP, SAMPLING
+    from unclip_jax.pretrained.karlo.specs import decoder_spec, prior_spec, upsampler_spec
     from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
     from unclip_jax.stages.spec import StageSpec
     from unclip_jax.tokenizers.clip_bpe import train_tokenizer
@@ -55,20 +56,13 @@ def write_cascade(folder: pathlib.Path, width: int) -> None:
         "image_heads": None, "vocab_size": 600, "context_length": 77, "text_width": 768, "text_layers": 6,
         "text_heads": 12,
     }  # fmt: skip
-    fields = {
-        "diffusion_prior": preset("karlo_prior")[1] | {"width": 1024, "layers": 10, "heads": 16},
-        "decoder": preset("karlo_decoder")[1] | {"channels": width},
-        "upsampler": preset("karlo_upsampler")[1] | {"channels": width // 2},
-    }
-    specs = [StageSpec(name="clip", kind="clip", model=clip)]
-    for kind, model in fields.items():
-        inputs_of = {"low_res_size": 64} if kind == "upsampler" else {"encoders": READS_CLIP}
-        name = "upsampler_64_to_256" if kind == "upsampler" else kind
-        specs.append(
-            StageSpec(
-                name=name, kind=kind, model=model, diffusion=DIFFUSION[kind], sampling=SAMPLING[kind], **inputs_of
-            )
-        )
+    upsampler = upsampler_spec(preset("karlo_upsampler")[1] | {"channels": width // 2}, low_res_size=64)
+    specs = [
+        StageSpec(name="clip", kind="clip", model=clip),
+        prior_spec(preset("karlo_prior")[1] | {"width": 1024, "layers": 10, "heads": 16}),
+        decoder_spec(preset("karlo_decoder")[1] | {"channels": width}),
+        dataclasses.replace(upsampler, last_step_params=False),
+    ]
     standard = EmbeddingStatistics(mean=np.zeros(768), std=np.ones(768))
     own = {"clip": {"tokenizer": folder / "tokenizer"}, "diffusion_prior": {"extras": standard.to_extras()}}
     rng, stages = np.random.default_rng(0), {}

@@ -10,7 +10,6 @@ memory for the parameters.
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import pathlib
 import subprocess
@@ -33,8 +32,8 @@ def write_karlo(folder: pathlib.Path) -> None:
     """Diffusers' folder of a Karlo with random weights, one part in memory at a time."""
     from safetensors import numpy as safetensors_numpy
 
-    from unclip_jax.pretrained.diffusers_export import pipeline_index, scheduler_part
-    from unclip_jax.pretrained.karlo_files import DIFFUSION
+    from unclip_jax.pretrained.karlo.export import pipeline_index, scheduler_part
+    from unclip_jax.pretrained.karlo.specs import DECODER_DIFFUSION, PRIOR_DIFFUSION, UPSAMPLER_DIFFUSION
 
     numbers = (0.02 * np.random.default_rng(0).standard_normal(2**20)).astype(np.float16)
     for name, part in parts():
@@ -42,9 +41,10 @@ def write_karlo(folder: pathlib.Path) -> None:
         (folder / name / "config.json").write_text(json.dumps(dict(part.config)))
         drawn = {tensor: np.resize(numbers, zeros.shape) for tensor, zeros in part.tensors.items()}
         safetensors_numpy.save_file(drawn, folder / name / "diffusion_pytorch_model.safetensors")
-    for name, kind in (("prior", "diffusion_prior"), ("decoder", "decoder"), ("super_res", "upsampler")):
+    diffusion_of = {"prior": PRIOR_DIFFUSION, "decoder": DECODER_DIFFUSION, "super_res": UPSAMPLER_DIFFUSION}
+    for name, diffusion in diffusion_of.items():
         (folder / f"{name}_scheduler").mkdir()
-        config = scheduler_part(name, dataclasses.asdict(DIFFUSION[kind])).config
+        config = scheduler_part(name, diffusion).config
         (folder / f"{name}_scheduler" / "scheduler_config.json").write_text(json.dumps(dict(config)))
     write_tokenizer(folder / "tokenizer")
     (folder / "model_index.json").write_text(json.dumps(pipeline_index(["prior"])))
@@ -55,14 +55,16 @@ def parts() -> Iterator[tuple[str, Any]]:
     from unclip_jax.kinds import KINDS
     from unclip_jax.models.network import build, fields_of
     from unclip_jax.models.presets import preset
-    from unclip_jax.pretrained import diffusers_export as export
+    from unclip_jax.pretrained.clip.export import text_encoder_part
+    from unclip_jax.pretrained.karlo import export
+    from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 
     def of(make, kind, fields, *arguments):
         module = build(KINDS.choose(kind).network, fields)
         return make(fields_of(module), zeros(module), *arguments)
 
-    yield "text_encoder", of(export.text_encoder_part, "clip", CLIP)
-    statistics = {"mean": np.zeros(768, np.float32), "std": np.ones(768, np.float32)}
+    yield "text_encoder", of(text_encoder_part, "clip", CLIP)
+    statistics = EmbeddingStatistics(mean=np.zeros(768, np.float32), std=np.ones(768, np.float32))
     yield "prior", of(export.prior_part, *preset("karlo_prior"), statistics)
     yield from zip(("decoder", "text_proj"), of(export.decoder_parts, *preset("karlo_decoder")))
     for name in ("super_res_first", "super_res_last"):

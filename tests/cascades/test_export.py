@@ -137,11 +137,27 @@ def changed(folder, tmp_path, stage, change):
 @pytest.mark.parametrize(
     ("stage", "change", "said"),
     [
-        ("decoder", lambda config: config["diffusion"].update(predicts="v"), "decoder has predicts 'v', and"),
-        ("decoder", lambda config: config["diffusion"].update(schedule="linear"), "decoder has schedule 'linear'"),
-        ("upsampler_8_to_16", lambda config: config["diffusion"].update(variance="fixed_large"), "'fixed_large', and"),
-        ("diffusion_prior", lambda config: config["model"].update(activation="quick_gelu"), "the prior has activation"),
-        ("decoder", lambda config: config["model"].update(num_heads=4), "the decoder has num_heads 4, and diffusers'"),
+        (
+            "decoder",
+            lambda config: config["diffusion"].update(predicts="v"),
+            "predicts of decoder must be x0 or eps, which UnCLIPScheduler of diffusers supports, got 'v'",
+        ),
+        (
+            "decoder",
+            lambda config: config["diffusion"].update(schedule="linear"),
+            "schedule of decoder must be cosine, which UnCLIPScheduler of diffusers supports, got 'linear'",
+        ),
+        ("upsampler_8_to_16", lambda config: config["diffusion"].update(variance="fixed_large"), "got 'fixed_large'"),
+        (
+            "diffusion_prior",
+            lambda config: config["model"].update(activation="quick_gelu"),
+            "activation of the prior must be 'gelu' in the layout of diffusers, got 'quick_gelu'",
+        ),
+        (
+            "decoder",
+            lambda config: config["model"].update(num_heads=4),
+            "num_heads of the decoder must be None in the layout of diffusers, got 4",
+        ),
     ],
 )
 def test_what_the_layout_cannot_hold_is_refused_and_nothing_written(folder, tmp_path, capsys, stage, change, said):
@@ -155,8 +171,8 @@ def test_what_the_layout_cannot_hold_is_refused_and_nothing_written(folder, tmp_
 def test_wrong_arguments_are_one_line(folder, tmp_path, capsys):
     (tmp_path / "there").mkdir()
     for argv, said in (
-        ([str(folder), "--format", "onnx", "--out", "x"], "--format 'onnx' is unknown; known: diffusers, clip"),
-        ([str(folder), "--format", "clip", "--out", str(tmp_path / "there")], "is there already; name a new folder"),
+        ([str(folder), "--format", "onnx", "--out", "x"], "Unknown --format 'onnx'. Available: diffusers, clip"),
+        ([str(folder), "--format", "clip", "--out", str(tmp_path / "there")], "--out must be a new folder, got"),
         (["nowhere", "--format", "clip", "--out", "x"], "cascade 'nowhere' is no folder with a cascade.json"),
     ):
         assert main(["export-weights", *argv]) == 2

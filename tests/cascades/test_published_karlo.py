@@ -17,8 +17,10 @@ from unclip_jax.kinds import kind_of
 from unclip_jax.kinds.clip import text_features
 from unclip_jax.models.network import parameter_shapes
 from unclip_jax.models.presets import preset
-from unclip_jax.pretrained import karlo_files, registry
-from unclip_jax.pretrained.weight_mapping import check
+from unclip_jax.pretrained import registry
+from unclip_jax.pretrained.family import Source
+from unclip_jax.pretrained.karlo import files as karlo_files
+from unclip_jax.pretrained.rules import check
 from unclip_jax.sampling import diffusion
 from unclip_jax.stages.conditions import Conditions
 from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
@@ -144,13 +146,13 @@ def test_another_scheduler_or_another_last_network_is_refused(pipeline, tmp_path
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
         return folder
 
-    with pytest.raises(ValueError, match="is a UnCLIPScheduler with prediction_type 'v_prediction' and variance_type"):
+    with pytest.raises(ValueError, match="got UnCLIPScheduler with 'v_prediction' and 'learned_range'"):
         unclip_jax.load_cascade(changed("decoder_scheduler", prediction_type="v_prediction"))
-    with pytest.raises(ValueError, match="is a DDPMScheduler with prediction_type"):
+    with pytest.raises(ValueError, match="must be an UnCLIPScheduler with prediction_type .*, got DDPMScheduler"):
         unclip_jax.load_cascade(changed("prior_scheduler", _class_name="DDPMScheduler"))
-    with pytest.raises(ValueError, match=r"the last step's network is another .*: image_size 32 and 64"):
+    with pytest.raises(ValueError, match=r"the network of the last step differs .*: image_size 32 and 64"):
         unclip_jax.load_cascade(changed("super_res_last", sample_size=64))
-    with pytest.raises(ValueError, match="needs no other CLIP; leave out"):
+    with pytest.raises(ValueError, match="needs no other CLIP. Omit"):
         unclip_jax.load_cascade(pipeline, clip=pipeline)
 
 
@@ -179,8 +181,8 @@ def original(tmp_path, monkeypatch):
 
 
 def test_karlos_own_files_are_the_published_networks(original, pipeline):
-    clip = registry.recognise(pipeline)
-    found = karlo_files.open_original(original, clip=dataclasses.replace(clip, stages=clip.stages[:1]))
+    clip = registry.recognize(pipeline)
+    found = karlo_files.open_model(Source(original, clip=dataclasses.replace(clip, stages=clip.stages[:1])))
     assert found.family == "Karlo in its own layout" and found.tokenizer == clip.tokenizer
     presets = {"diffusion_prior": "karlo_prior", "decoder": "karlo_decoder", "upsampler_64_to_256": "karlo_upsampler"}
     assert [stage.name for stage in found.stages] == ["clip", *presets]
@@ -198,9 +200,9 @@ def test_karlos_own_files_are_the_published_networks(original, pipeline):
 
 def test_what_karlos_own_files_lack_is_asked_for(original, pipeline, monkeypatch):
     monkeypatch.setitem(ORIGINAL, "decoder-ckpt-step=01000000-of-01000000.ckpt", ("karlo-prior",))
-    with pytest.raises(ValueError, match="lacks 'model.input_blocks.0.0.weight', which every model of its kind has"):
+    with pytest.raises(ValueError, match="lacks 'model.input_blocks.0.0.weight', which every Karlo model has"):
         unclip_jax.load_cascade(original, clip=pipeline)
-    with pytest.raises(ValueError, match=r"\(Karlo's own files\) holds no CLIP; give .*--clip openai/"):
+    with pytest.raises(ValueError, match=r"\(Karlo's own files\) includes no CLIP. Pass .*--clip openai/"):
         unclip_jax.load_cascade(original)
     (original / "ViT-L-14_stats.th").unlink()
     with pytest.raises(ValueError, match=r"lacks ViT-L-14_stats\* of Karlo's files"):

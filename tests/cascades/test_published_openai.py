@@ -140,7 +140,7 @@ def test_one_file_alone_is_opened(glide, adm, tmp_path):
     with pytest.raises(ValueError, match=r"upsample.pt' has no stage that begins a picture; it has: upsampler_64"):
         unclip_jax.text_to_image(open_on_one_device(glide / "upsample.pt"), ["a"])
     shutil.copy(adm / "64x64_diffusion.pt", tmp_path / "mine.pt")
-    with pytest.raises(ValueError, match=r"mine.pt' holds a network of guided-diffusion's kind, .* 64x64_diffusion.pt"):
+    with pytest.raises(ValueError, match=r"mine.pt' contains a network of guided-diffusion, .* 64x64_diffusion.pt"):
         open_on_one_device(tmp_path / "mine.pt")
 
 
@@ -149,9 +149,7 @@ def test_another_class_seed_caption_or_low_resolution_is_another_picture(glide, 
     of_class, of_prompt = open_on_one_device(adm / "64x64_diffusion.pt"), open_on_one_device(glide / "base.pt")
     classes = unclip_jax.class_to_image(of_class, [1, 2], count=2, steps=steps)
     assert classes.shape == (4, 64, 64, 3)
-    np.testing.assert_array_equal(
-        classes[3:], unclip_jax.class_to_image(of_class, [2], first_image=3, steps=steps)
-    )
+    np.testing.assert_array_equal(classes[3:], unclip_jax.class_to_image(of_class, [2], first_image=3, steps=steps))
     prompts = [
         unclip_jax.text_to_image(of_prompt, [prompt], seed=seed, steps=steps)
         for prompt, seed in (("a", 0), ("b", 0), ("a", 1))
@@ -182,14 +180,14 @@ def test_what_does_not_fit_is_one_line(glide, adm, draw, said):
 
 
 def test_folders_and_arguments_that_do_not_fit_are_refused(glide, adm, tmp_path):
-    with pytest.raises(ValueError, match=r"reads no captions; leave out"):
+    with pytest.raises(ValueError, match=r"reads no captions. Omit"):
         open_on_one_device(adm, tokenizer=glide)
-    with pytest.raises(ValueError, match=r"brings no tokenizer; .*--tokenizer openai-community/gpt2"):
+    with pytest.raises(ValueError, match=r"includes no tokenizer. .*--tokenizer openai-community/gpt2"):
         open_on_one_device(shutil.copy(glide / "base.pt", tmp_path / "base.pt"))
     (tmp_path / "two").mkdir()
     for name in ("64x64_diffusion.pt", "256x256_diffusion.pt"):
         shutil.copy(adm / "64x64_diffusion.pt", tmp_path / "two" / name)
-    with pytest.raises(ValueError, match=r"holds 64x64_diffusion.pt, 256x256_diffusion.pt; name one file"):
+    with pytest.raises(ValueError, match=r"got 64x64_diffusion.pt, 256x256_diffusion.pt. Pass a file"):
         open_on_one_device(tmp_path / "two")
     (tmp_path / "vocabulary").mkdir()
     (tmp_path / "vocabulary" / "vocab.json").write_text('{"a": 0, "<|endoftext|>": 1}')
@@ -215,7 +213,7 @@ def test_export_without_a_clip_is_one_line(glide, tmp_path, capsys):
     out = str(tmp_path / "out")
     assert main(["import-weights", str(glide / "base.pt"), "--out", str(tmp_path / "base")]) == 0
     assert main(["export-weights", str(tmp_path / "base"), "--format", "diffusers", "--out", out]) == 2
-    assert "has no stage of kind clip, diffusion_prior, decoder, upsampler; the pipeline needs one" in (
+    assert "has no clip, diffusion_prior, decoder, upsampler. UnCLIPPipeline requires one of each" in (
         capsys.readouterr().err
     )
 

@@ -32,9 +32,10 @@ from unclip_jax.errors import first_line
 from unclip_jax.kinds import kind_of
 from unclip_jax.models.network import parameter_shapes
 from unclip_jax.models.text_features import TextFeatures
-from unclip_jax.pretrained import hub, karlo_files, registry
+from unclip_jax.pretrained import hub, registry
+from unclip_jax.pretrained.karlo import files as karlo_files
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
-from unclip_jax.pretrained.weight_mapping import check, convert
+from unclip_jax.pretrained.rules import check, import_params
 from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 from unclip_jax.tokenizers.open import open_tokenizer
 
@@ -64,7 +65,7 @@ class Model:
     """A published model, with what its networks are asked.
 
     Args:
-      published: as recognised, without the CLIP that was named beside it.
+      published: as recognized, without the CLIP that was named beside it.
       path: its file or folder.
       tokens: what its tokenizer makes of CAPTIONS, int32 "B L", and which of them are no padding; None: drawn.
     """
@@ -82,8 +83,8 @@ def find_models(
     Raises ValueError for what is no published model, for weights that do not fit the network, and where the code that
     they came with is not importable.
     """
-    path = pathlib.Path(registry.find(source))
-    published, found = registry.recognise(path, clip=clip), []
+    path = pathlib.Path(hub.find(source))
+    published, found = registry.recognize(path, clip=clip), []
     if clip is not None:
         found = find_models(clip, tokenizer=tokenizer, peer=peer)
         own = [stage for stage in published.stages if stage.spec.kind != "clip"]
@@ -121,8 +122,8 @@ def read_captions(published: Published, tokenizer: str | None) -> tuple[np.ndarr
     Raises ValueError for the tokenizer of another network, or one that is named where nothing reads captions.
     """
     if tokenizer is not None and published.tokenizer_name is None:
-        raise ValueError(f"{published.family} reads no captions; leave out --tokenizer {tokenizer}")
-    folder = published.tokenizer if tokenizer is None else registry.find(tokenizer)
+        raise ValueError(f"{published.family} reads no captions. Omit --tokenizer {tokenizer}.")
+    folder = published.tokenizer if tokenizer is None else hub.find(tokenizer)
     reader = next((stage for stage in published.stages if kind_of(stage.spec).encode_text is not None), None)
     if not folder or reader is None:
         return None
@@ -182,7 +183,7 @@ def ours(stage: PublishedStage, weights: Weights, given: Mapping[str, np.ndarray
     """The answers of the network here, in float32: what a CLIP says of picture and caption, "answer" of any other, and
     the prior's without standardisation, "embedding"."""
     kind, module = stage.spec.kind, network_of(stage)
-    params = convert(weights.tensors, weights.rules, parameter_shapes(module), what=stage.name)
+    params = import_params(weights.tensors, weights.rules, parameter_shapes(module), what=stage.name)
 
     @jax.jit
     def answers(params, given):
@@ -273,7 +274,7 @@ def weight_files(model: Model) -> list[pathlib.Path]:
     """The files that the networks are read from, and of Karlo's own the statistics."""
     sources = [pathlib.Path(stage.source) for stage in model.published.stages]
     if all(source.is_file() for source in sources):
-        return sources + sorted(model.path.glob(f"{karlo_files.FILES['statistics']}*"))
+        return sources + sorted(model.path.glob(f"{karlo_files.STATISTICS}*"))
     names = [path.relative_to(model.path).as_posix() for path in model.path.rglob("*") if path.is_file()]
     return [model.path / name for name in hub.wanted(names) if name.endswith(hub.WEIGHTS)]
 

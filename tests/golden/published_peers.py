@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from tests.golden.peer import channels_last, pictures
-from unclip_jax.pretrained import guided_diffusion, karlo, karlo_files
-from unclip_jax.pretrained.layer_rules import below
+from unclip_jax.pretrained.guided_diffusion import unet as guided_diffusion
+from unclip_jax.pretrained.karlo import files as karlo_files
+from unclip_jax.pretrained.karlo import original as karlo
+from unclip_jax.pretrained.layer_rules import with_prefix
 from unclip_jax.pretrained.published import PublishedStage
 from unclip_jax.pretrained.unet_rules import complete
 
@@ -112,9 +114,9 @@ def karlo_original(stage: PublishedStage, given: Given, is_last: bool) -> Answer
         built = {"xf_width": fields["width"], "xf_layers": fields["layers"], "xf_heads": fields["heads"]}
         built |= {"text_ctx": length, "xf_final_ln": True, "clip_dim": fields["embed_dim"]}
         causal = torch.full((1, length + 4, length + 4), float("-inf")).triu(1)
-        model = filled(PriorTransformer, built, below(state, karlo.MODEL))
+        model = filled(PriorTransformer, built, with_prefix(state, karlo.MODEL))
         answer = model(z, t, pooled, sequence, mask, causal)
-        (statistics,) = file.parent.glob(f"{karlo_files.FILES['statistics']}*")
+        (statistics,) = file.parent.glob(f"{karlo_files.STATISTICS}*")
         mean, deviation = load(statistics)
         return {"answer": answer, "embedding": answer * deviation + mean}
     if kind == "decoder":
@@ -122,11 +124,11 @@ def karlo_original(stage: PublishedStage, given: Given, is_last: bool) -> Answer
             "text_ctx": sequence.shape[1], "xf_width": fields["context_width"], "clip_dim": fields["embed_dim"],
             "clip_emb_mult": fields["image_tokens"], "clip_emb_drop": 0.1,
         }  # fmt: skip
-        model = filled(PLMImUNet, built, below(state, karlo.MODEL))
+        model = filled(PLMImUNet, built, with_prefix(state, karlo.MODEL))
         z = torch.where(tensor(given["drop"])[:, None], model.cf_param, z)
         return {"answer": model(x, t, pooled, sequence, mask, z)}
     part = karlo.UPSAMPLER_LAST if is_last else karlo.UPSAMPLER_FIRST
-    model = filled(SuperResUNetModel, unet_options(fields) | {"use_middle_attention": False}, below(state, part))
+    model = filled(SuperResUNetModel, unet_options(fields) | {"use_middle_attention": False}, with_prefix(state, part))
     return {"answer": model(x, t, pictures(given["low_res"]))}
 
 

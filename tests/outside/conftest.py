@@ -9,12 +9,13 @@ from tests.cascades import tiny
 from unclip_jax.diffusion.samplers import SAMPLERS
 from unclip_jax.evaluation.suites import SUITES
 from unclip_jax.kinds import KINDS
+from unclip_jax.pretrained.registry import FAMILIES
 
 
 @pytest.fixture
 def tables(monkeypatch):
     """Removes what a test adds to these tables."""
-    for table in (KINDS, SAMPLERS, SUITES):
+    for table in (KINDS, SAMPLERS, SUITES, FAMILIES):
         for name in ("_entries", "_failures"):
             monkeypatch.setattr(table, name, getattr(table, name).copy())
         monkeypatch.setattr(table, "_loaded", False)

@@ -15,8 +15,8 @@ from tests.pretrained.held import held
 from unclip_jax import parameters
 from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.presets import preset
-from unclip_jax.pretrained.stored_tensor import StoredTensor
-from unclip_jax.pretrained.weight_mapping import Rule, check, convert
+from unclip_jax.pretrained.lazy_tensor import LazyTensor
+from unclip_jax.pretrained.rules import Rule, check, import_params
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-4
@@ -93,22 +93,20 @@ def check_every_tensor_counts(case: Case) -> None:
 
 
 def flat_parameters(case: Case) -> dict[str, np.ndarray]:
-    return parameters.flatten(convert(held(case.arrays), case.rules, case.expected, what="the peer's tensors"))
+    return parameters.flatten(import_params(held(case.arrays), case.rules, case.expected, what="the peer's tensors"))
 
 
 def _one(case: Case, rule: Rule, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """One parameter alone."""
     used = held({name: arrays[name] for names in rule.names() for name in names})
     shape = parameters.flatten(case.expected)[rule.target]
-    made = convert(used, [rule], parameters.unflatten({rule.target: shape}), what="the peer's tensors")
+    made = import_params(used, [rule], parameters.unflatten({rule.target: shape}), what="the peer's tensors")
     return parameters.flatten(made)[rule.target]
 
 
 def _check_place(rule: Rule, name: str, array: np.ndarray, parameter: np.ndarray) -> None:
     """The bias of one of queries, keys and values stands where the second axis of their kernel has it."""
-    ((layer, part),) = [
-        (layer, names.index(name)) for layer, names in enumerate(rule.names()) if name in names
-    ]
+    ((layer, part),) = [(layer, names.index(name)) for layer, names in enumerate(rule.names()) if name in names]
     own = parameter[part] if rule.layers is None else parameter[layer, part]
     np.testing.assert_array_equal(own.ravel(), array)
 
@@ -118,10 +116,19 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(np.abs(np.asarray(a) - b)) / np.max(np.abs(b)))
 
 
-def published(name: str) -> dict[str, StoredTensor]:
+def with_size(fields: Mapping[str, Any], image_size: int, **changes: Any) -> dict[str, Any]:
+    """The fields of a network with another image size, and the same levels with attention. changes: of other fields."""
+    scale = fields["image_size"] // image_size
+    fields = {**fields, "image_size": image_size, **changes}
+    if "attention_resolutions" in fields:
+        fields["attention_resolutions"] = tuple(side // scale for side in fields["attention_resolutions"])
+    return fields
+
+
+def published(name: str) -> dict[str, LazyTensor]:
     """The tensors of a published file by names and shapes alone (tests/golden/keys)."""
     lines = [line.split("\t") for line in (GOLDEN / "keys" / f"{name}.txt").read_text().splitlines() if line[0] != "#"]
-    return {name: StoredTensor(tuple(json.loads(shape)), np.dtype(np.float32), None) for name, shape in lines}
+    return {name: LazyTensor(tuple(json.loads(shape)), np.dtype(np.float32), None) for name, shape in lines}
 
 
 def check_published(tensors, rules, module, call, count: int) -> None:

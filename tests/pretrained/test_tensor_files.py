@@ -185,10 +185,10 @@ def sound_file(kind, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no file of weights"),
-        (b"<!DOCTYPE html><html>", "is no file of weights; safetensors, .bin"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
-        (b"\x10\0\0\0\0\0\0\0{}", "no sound safetensors file"),
+        (b"", "is not a supported weights file"),
+        (b"<!DOCTYPE html><html>", "is not a supported weights file. Expected .safetensors, .bin"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+        (b"\x10\0\0\0\0\0\0\0{}", "not a valid safetensors file"),
     ],
 )
 def test_files_that_are_something_else(content, said, tmp_path):

@@ -1,6 +1,6 @@
-"""A cascade for other people's code: a folder of diffusers' UnCLIPPipeline, or of transformers' CLIPModel.
+"""Exports a cascade as UnCLIPPipeline of diffusers, or its CLIP as CLIPModel of transformers.
 
-Parameters are written as the cascade holds them: it is to be opened with dtype "float32", or they are rounded.
+Parameters are written as they are in memory, so load the cascade with dtype "float32", or they are rounded.
 """
 
 import dataclasses
@@ -15,15 +15,16 @@ from unclip_jax.cascades.cascade import Cascade
 from unclip_jax.cascades.stage_settings import settings_of
 from unclip_jax.diffusion.settings import SamplingSettings
 from unclip_jax.diffusion.timesteps import named_path
-from unclip_jax.fields import to_json
 from unclip_jax.images import CLIP_MEAN, CLIP_STD
 from unclip_jax.models.clip import CLIP
 from unclip_jax.models.decoder import Decoder
 from unclip_jax.models.diffusion_prior import DiffusionPrior
 from unclip_jax.models.network import fields_of
 from unclip_jax.models.upsampler import Upsampler
-from unclip_jax.pretrained import diffusers_export as parts
-from unclip_jax.pretrained.diffusers_export import Part
+from unclip_jax.pretrained.clip import export as clip_export
+from unclip_jax.pretrained.exported import Part
+from unclip_jax.pretrained.karlo import export as karlo
+from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 from unclip_jax.stages.stage import Stage
 from unclip_jax.tokenizers.files import copy_tokenizer
 
@@ -32,34 +33,42 @@ PARTS = {CLIP: "clip", DiffusionPrior: "diffusion_prior", Decoder: "decoder", Up
 
 
 def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathLike) -> list[str]:
-    """Writes the folder that `UnCLIPPipeline.from_pretrained` opens; it must not be there yet.
+    """Writes the folder that `UnCLIPPipeline.from_pretrained` opens.
 
-    `tokenizer`: the folder of the cascade's. Returns lines that say what the layout does not hold, and how to ask the
-    pipeline for what the cascade would do. Raises ValueError, and writes nothing, for a cascade that it cannot hold.
+    Args:
+      cascade: The cascade.
+      tokenizer: The folder of its CLIP's tokenizer.
+      folder: The folder to write, which must not exist.
+
+    Returns:
+      Lines that say what the layout cannot represent, and the call of the pipeline that is closest to the cascade.
+
+    Raises:
+      ValueError: If the layout cannot represent a stage, or the cascade lacks one. Then nothing is written.
     """
     found = _stages(cascade)
     missing = [part for network, part in PARTS.items() if not found[network]]
     if missing:
-        raise ValueError(f"cascade {cascade.path!r} has no stage of kind {', '.join(missing)}; the pipeline needs one")
+        raise ValueError(f"Cascade {cascade.path!r} has no {', '.join(missing)}. UnCLIPPipeline requires one of each.")
     clip, prior, decoder, upsampler = (found[network][0] for network in PARTS)
     last = upsampler.params if upsampler.last_step_params is None else upsampler.last_step_params
-    unet, text_proj = parts.decoder_parts(fields_of(decoder.module), decoder.params)
+    unet, text_proj = karlo.decoder_parts(fields_of(decoder.module), decoder.params)
     made = {
-        "prior": parts.prior_part(fields_of(prior.module), prior.params, prior.extras["statistics"]),
+        "prior": karlo.prior_part(fields_of(prior.module), prior.params, EmbeddingStatistics.from_extras(prior.extras)),
         "decoder": unet,
         "text_proj": text_proj,
-        "super_res_first": parts.upsampler_part(fields_of(upsampler.module), upsampler.params),
-        "super_res_last": parts.upsampler_part(fields_of(upsampler.module), last),
-        "text_encoder": parts.text_encoder_part(fields_of(clip.module), clip.params),
+        "super_res_first": karlo.upsampler_part(fields_of(upsampler.module), upsampler.params),
+        "super_res_last": karlo.upsampler_part(fields_of(upsampler.module), last),
+        "text_encoder": clip_export.text_encoder_part(fields_of(clip.module), clip.params),
     }
     for name, stage in (("prior", prior), ("decoder", decoder), ("super_res", upsampler)):
-        made[f"{name}_scheduler"] = parts.scheduler_part(stage.name, to_json(stage.spec.diffusion))
+        made[f"{name}_scheduler"] = karlo.scheduler_part(stage.name, stage.spec.diffusion)
     with files.atomic_folder(epath.Path(folder)) as new:
         for name, part in made.items():
             _write(new / name, part)
         (new / "tokenizer").mkdir()
         copy_tokenizer(tokenizer, new / "tokenizer")
-        index = parts.pipeline_index(sorted([*made, "tokenizer"]))
+        index = karlo.pipeline_index(sorted([*made, "tokenizer"]))
         (new / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     return _said(cascade, folder)
 
@@ -74,7 +83,7 @@ def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathL
       No lines: nothing is lost.
     """
     clip = cascade.stage_producing("features")
-    part = parts.clip_part(fields_of(clip.module), clip.params)
+    part = clip_export.clip_part(fields_of(clip.module), clip.params)
     side = clip.module.image_size
     processor = {
         "image_processor_type": "CLIPImageProcessor",
@@ -82,7 +91,7 @@ def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathL
         "size": {"shortest_edge": side},
         "do_center_crop": True,
         "crop_size": {"height": side, "width": side},
-        "resample": 3,  # Pillow's number of bicubic
+        "resample": 3,  # bicubic, in Pillow's enumeration
         "image_mean": CLIP_MEAN,
         "image_std": CLIP_STD,
     }

@@ -16,9 +16,9 @@ from unclip_jax.kinds import kind_of
 from unclip_jax.models.network import parameter_shapes
 from unclip_jax.models.precision import AUTO, compute_dtype
 from unclip_jax.parameters import on_host
-from unclip_jax.pretrained import registry
+from unclip_jax.pretrained import hub, registry
 from unclip_jax.pretrained.published import Published, PublishedStage, Weights
-from unclip_jax.pretrained.weight_mapping import check, convert
+from unclip_jax.pretrained.rules import check, import_params
 from unclip_jax.stages.stage import CaptionTokenizer, Stage
 from unclip_jax.tokenizers.open import open_tokenizer
 
@@ -26,22 +26,22 @@ from unclip_jax.tokenizers.open import open_tokenizer
 def recognize(
     source: epath.PathLike, *, clip: epath.PathLike | None = None, tokenizer: epath.PathLike | None = None
 ) -> Published:
-    """Identifies a published model, as `registry.recognise`, and its tokenizer: its own or that of `tokenizer`.
+    """Identifies a published model, as `registry.recognize`, and its tokenizer: its own or that of `tokenizer`.
 
     Raises:
       ValueError: If it needs a tokenizer and there is none, or `source` is a cascade folder.
     """
     if is_cascade(source):
-        raise ValueError(f"{str(source)!r} is a cascade already; a published model is wanted")
-    published = registry.recognise(source, clip=clip)
+        raise ValueError(f"{str(source)!r} must be a published model, got a cascade.")
+    published = registry.recognize(source, clip=clip)
     if tokenizer is not None:
         if published.tokenizer_name is None:
-            raise ValueError(f"{str(source)!r} ({published.family}) reads no captions; leave out {str(tokenizer)!r}")
-        published = dataclasses.replace(published, tokenizer=registry.find(tokenizer))
+            raise ValueError(f"{str(source)!r} ({published.family}) reads no captions. Omit {str(tokenizer)!r}.")
+        published = dataclasses.replace(published, tokenizer=hub.find(tokenizer))
     if published.tokenizer is None and published.tokenizer_name is not None:
         raise ValueError(
-            f"{str(source)!r} ({published.family}) brings no tokenizer; give the folder or the hub's name of one: "
-            f"--tokenizer {published.tokenizer_name}, in Python tokenizer="
+            f"{str(source)!r} ({published.family}) includes no tokenizer. Pass the folder or hub id of one: "
+            f"--tokenizer {published.tokenizer_name}, in Python tokenizer=."
         )
     return published
 
@@ -105,7 +105,8 @@ def _load(
 def _converted(stage: PublishedStage, place) -> list[PyTree]:
     expected = _shapes(stage)
     return [
-        convert(weights.tensors, weights.rules, expected, what=_what(stage), place=place) for weights in _weights(stage)
+        import_params(weights.tensors, weights.rules, expected, what=_what(stage), place=place)
+        for weights in _weights(stage)
     ]
 
 

@@ -1,4 +1,4 @@
-"""`unclip export-weights`: a cascade for diffusers, or its CLIP for transformers."""
+"""`unclip export-weights`: writes a cascade for diffusers, or its CLIP for transformers."""
 
 import argparse
 
@@ -6,22 +6,22 @@ EXAMPLE = """examples:
   unclip export-weights shapes --format diffusers --out shapes-diffusers
   unclip export-weights shapes --format clip --out shapes-clip
 
-The first is opened by diffusers' UnCLIPPipeline, and the call that draws as the cascade does is printed; the second by
-transformers' CLIPModel."""
+The first writes a folder for UnCLIPPipeline of diffusers and prints the call that samples like the cascade. The second
+writes a folder for CLIPModel of transformers."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "export-weights",
-        help="a cascade becomes a folder for diffusers",
-        description="Writes a cascade's weights, float32, in the layout of other people's code.",
+        help="convert a cascade to a folder for diffusers",
+        description="Writes the weights of a cascade as float32 in the layout of diffusers or transformers.",
         epilog=EXAMPLE,
     )
-    parser.add_argument("cascade", metavar="CASCADE", help="a bundled name, or a cascade folder")
+    parser.add_argument("cascade", metavar="CASCADE", help="bundled name or cascade folder")
     parser.add_argument(
-        "--format", required=True, metavar="F", help="diffusers: an UnCLIPPipeline; clip: transformers' CLIPModel"
+        "--format", required=True, metavar="F", help="diffusers (UnCLIPPipeline) or clip (CLIPModel of transformers)"
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to write, a new one")
+    parser.add_argument("--out", required=True, metavar="DIR", help="output folder; must not exist")
     parser.set_defaults(run=run)
 
 
@@ -33,14 +33,13 @@ def run(args: argparse.Namespace) -> int:
     from unclip_jax.cascades.embedding import locate_clip
     from unclip_jax.cascades.folder import open_folder, read_stages
     from unclip_jax.cascades.sources import resolve
+    from unclip_jax.errors import choose
 
-    if args.format not in export.FORMATS:
-        raise ValueError(f"--format {args.format!r} is unknown; known: {', '.join(export.FORMATS)}")
+    export_to = choose(export.FORMATS, args.format, "--format")
     if epath.Path(args.out).exists():
-        raise ValueError(f"--out {args.out!r} is there already; name a new folder")
+        raise ValueError(f"--out must be a new folder, got {args.out!r}, which exists.")
     source = resolve(args.cascade)
     name = locate_clip(source)[1]
-    export_to = export.FORMATS[args.format]
     cascade = open_folder(
         source, stages=[name] if export_to.clip_alone else None, devices=jax.local_devices()[:1], dtype="float32"
     )

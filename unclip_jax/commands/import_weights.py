@@ -1,4 +1,4 @@
-"""`unclip import-weights`: a published model becomes a cascade folder."""
+"""`unclip import-weights`: writes a published model as a cascade folder."""
 
 import argparse
 
@@ -7,21 +7,23 @@ EXAMPLE = """examples:
   unclip import-weights karlo/ --clip openai/clip-vit-large-patch14 --out runs/karlo
   unclip import-weights ViT-L-14.pt --tokenizer openai/clip-vit-large-patch14 --out runs/clip
 
-A SOURCE is a file, a folder, or a repository's name on the Hugging Face hub. Nothing that a file says is executed.
-Whatever reads a cascade reads a SOURCE too; a folder of one's own is read without the hub."""
+A SOURCE is a file, a folder, or the id of a repository on the Hugging Face Hub. Code in its files is never executed.
+Commands that read a cascade also accept a SOURCE. Local files are read without the hub."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "import-weights",
-        help="a published model becomes a cascade folder",
-        description="Writes a published model's weights, each tensor in its own type, as a cascade folder.",
+        help="convert published weights to a cascade folder",
+        description="Writes published weights as a cascade folder. Every tensor keeps its type.",
         epilog=EXAMPLE,
     )
-    parser.add_argument("source", metavar="SOURCE", help="a file, a folder, or a hub's name")
-    parser.add_argument("--out", required=True, metavar="CASCADE", help="the cascade folder, a new one")
-    parser.add_argument("--clip", metavar="SOURCE", help="the CLIP of a model that brings none")
-    parser.add_argument("--tokenizer", metavar="SOURCE", help="a folder with the tokenizer, or a hub's name")
+    parser.add_argument("source", metavar="SOURCE", help="file, folder or hub id")
+    parser.add_argument("--out", required=True, metavar="CASCADE", help="output folder; must not exist")
+    parser.add_argument("--clip", metavar="SOURCE", help="CLIP for a model that includes none")
+    parser.add_argument(
+        "--tokenizer", metavar="SOURCE", help="folder or hub id of the tokenizer, if the model includes none"
+    )
     parser.set_defaults(run=run)
 
 
@@ -30,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from unclip_jax.folder_update import is_new
 
     if not is_new(args.out):
-        raise ValueError(f"--out {args.out!r} is there already; name a new folder")
+        raise ValueError(f"--out must be a new folder, got {args.out!r}, which exists.")
     published = recognize(args.source, clip=args.clip, tokenizer=args.tokenizer)
     print(f"{args.source}: {published.family}")
     for name in write_published(published, args.out):

@@ -15,6 +15,20 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 UNWANTED = re.compile(r"\.(fp16|non_ema)\.|(^|/)(flax_|tf_|onnx/|safety_checker/)")
 
 
+def find(source: epath.PathLike) -> epath.Path:
+    """Returns the file or folder that `source` names, or the folder to which a repository of that id is downloaded.
+
+    Raises:
+      ValueError: If there is none.
+    """
+    path = epath.Path(source)
+    if path.exists():
+        return path
+    if is_id(source):
+        return download(str(source))
+    raise ValueError(f"{str(source)!r} does not exist. Pass a file, a folder, or the id of a Hugging Face repository.")
+
+
 def is_id(source: epath.PathLike) -> bool:
     """Whether a name could be a repository's, such as "kakaobrain/karlo-v1-alpha"."""
     return ID.fullmatch(str(source)) is not None

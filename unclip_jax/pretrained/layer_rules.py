@@ -1,18 +1,21 @@
-"""What the maps of several publishers have in common: rules for PyTorch's layers, and sizes read off names and shapes.
+"""Rules for PyTorch's layers, and sizes derived from the names and shapes of tensors.
 
-A rule's `{layer}` and `layers` are those of `weight_mapping.Rule`.
+`{layer}` in names, and `layers`, are those of `rules.Rule`.
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 
-from unclip_jax.pretrained.stored_tensor import StoredTensor
-from unclip_jax.pretrained.weight_mapping import Rule
+from unclip_jax.pretrained.lazy_tensor import LazyTensor
+from unclip_jax.pretrained.rules import Rule
+
+T = TypeVar("T")
 
 
 def dense(target: str, source: str, layers: int | None = None) -> list[Rule]:
-    """A linear map: [out, in] becomes [in, out]."""
+    """Returns the rules of a linear layer: [out, in] becomes [in, out]."""
     return [
         Rule(f"{target}/kernel", f"{source}.weight", "o i -> i o", layers=layers),
         Rule(f"{target}/bias", f"{source}.bias", layers=layers),
@@ -20,7 +23,7 @@ def dense(target: str, source: str, layers: int | None = None) -> list[Rule]:
 
 
 def convolution(target: str, source: str) -> list[Rule]:
-    """A convolution of pictures: [out, in, height, width] becomes [height, width, in, out]."""
+    """Returns the rules of a 2D convolution: [out, in, height, width] becomes [height, width, in, out]."""
     return [
         Rule(f"{target}/kernel", f"{source}.weight", "o i h w -> h w i o"),
         Rule(f"{target}/bias", f"{source}.bias"),
@@ -28,12 +31,12 @@ def convolution(target: str, source: str) -> list[Rule]:
 
 
 def pixel_dense(target: str, source: str) -> list[Rule]:
-    """A linear map of each pixel, published as a convolution of one pixel."""
+    """Returns the rules of a linear layer over channels, published as a 1x1 convolution."""
     return [Rule(f"{target}/kernel", f"{source}.weight", "o i 1 1 -> i o"), Rule(f"{target}/bias", f"{source}.bias")]
 
 
 def norm(target: str, source: str, layers: int | None = None) -> list[Rule]:
-    """Scale and bias of a norm of any kind."""
+    """Returns the rules of any normalization layer."""
     return [
         Rule(f"{target}/scale", f"{source}.weight", layers=layers),
         Rule(f"{target}/bias", f"{source}.bias", layers=layers),
@@ -41,8 +44,8 @@ def norm(target: str, source: str, layers: int | None = None) -> list[Rule]:
 
 
 def separate_heads(target: str, sources: tuple[str, ...], heads: int, layers: int | None = None) -> list[Rule]:
-    """Queries, keys and values, or some of them, from a linear map each, to one of [in, parts, heads, width]."""
-    kernels, biases = (tuple(f"{source}.{kind}" for source in sources) for kind in ("weight", "bias"))
+    """Returns the rules of queries, keys and values from separate linear layers: [in, parts, heads, width]."""
+    kernels, biases = (tuple(f"{source}.{part}" for source in sources) for part in ("weight", "bias"))
     return [
         Rule(f"{target}/kernel", kernels, "p (n k) i -> i p n k", {"n": heads}, layers),
         Rule(f"{target}/bias", biases, "p (n k) -> p n k", {"n": heads}, layers),
@@ -50,7 +53,7 @@ def separate_heads(target: str, sources: tuple[str, ...], heads: int, layers: in
 
 
 def heads_out(target: str, source: str, heads: int, layers: int | None = None) -> list[Rule]:
-    """The linear map behind attention: from [heads, width of a head]."""
+    """Returns the rules of the output projection of attention: its input is [heads, width of a head]."""
     return [
         Rule(f"{target}/kernel", f"{source}.weight", "o (n k) -> n k o", {"n": heads}, layers),
         Rule(f"{target}/bias", f"{source}.bias", layers=layers),
@@ -58,16 +61,16 @@ def heads_out(target: str, source: str, heads: int, layers: int | None = None) -
 
 
 def mlp_ratio(mlp: int, width: int) -> float:
-    """A ratio of which `int(width * ratio)` is `mlp`: a quotient may be rounded down."""
+    """Returns a ratio for which `int(width * ratio)` is `mlp`, although the quotient may be rounded down."""
     ratio = mlp / width
     return ratio if int(width * ratio) == mlp else float(np.nextafter(ratio, np.inf))
 
 
-def count_numbers(tensors: Mapping[str, StoredTensor], prefix: str) -> int:
-    """How many numbers follow the prefix."""
+def count_numbers(tensors: Mapping[str, LazyTensor], prefix: str) -> int:
+    """Returns how many different numbers follow the prefix in the names."""
     return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
-def below(tensors: Mapping[str, StoredTensor], prefix: str) -> dict[str, StoredTensor]:
-    """The tensors whose names begin so, named without the prefix."""
+def with_prefix(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """Returns the tensors whose names start with the prefix, by their names without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -27,7 +27,7 @@ import numpy as np
 from etils import epath
 
 from unclip_jax.errors import first_line
-from unclip_jax.pretrained.stored_tensor import StoredTensor
+from unclip_jax.pretrained.lazy_tensor import LazyTensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -47,7 +47,7 @@ STORAGES = {
 TYPES = STORAGES | {np.dtype(dtype).name: dtype for dtype in STORAGES.values()}
 
 
-def read_torch(path: epath.PathLike) -> dict[str, StoredTensor]:
+def read_torch(path: epath.PathLike) -> dict[str, LazyTensor]:
     """The tensors in a file of torch.save or TorchScript, by the names on the way to them: "model.conv.weight".
 
     Nested dicts, sequences and TorchScript's objects are gone through in their order; what is no tensor is left.
@@ -64,8 +64,8 @@ def read_torch(path: epath.PathLike) -> dict[str, StoredTensor]:
         raise ValueError(f"{str(path)!r} cannot be read as a file of PyTorch: {first_line(error)}") from error
 
 
-def _named(tree: Any) -> dict[str, StoredTensor]:
-    if isinstance(tree, StoredTensor):
+def _named(tree: Any) -> dict[str, LazyTensor]:
+    if isinstance(tree, LazyTensor):
         return {"": tree}
     if isinstance(tree, Attributes):
         tree = vars(tree)
@@ -150,14 +150,14 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-def _typed_tensor(storage, offset, size, stride, requires_grad, hooks, dtype, *_) -> StoredTensor:
+def _typed_tensor(storage, offset, size, stride, requires_grad, hooks, dtype, *_) -> LazyTensor:
     count, rest = divmod(storage.count * storage.dtype.itemsize, np.dtype(dtype).itemsize)
     if rest:
         raise ValueError(f"a storage of {storage.count} bytes cannot hold {np.dtype(dtype).name}")
     return _tensor(_Storage(np.dtype(dtype), count, storage.read), offset, size, stride)
 
 
-def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> StoredTensor:
+def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> LazyTensor:
     if not isinstance(storage, _Storage):
         raise ValueError(f"a tensor lies in a {type(storage).__name__}, which is no storage")
     size, stride = tuple(size), tuple(stride)
@@ -173,7 +173,7 @@ def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple
         steps = tuple(step * row.itemsize for step in stride)
         return np.lib.stride_tricks.as_strided(row[offset:], size, steps).copy()
 
-    return StoredTensor(size, storage.dtype, read)
+    return LazyTensor(size, storage.dtype, read)
 
 
 def _is_size(number: Any) -> bool:

@@ -1,24 +1,24 @@
-"""The rules of the U-Net (`models.unet`) for any publisher: which blocks it has, once, and what each one calls them."""
+"""Rules of the U-Net (`models.unet`): its blocks, listed once for all layouts, which only differ in names."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from unclip_jax.models.network import default_fields
 from unclip_jax.models.unet import UNet
 from unclip_jax.pretrained.layer_rules import convolution, dense, norm, pixel_dense
-from unclip_jax.pretrained.weight_mapping import Rule
+from unclip_jax.pretrained.rules import Rule
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
     """One block.
 
-    Args:
-      name: here, such as "down_0_block_1".
-      block_type: "residual", "attention", or "convolution" for a plain one that halves or doubles pictures.
-      projects: whether a residual block changes the channels, so that its skip path is a linear map.
-      heads: of an attention block.
+    Attributes:
+      name: The name in this package, such as "down_0_block_1".
+      block_type: "residual", "attention", or "convolution" for one that only resamples.
+      projects: Whether a residual block changes the number of channels and has a projection in its skip connection.
+      heads: Number of heads of an attention block.
     """
 
     name: str
@@ -29,13 +29,14 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """What a publisher calls them.
+    """The published names of a layout.
 
-    Args:
-      blocks: each block, by its name here.
-      residual: norm_1, conv_1, time, norm_2, conv_2 and skip of a residual block.
-      outside: conv_in, norm_out, conv_out, time_embedding/linear_1, time_embedding/linear_2 and label_embedding.
-      attention: (target, source, heads, whether it sees a context) -> its rules.
+    Attributes:
+      blocks: Names of the blocks, by the names in this package.
+      residual: Names of norm_1, conv_1, time, norm_2, conv_2 and skip in a residual block.
+      outside: Names of conv_in, norm_out, conv_out, time_embedding/linear_1, time_embedding/linear_2 and
+        label_embedding.
+      attention: Maps (target, source, heads, whether it has a context) to the rules of an attention block.
     """
 
     blocks: Mapping[str, str]
@@ -45,21 +46,28 @@ class Names:
 
 
 def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `models.unet.UNet`, or of a network that holds one: with the U-Net's defaults for those left out."""
+    """Returns fields of `models.unet.UNet`, or of a network that contains one, with the defaults of the U-Net."""
     return default_fields(UNet) | dict(fields)
 
 
+def channel_mult(widths: Sequence[int], channels: int) -> tuple[float, ...]:
+    """Returns the widths of the levels as multiples of `channels`, as integers where possible."""
+    exact = [width / channels for width in widths]
+    return tuple(int(mult) if mult == int(mult) else mult for mult in exact)
+
+
 def unet_rules(fields: Mapping[str, Any], names: Names, source: str, target: str) -> list[Rule]:
-    """The rules of every parameter.
+    """Returns the rules of every parameter.
 
     Args:
-      fields: complete.
-      source: what stands before every published name, such as "model.".
-      target: what stands before every parameter here, such as "unet/".
+      fields: Complete fields of the U-Net.
+      names: The published names.
+      source: Prefix of every published name, such as "model.".
+      target: Prefix of every parameter, such as "unet/".
     """
     rules = [
         *encoder_rules(fields, names, source, target),
-        *_rules(_way_up(fields), fields, names, source, target),
+        *_rules(_up_path(fields), fields, names, source, target),
         *convolution(f"{target}conv_out", f"{source}{names.outside['conv_out']}"),
     ]
     if fields["num_classes"] is not None:
@@ -69,21 +77,21 @@ def unet_rules(fields: Mapping[str, Any], names: Names, source: str, target: str
 
 
 def encoder_rules(fields: Mapping[str, Any], names: Names, source: str, target: str) -> list[Rule]:
-    """The rules of a `models.unet_encoder.UNetEncoder`: conv_in, time embedding, the way down, the middle, and the norm
-    behind the last block, which every network has that begins so. Arguments as in `unet_rules`."""
+    """Returns the rules of a `models.unet_encoder.UNetEncoder`, with the norm that follows the last block.
+
+    Arguments as in `unet_rules`.
+    """
     theirs = {ours: f"{source}{name}" for ours, name in names.outside.items()}
     return [
         *convolution(f"{target}conv_in", theirs["conv_in"]),
         *norm(f"{target}norm_out", theirs["norm_out"]),
         *dense(f"{target}time_embedding/linear_1", theirs["time_embedding/linear_1"]),
         *dense(f"{target}time_embedding/linear_2", theirs["time_embedding/linear_2"]),
-        *_rules(_way_down(fields), fields, names, source, target),
+        *_rules(_down_path(fields), fields, names, source, target),
     ]
 
 
-def _rules(
-    blocks: Iterable[Block], fields: Mapping[str, Any], names: Names, source: str, target: str
-) -> list[Rule]:
+def _rules(blocks: Iterable[Block], fields: Mapping[str, Any], names: Names, source: str, target: str) -> list[Rule]:
     has_context = fields["context_width"] is not None
     rules = []
     for block in blocks:
@@ -97,8 +105,8 @@ def _rules(
     return rules
 
 
-def _way_down(fields: Mapping[str, Any]) -> Iterator[Block]:
-    """The blocks of the way down and the middle, in the order in which they run."""
+def _down_path(fields: Mapping[str, Any]) -> Iterator[Block]:
+    """Yields the blocks of the down path and the bottleneck, in execution order."""
     widths, heads, attentive, resample = levels_of(fields)
     levels = range(len(widths))
     for level in levels:
@@ -116,11 +124,11 @@ def _way_down(fields: Mapping[str, Any]) -> Iterator[Block]:
     yield Block("middle_block_1", "residual")
 
 
-def _way_up(fields: Mapping[str, Any]) -> Iterator[Block]:
+def _up_path(fields: Mapping[str, Any]) -> Iterator[Block]:
     _, heads, attentive, resample = levels_of(fields)
     for level in reversed(range(len(attentive))):
         for r in range(fields["res_blocks"] + 1):
-            # A skip stands behind what enters: always more channels than leave.
+            # A skip connection is concatenated to the input, so channels always change.
             yield Block(f"up_{level}_block_{r}", "residual", projects=True)
             if attentive[level]:
                 yield Block(f"up_{level}_attention_{r}", "attention", heads=heads[level])
@@ -129,7 +137,7 @@ def _way_up(fields: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def levels_of(fields: Mapping[str, Any]) -> tuple[list[int], list[int], list[bool], str]:
-    """Of each level its channels, its heads and whether it has attention; and the kind of the blocks that resample."""
+    """Returns the channels, heads and presence of attention of each level, and the type of resampling blocks."""
     widths = [int(fields["channels"] * mult) for mult in fields["channel_mult"]]
     heads = [fields["num_heads"] or width // fields["head_channels"] for width in widths]
     attentive = [fields["image_size"] >> level in fields["attention_resolutions"] for level in range(len(widths))]

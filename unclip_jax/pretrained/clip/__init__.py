@@ -1,0 +1,1 @@
+"""CLIP, as OpenAI, OpenCLIP and Hugging Face publish it."""

@@ -1,0 +1,1 @@
+"""The diffusion models, upsamplers and classifiers of guided-diffusion."""

@@ -1,0 +1,1 @@
+"""Karlo, in its original layout and in that of diffusers."""

@@ -1,0 +1,62 @@
+"""The stages of Karlo, with the diffusion settings of its code and its default sampling settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from unclip_jax.diffusion.settings import SamplingSettings
+from unclip_jax.diffusion.spec import DiffusionSpec
+from unclip_jax.stages.spec import EncoderRef, StageSpec
+
+PRIOR_DIFFUSION = DiffusionSpec(predicts="x0", variance="fixed_small", clip_x0=10.0)
+DECODER_DIFFUSION = DiffusionSpec(predicts="eps", variance="learned_range")
+UPSAMPLER_DIFFUSION = DiffusionSpec(predicts="eps", variance="fixed_small")
+# The defaults of Karlo and diffusers. Karlo's slower preset uses 50 decoder steps.
+PRIOR_SAMPLING = SamplingSettings(sampler="ddpm", steps=25, guidance_scale=4.0)
+DECODER_SAMPLING = SamplingSettings(sampler="ddpm", steps=25, guidance_scale=8.0)
+UPSAMPLER_SAMPLING = SamplingSettings(sampler="ddpm", steps=7)
+READS_CLIP = {"clip": EncoderRef(stage="clip")}
+
+
+def prior_spec(fields: Mapping[str, Any], diffusion: DiffusionSpec = PRIOR_DIFFUSION) -> StageSpec:
+    """Returns the spec of a prior. `fields` are those of `models.diffusion_prior.DiffusionPrior`."""
+    return StageSpec(
+        name="diffusion_prior",
+        kind="diffusion_prior",
+        model=fields,
+        encoders=READS_CLIP,
+        diffusion=diffusion,
+        sampling=PRIOR_SAMPLING,
+    )
+
+
+def decoder_spec(fields: Mapping[str, Any], diffusion: DiffusionSpec = DECODER_DIFFUSION) -> StageSpec:
+    """Returns the spec of a decoder. `fields` are those of `models.decoder.Decoder`."""
+    return StageSpec(
+        name="decoder",
+        kind="decoder",
+        model=fields,
+        encoders=READS_CLIP,
+        diffusion=diffusion,
+        sampling=DECODER_SAMPLING,
+    )
+
+
+def upsampler_spec(
+    fields: Mapping[str, Any], low_res_size: int, diffusion: DiffusionSpec = UPSAMPLER_DIFFUSION
+) -> StageSpec:
+    """Returns the spec of an upsampler whose last step has its own network.
+
+    Args:
+      fields: Fields of `models.upsampler.Upsampler`.
+      low_res_size: Size of the images to upsample.
+      diffusion: The diffusion process.
+    """
+    return StageSpec(
+        name=f"upsampler_{low_res_size}_to_{fields['image_size']}",
+        kind="upsampler",
+        model=fields,
+        low_res_size=low_res_size,
+        diffusion=diffusion,
+        sampling=UPSAMPLER_SAMPLING,
+        last_step_params=True,
+    )
