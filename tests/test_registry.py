@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from tests.distributions import write_distribution
 from unclip_jax.registry import Registry
 
 NUMBERS = itertools.count()
@@ -17,15 +18,14 @@ def distribution(tmp_path, monkeypatch):
     number = next(NUMBERS)
     module, group = f"fake_colors_{number}", f"tests.colors_{number}"
 
-    def install(entry_points: str) -> tuple[str, str]:
-        (tmp_path / f"{module}.py").write_text("red = {'name': 'crimson'}\ngreen = {'name': 'lime'}\n")
-        (tmp_path / f"{module}_broken.py").write_text("raise RuntimeError('first\\nsecond')\n")
-        info = tmp_path / "fake_colors-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-colors\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{entry_points.format(module=module)}")
+    def install(*entry_points: str) -> tuple[str, str]:
+        modules = {
+            module: "red = {'name': 'crimson'}\ngreen = {'name': 'lime'}\n",
+            f"{module}_broken": "raise RuntimeError('first\\nsecond')\n",
+        }
+        lines = [line.format(module=module) for line in entry_points]
+        write_distribution(tmp_path, "fake-colors", {group: lines}, **modules)
         monkeypatch.syspath_prepend(tmp_path)
-        importlib.invalidate_caches()
         return module, group
 
     return install
@@ -76,7 +76,7 @@ def test_registries_do_not_share_their_entries():
 
 
 def test_entry_points_load_when_a_name_is_unknown_and_then_once(distribution, monkeypatch):
-    module, group = distribution("red = {module}:red\ngreen = {module}:green\n")
+    module, group = distribution("red = {module}:red", "green = {module}:green")
     colors = Registry("color", group, {"blue": 1})
     calls, entry_points = [], importlib.metadata.entry_points
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda **k: calls.append(k) or entry_points(**k))
@@ -90,7 +90,7 @@ def test_entry_points_load_when_a_name_is_unknown_and_then_once(distribution, mo
 
 
 def test_entries_yields_entry_points_last(distribution, monkeypatch):
-    module, group = distribution("red = {module}:red\nbroken = {module}:missing\n")
+    module, group = distribution("red = {module}:red", "broken = {module}:missing")
     colors = Registry("color", group, {"blue": 1})
     colors.register("black", 2)
     calls, entry_points = [], importlib.metadata.entry_points
@@ -103,19 +103,19 @@ def test_entries_yields_entry_points_last(distribution, monkeypatch):
 
 
 def test_failures_are_listed(distribution):
-    module, group = distribution("a = {module}_broken:red\nred = {module}:red\n")
+    module, group = distribution("a = {module}_broken:red", "red = {module}:red")
     (line,) = Registry("color", group).failures()
     assert line == "Entry point 'a' of fake-colors failed to load: RuntimeError: first second"
 
 
 @pytest.mark.parametrize("ask", [Registry.names, list, lambda colors: [name for name, _ in colors.items()]])
 def test_listing_loads_the_entry_points(distribution, ask):
-    _, group = distribution("red = {module}:red\n")
+    _, group = distribution("red = {module}:red")
     assert ask(Registry("color", group, {"blue": 1})) == ["blue", "red"]
 
 
 def test_entries_can_have_names_of_their_own(distribution):
-    module, group = distribution("red = {module}:red\n")
+    module, group = distribution("red = {module}:red")
     colors = Registry("color", group, name_of=lambda entry: entry["name"])
     assert colors.choose("crimson") is importlib.import_module(module).red
     assert "red" not in colors
@@ -123,7 +123,7 @@ def test_entries_can_have_names_of_their_own(distribution):
 
 def test_broken_entry_points_are_named_only_when_a_name_is_unknown(distribution):
     _, group = distribution(
-        "a = {module}_broken:red\nb = {module}:missing\nblue = {module}:green\nred = {module}:red\n"
+        "a = {module}_broken:red", "b = {module}:missing", "blue = {module}:green", "red = {module}:red"
     )
     colors = Registry("color", group, {"blue": 1})
     assert colors.choose("red") == {"name": "crimson"}

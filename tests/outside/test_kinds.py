@@ -4,15 +4,16 @@ import importlib
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 import pytest
 
 import unclip_jax
+from tests.distributions import write_distribution
 from tests.outside import blob_kind, half_way
 from tests.outside.helpers import TEXT, only_line
 from tests.randomised import randomise
@@ -92,23 +93,18 @@ def test_a_registered_kind_samples_by_its_own_formula_with_guidance_and_candidat
 # ---- entry points
 
 
-def install(site: pathlib.Path, entry_points: str, *, name: str = "outside-blob") -> None:
-    """Installs a distribution with the outside modules, which are top-level modules there."""
-    site.mkdir(exist_ok=True)
-    for module in ("blob_kind", "half_way"):
-        shutil.copy(OUTSIDE / f"{module}.py", site / f"{module}.py")
-    info = site / f"{name.replace('-', '_')}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(entry_points)
+def install(site: pathlib.Path, entry_points: Mapping[str, Sequence[str]], **modules: str) -> None:
+    copied = [OUTSIDE / "blob_kind.py", OUTSIDE / "half_way.py"]
+    write_distribution(site, "outside-blob", entry_points, copied=copied, **modules)
 
 
 @pytest.mark.slow
 def test_entry_points_make_a_kind_and_a_sampler_known_on_the_command_line(folder, tmp_path):
-    install(
-        tmp_path / "site",
-        "[unclip_jax.kinds]\nanything = blob_kind:KIND\n[unclip_jax.samplers]\nhalf_way = half_way:half_way\n",
-    )
+    entry_points = {
+        "unclip_jax.kinds": ["anything = blob_kind:KIND"],
+        "unclip_jax.samplers": ["half_way = half_way:half_way"],
+    }
+    install(tmp_path / "site", entry_points)
     paths = {"with": [tmp_path / "site", ROOT], "without": [ROOT]}
 
     def unclip(*arguments, path="with"):
@@ -140,12 +136,10 @@ def test_entry_points_make_a_kind_and_a_sampler_known_on_the_command_line(folder
 
 
 def test_every_entry_point_of_the_group_is_loaded_and_one_that_fails_is_named(tmp_path, monkeypatch, copy, capsys):
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/blob_broken.py").write_text("raise RuntimeError('out of\\npaint')\n")
-    install(tmp_path / "site", "[unclip_jax.kinds]\nbroken = blob_broken:KIND\nblob = blob_kind:KIND\n")
+    entry_points = {"unclip_jax.kinds": ["broken = blob_broken:KIND", "blob = blob_kind:KIND"]}
+    install(tmp_path / "site", entry_points, blob_broken="raise RuntimeError('out of\\npaint')\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.delitem(sys.modules, "blob_kind", raising=False)
-    importlib.invalidate_caches()
     assert KINDS.choose("blob").network.__module__ == "blob_kind"
     rewrite(copy / "upsampler_8_to_16/config.json", kind="other")
     assert main(["generate", "a ring", "--cascade", str(copy), "--out", str(tmp_path / "made.png")]) == 2

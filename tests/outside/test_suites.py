@@ -1,16 +1,14 @@
 """Suites of other packages work on the command line without any change to this one."""
 
 import dataclasses
-import importlib
 import json
-import pathlib
-import shutil
 import sys
 
 import numpy as np
 import pytest
 
 import unclip_jax
+from tests.distributions import write_distribution
 from tests.outside import brightness_suite
 from tests.outside.helpers import only_line
 from unclip_jax.__main__ import main
@@ -86,20 +84,16 @@ def test_an_image_size_that_the_cascade_does_not_have_is_one_line_before_anythin
 def install(tmp_path, monkeypatch):
     """Installs a distribution whose modules can be imported during the test."""
     site = tmp_path / "site"
-    site.mkdir()
     monkeypatch.syspath_prepend(site)
-    yield lambda entry_points: write_distribution(site, entry_points)
+
+    def install(*entry_points: str) -> None:
+        write_distribution(
+            site, "outside-brightness", {"unclip_jax.suites": entry_points}, copied=[brightness_suite.__file__],
+            broken_suite="raise RuntimeError('too\\ndark')\n",
+        )  # fmt: skip
+
+    yield install
     sys.modules.pop("brightness_suite", None)
-
-
-def write_distribution(site: pathlib.Path, entry_points: str) -> None:
-    shutil.copy(brightness_suite.__file__, site)
-    (site / "broken_suite.py").write_text("raise RuntimeError('too\\ndark')\n")
-    info = site / "outside_brightness-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-brightness\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[unclip_jax.suites]\n{entry_points}\n")
-    importlib.invalidate_caches()
 
 
 def test_an_entry_point_makes_a_suite_known_on_the_command_line(folder, tmp_path, install, capsys):
@@ -124,7 +118,7 @@ def test_list_shows_the_suites_of_entry_points(install, capsys):
 
 
 def test_an_entry_point_that_fails_is_named_in_the_message_for_an_unknown_suite(install, capsys):
-    install("broken = broken_suite:SUITE\nanything = brightness_suite:SUITE")
+    install("broken = broken_suite:SUITE", "anything = brightness_suite:SUITE")
     assert main(["evaluate", "--suite", "photos"]) == 2
     assert only_line(capsys) == (
         "unclip evaluate: Unknown suite 'photos' in --suite. Available: shapes, brightness. "

@@ -1,7 +1,6 @@
 """Weight families of other packages work without any change to this one, and built-in families come first."""
 
 import dataclasses
-import importlib
 import pathlib
 import re
 import shutil
@@ -12,6 +11,7 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 import unclip_jax
+from tests.distributions import write_distribution
 from tests.outside import npz_family
 from tests.outside.helpers import only_line
 from tests.randomised import randomise
@@ -61,30 +61,29 @@ def test_registered_family_is_loaded_imported_and_sampled(model, tmp_path, capsy
         np.testing.assert_array_equal(images.read_image(image), np.broadcast_to(UINT8, (8, 8, 3)))
 
 
-def install(site: pathlib.Path, entry_points: str, monkeypatch) -> None:
+def install(site: pathlib.Path, *entry_points: str) -> None:
     """Installs the distribution outside-npz, whose module npz_broken leaves a file when it is imported."""
-    site.mkdir()
-    shutil.copy(pathlib.Path(npz_family.__file__), site / "npz_family.py")
-    (site / "npz_broken.py").write_text(
-        f"open({str(site / 'marker')!r}, 'w').close()\nraise RuntimeError('no\\nmemory')\n"
-    )
-    info = site / "outside_npz-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-npz\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[unclip_jax.weight_families]\n{entry_points}")
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.delitem(sys.modules, "npz_family", raising=False)
-    importlib.invalidate_caches()
+    broken = f"open({str(site / 'marker')!r}, 'w').close()\nraise RuntimeError('no\\nmemory')\n"
+    groups = {"unclip_jax.weight_families": entry_points}
+    write_distribution(site, "outside-npz", groups, copied=[npz_family.__file__], npz_broken=broken)
 
 
-def test_entry_point_makes_a_family_known(model, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A folder on sys.path."""
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    yield tmp_path / "site"
+    sys.modules.pop("npz_family", None)
+
+
+def test_entry_point_makes_a_family_known(model, tmp_path, site, capsys):
     source, params = model
-    install(tmp_path / "site", "broken = npz_broken:FAMILY\nnpz = npz_family:FAMILY\n", monkeypatch)
+    install(site, "broken = npz_broken:FAMILY", "npz = npz_family:FAMILY")
     check_model(source, params)
     out = tmp_path / "imported"
     assert main(["import-weights", str(source), "--out", str(out)]) == 0
     check_model(out, params)
-    assert FAMILIES.choose("NumPy") is sys.modules.pop("npz_family").FAMILY
+    assert FAMILIES.choose("NumPy") is sys.modules["npz_family"].FAMILY
     (tmp_path / "text.txt").write_text("no weights")
     failure = "Entry point 'broken' of outside-npz failed to load: RuntimeError: no memory."
     for unknown, message in (
@@ -96,9 +95,8 @@ def test_entry_point_makes_a_family_known(model, tmp_path, monkeypatch, capsys):
         assert re.search(message.replace("(", r"\(").replace(")", r"\)"), only_line(capsys))
 
 
-def test_builtin_families_come_first(tmp_path, monkeypatch):
-    site = tmp_path / "site"
-    install(site, "a_glide = npz_family:GLIDE\nbroken = npz_broken:FAMILY\n", monkeypatch)
+def test_builtin_families_come_first(tmp_path, site):
+    install(site, "a_glide = npz_family:GLIDE", "broken = npz_broken:FAMILY")
     with (site / "npz_family.py").open("a") as file:
         file.write("\nimport dataclasses\nGLIDE = dataclasses.replace(FAMILY, name='GLIDE')\n")
     asked = []
@@ -112,9 +110,8 @@ def test_builtin_families_come_first(tmp_path, monkeypatch):
     assert asked == [] and not (site / "marker").exists()
     builtin = FAMILIES.choose("GLIDE")
     with pytest.raises(ValueError, match="Entry point 'a_glide' of outside-npz failed to load: .* already registered"):
-        recognize(tmp_path / "site")
+        recognize(site)
     assert len(asked) == 1 and (site / "marker").exists() and FAMILIES.choose("GLIDE") is builtin
-    sys.modules.pop("npz_family")
 
 
 def test_family_receives_the_clip_of_another_source(model, tmp_path):
