@@ -16,7 +16,7 @@ def main(stages: str, runs: str) -> None:
     for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
         warnings.filterwarnings("error", category=category, module=r"unclip_jax(\.|$)")
     from unclip_jax.__main__ import main as unclip
-    from unclip_jax.training.checkpointing import steps_saved
+    from unclip_jax.training.checkpoint_record import steps_saved
 
     for stage, (config, *fields) in json.loads(pathlib.Path(stages).read_text()).items():
         workdir = pathlib.Path(runs) / stage

@@ -29,7 +29,7 @@ from unclip_jax.commands.evaluate import cascade_functions
 from unclip_jax.evaluation.suite import run_measures
 from unclip_jax.evaluation.suites.shapes import SUITE
 from unclip_jax.evaluation.suites.shapes.image_measures import DIVERSITY_IMAGES, DIVERSITY_PROMPTS
-from unclip_jax.training import checkpointing
+from unclip_jax.training.checkpoints import restore_params
 
 ROWS = ("one_object", "two_objects", "compositional", "free_wording")
 PROMPT = "a small red circle on a blue background"
@@ -63,7 +63,7 @@ def own_value(cascade: Cascade, name: str) -> Any:
 def with_last_step(cascade: Cascade, workdir: pathlib.Path) -> Cascade:
     """The cascade with its decoder's parameters as the last step of its training left them."""
     decoder = cascade.stages["decoder"]
-    averaged, last = (checkpointing.restore_params(workdir, averaged=averaged).params for averaged in (True, False))
+    averaged, last = (restore_params(workdir, averaged=averaged).params for averaged in (True, False))
     packaged = jax.tree.map(np.asarray, decoder.params)
     if not jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(np.float16(a), b), averaged, packaged)):
         raise SystemExit(f"--workdir {str(workdir)!r}: its moving average is not the decoder of {cascade.path!r}")

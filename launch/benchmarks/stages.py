@@ -35,7 +35,7 @@ from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch
 from unclip_jax.stages.conditions import Conditions
 from unclip_jax.stages.stage import Stage
-from unclip_jax.training.step import make_steps
+from unclip_jax.training.compiled_functions import compile_functions
 
 PROMPT = "a small red circle on a blue background"
 
@@ -61,11 +61,11 @@ def measure_training(stage: str, args: argparse.Namespace) -> dict[str, float]:
         parts = experiment.assemble(config, workdir)
     stream = parts.train_data.batches(0)
     batch, mesh = next(stream), make_mesh(**vars(config.mesh))
-    steps = make_steps(parts.task, config=config, frozen=parts.frozen, batch=batch, mesh=mesh)
-    state, frozen = steps.init(), place(parts.frozen, steps.frozen_shardings)
+    functions = compile_functions(parts.task, config=config, frozen=parts.frozen, batch=batch, mesh=mesh)
+    state, frozen = functions.initialize(), place(parts.frozen, functions.frozen_shardings)
     resident = place_batch(batch, mesh)
     start = time.perf_counter()
-    train = steps.train.lower(state, frozen, resident).compile()
+    train = functions.train.lower(state, frozen, resident).compile()
     compiled = time.perf_counter() - start
 
     def step(batch: dict) -> jax.Array:
@@ -80,7 +80,7 @@ def measure_training(stage: str, args: argparse.Namespace) -> dict[str, float]:
         "speed": rows / seconds,
         "fed": rows / fed,
         "pipeline": rows / alone,
-        "flops": machine.flops(steps.train.__wrapped__, state, frozen, resident) / rows,
+        "flops": machine.flops(functions.train.__wrapped__, state, frozen, resident) / rows,
         "compile": compiled,
     }
 

@@ -17,7 +17,7 @@ from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import text_to_image
 from unclip_jax.experiment.config import typed
 from unclip_jax.experiment.train import _initial_params
-from unclip_jax.training.checkpointing import restore_params
+from unclip_jax.training.checkpoints import restore_params
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -230,5 +230,5 @@ def test_wrong_config_is_one_line_and_writes_nothing(tmp_path, capsys, override,
 def test_workdir_without_a_checkpoint_is_not_packaged(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["package", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 2
-    assert "has no checkpoint: train it first" in capsys.readouterr().err
+    assert "contains no checkpoint. Run `unclip train` first." in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

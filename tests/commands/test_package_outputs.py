@@ -18,7 +18,8 @@ from unclip_jax.cascades.folder_writing import StageFiles, write_stages
 from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.experiment import workdir as trained
 from unclip_jax.folder_update import COMMITTED, STAGED, current
-from unclip_jax.training.checkpointing import Restored
+from unclip_jax.training.checkpoint_record import CheckpointRecord
+from unclip_jax.training.checkpoints import Restored
 
 
 def files(path: pathlib.Path) -> dict[str, bytes]:
@@ -78,10 +79,10 @@ def workdirs(tmp_path, monkeypatch, folder):
 
     def restored(workdir):
         read.append(workdir)
-        return Restored(params, known[str(workdir)], step=4, extras={}, frozen=frozen)
+        return Restored(4, record(workdir)[1], params, extras={})
 
     def record(workdir):
-        return 4, {"config": known[str(workdir)], "frozen": frozen, "origin": None}
+        return 4, CheckpointRecord(config=known[str(workdir)], frozen=frozen, provenance=None, arrays={})
 
     monkeypatch.setattr(trained, "restore_record", record)
     monkeypatch.setattr(trained, "restore_params", restored)

@@ -17,8 +17,8 @@ from jax.experimental import topologies
 from tests.tasks.tiny_tasks import batch, clip_task, decoder_task, frozen, prior_task, upsampler_task
 from unclip_jax.sharding import rules
 from unclip_jax.sharding.mesh import make_mesh
+from unclip_jax.training.compiled_functions import compile_functions
 from unclip_jax.training.spec import RunSpec
-from unclip_jax.training.step import make_steps
 
 CHIPS = {"v5e:2x2": "TPU v5 lite", "v5p:2x2x1": "TPU v5", "v6e:2x2": "TPU v6 lite"}
 LIBTPU = pathlib.Path(sys.prefix) / "tpu/libtpu/libtpu.so"
@@ -51,9 +51,9 @@ def test_the_training_step_compiles(kind, mesh):
     task = TASKS[kind]()
     task = dataclasses.replace(task, model=task.model.clone(dtype=jnp.bfloat16))
     data, fixed = batch(), frozen()
-    steps = make_steps(task, config=RunSpec(), frozen=fixed, batch=data, mesh=mesh)
+    functions = compile_functions(task, config=RunSpec(), frozen=fixed, batch=data, mesh=mesh)
     rows = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rules.batch(mesh)) for name, x in data.items()}
-    compiled = steps.train.lower(steps.shapes, described(fixed, steps.frozen_shardings), rows).compile()
+    compiled = functions.train.lower(functions.shapes, described(fixed, functions.frozen_shardings), rows).compile()
     memory = compiled.memory_analysis()
     assert memory.argument_size_in_bytes > 0 and memory.temp_size_in_bytes > 0
     program = compiled.as_text()

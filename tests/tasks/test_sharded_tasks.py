@@ -11,7 +11,7 @@ from tests.tasks.tiny_tasks import batch, clip_task, decoder_task, frozen, prior
 from tests.training.changes import run_spec
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch
-from unclip_jax.training.step import make_steps
+from unclip_jax.training.compiled_functions import compile_functions
 
 STEPS = 30
 
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.usefixtures("compiled_anew")
 def losses(task, mesh, seed: int = 0) -> np.ndarray:
     config = run_spec(optimizer__learning_rate=1e-3, training__global_batch=8, training__seed=seed)
     data, fixed = batch(), frozen()
-    steps = make_steps(task, config=config, frozen=fixed, batch=data, mesh=mesh)
+    functions = compile_functions(task, config=config, frozen=fixed, batch=data, mesh=mesh)
     # A fresh U-Net answers zero on any number of devices; a random one does not.
-    state = steps.init_from(randomise(steps.shapes.params))
-    fixed = place(fixed, steps.frozen_shardings)
+    state = functions.initialize(randomise(functions.shapes.params))
+    fixed = place(fixed, functions.frozen_shardings)
     seen = []
     for step in range(STEPS):
         rows = {**data, "row": np.arange(8 * step, 8 * step + 8, dtype=np.int32)}
-        state, metrics = steps.train(state, fixed, place_batch(rows, mesh))
+        state, metrics = functions.train(state, fixed, place_batch(rows, mesh))
         seen.append(float(metrics["loss"]))
     return np.array(seen)
 

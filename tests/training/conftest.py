@@ -1,6 +1,7 @@
 """A small task, its data and a config: a network of two layers that learns to remove noise."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -126,6 +127,12 @@ def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained") / "workdir"
     assert loop.train(**everything(), workdir=workdir) == 12
     return workdir
+
+
+@pytest.fixture
+def whole(trained, tmp_path):
+    """The same, to be changed."""
+    return shutil.copytree(trained, tmp_path / "whole")
 
 
 @pytest.fixture

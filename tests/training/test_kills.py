@@ -12,7 +12,7 @@ import pytest
 
 from tests.training.run_to_be_killed import STEPS
 from unclip_jax.data.captioned_shapes import builder
-from unclip_jax.training import checkpointing
+from unclip_jax.training.checkpoint_record import read_record, steps_saved
 from unclip_jax.training.metric_writer import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def wait_for(condition, process):
 
 def final(workdir):
     """Type, shape and checksum of every array of the last checkpoint: parameters, average and optimizer."""
-    return checkpointing.read_record(checkpointing.directory(workdir), STEPS)["arrays"]
+    return read_record(workdir, STEPS).arrays
 
 
 def workers(process):
@@ -100,7 +100,7 @@ def test_ten_kills_leave_no_trace(tmp_path, start):
     moments, kills, in_writes = random.Random(0), 0, 0
     while kills < KILLS or in_writes < IN_WRITES:
         process = start(killed, data)
-        saved = max(checkpointing.steps_saved(killed), default=0)
+        saved = max(steps_saved(killed), default=0)
         left_over = set(partial(killed))
         if kills % 2:  # as soon as a checkpoint is being written that was not there before
             alive = wait_for(lambda left_over=left_over: set(partial(killed)) - left_over, process)

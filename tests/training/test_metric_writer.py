@@ -39,7 +39,7 @@ def test_pictures_become_a_grid_and_events(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
     writer = MetricWriter(tmp_path)
     writer.write(7, {"loss": 1.0})
-    writer.write_pictures(7, pictures)
+    writer.write_preview(7, pictures)
     writer.close()
     grid = images.read_image(tmp_path / "previews" / "step_00000007.png")
     np.testing.assert_array_equal(grid[:8, :8], pictures[0])

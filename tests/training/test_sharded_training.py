@@ -12,8 +12,8 @@ from flax import linen as nn
 from unclip_jax import rng
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch
+from unclip_jax.training.compiled_functions import compile_functions
 from unclip_jax.training.spec import OptimizerSpec, RunSpec, TrainingSpec
-from unclip_jax.training.step import make_steps
 
 STEPS, BATCH = 30, 16
 
@@ -65,10 +65,10 @@ def train(devices, seed=0, **mesh):
         for step, image in enumerate(images)
     ]
     frozen = {"colours": {"kernel": np.eye(3, dtype=np.float32)[::-1]}}
-    steps = make_steps(Restore(), config=config, frozen=frozen, batch=batches[0], mesh=mesh)
-    state, frozen, losses = steps.init(), place(frozen, steps.frozen_shardings), []
+    functions = compile_functions(Restore(), config=config, frozen=frozen, batch=batches[0], mesh=mesh)
+    state, frozen, losses = functions.initialize(), place(frozen, functions.frozen_shardings), []
     for batch in batches:
-        state, metrics = steps.train(state, frozen, place_batch(batch, mesh))
+        state, metrics = functions.train(state, frozen, place_batch(batch, mesh))
         losses.append(float(metrics["loss"]))
     return np.array(losses), state
 

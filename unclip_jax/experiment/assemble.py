@@ -21,7 +21,7 @@ from unclip_jax.experiment.tokenizer import own_tokenizer
 from unclip_jax.kinds.kind import TaskParts
 from unclip_jax.models.precision import compute_dtype
 from unclip_jax.stages.stage import CaptionTokenizer, Stage
-from unclip_jax.training.checkpointing import restore_extras
+from unclip_jax.training.checkpoints import restore_extras
 from unclip_jax.training.task import Task
 
 

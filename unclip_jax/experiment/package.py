@@ -20,7 +20,7 @@ from unclip_jax.folder_lock import lock_folder
 from unclip_jax.folder_update import recover
 from unclip_jax.kinds import kind_of
 from unclip_jax.stages.spec import EncoderRef, StageSpec
-from unclip_jax.training.checkpointing import restore_extras
+from unclip_jax.training.checkpoints import restore_extras
 
 REQUIRED_PROVENANCE = ("steps", "global_batch", "seed", "data", "split", "from")  # of a bundled stage
 

@@ -18,7 +18,8 @@ from unclip_jax.experiment.workdir import is_workdir, read_workdir
 from unclip_jax.folder_update import current
 from unclip_jax.models.network import parameter_shapes
 from unclip_jax.training import loop
-from unclip_jax.training.checkpointing import steps_saved
+from unclip_jax.training.checkpoint_record import steps_saved
+from unclip_jax.training.resume import check_workdir
 from unclip_jax.training.workdir_lock import lock_workdir
 
 
@@ -35,7 +36,7 @@ def train_stage(config: ConfigDict | ExperimentConfig, workdir: epath.PathLike, 
     config = typed(config)
     check_directory(config.data)
     loop.check_config(config)
-    loop.check_workdir(config, workdir)
+    check_workdir(config, workdir)
     with lock_workdir(workdir):
         resumes = bool(steps_saved(workdir))
         initial_params, source = (None, None) if resumes else _initial_params(config)
@@ -49,7 +50,7 @@ def train_stage(config: ConfigDict | ExperimentConfig, workdir: epath.PathLike, 
             eval_data=inputs.eval_data,
             workdir=workdir,
             initial_params=initial_params,
-            origin={"data": describe(config.data), "split": config.data.split, "from": source},
+            provenance={"data": describe(config.data), "split": config.data.split, "from": source},
             progress=progress,
         )
 

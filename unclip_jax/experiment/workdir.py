@@ -10,7 +10,7 @@ from unclip_jax import files
 from unclip_jax.arrays import PyTree
 from unclip_jax.experiment.spec import ExperimentConfig, parse_stored
 from unclip_jax.kinds import StageKind
-from unclip_jax.training.checkpointing import Restored, restore_params, restore_record
+from unclip_jax.training.checkpoints import Restored, restore_params, restore_record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,12 +47,12 @@ def read_workdir(workdir: epath.PathLike) -> Trained:
     """
     step, record = restore_record(workdir)
     try:
-        config = parse_stored(record["config"])
+        config = parse_stored(record.config)
     except ValueError as error:
         raise ValueError(f"workdir {str(workdir)!r}: {error}") from error
     training = {"global_batch": config.training.global_batch, "seed": config.training.seed}
-    provenance = {"steps": step, **training, **(record["origin"] or {})}
-    return Trained(epath.Path(workdir), config, record["frozen"], provenance)
+    provenance = {"steps": step, **training, **(record.provenance or {})}
+    return Trained(epath.Path(workdir), config, record.frozen, provenance)
 
 
 def current_config(workdir: epath.PathLike) -> ExperimentConfig:

@@ -1,1 +1,1 @@
-"""How a stage is trained, whatever it learns: one sharded step, its optimizer, checkpoints, metrics and the loop."""
+"""Training of a stage, whatever its task: compiled functions, optimizer, checkpoints, logging and the loop."""

@@ -1,6 +1,7 @@
-"""Micro-batches: what is a mean over the rows of a batch, worked out one part of the rows after another.
+"""Micro-batches: gradient accumulation within one step.
 
-The parts have equally many rows, so the mean of their means is the batch's: of losses, metrics and gradients.
+All micro-batches have equally many rows, so the mean of their means is that of the batch: of losses, metrics and
+gradients.
 """
 
 from collections.abc import Callable
@@ -12,23 +13,31 @@ from unclip_jax.arrays import Int, PyTree
 from unclip_jax.batches import split_rows
 
 
-def mean_over_parts(function: Callable[[PyTree, Int[""]], PyTree], batch: PyTree, parts: int) -> PyTree:
-    """The mean of `function(part, number of the part)` over the parts of a batch.
+def mean_over_micro_batches(
+    function: Callable[[PyTree, Int[""], PyTree], tuple[PyTree, PyTree]], batch: PyTree, count: int, carry: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Runs a function on one micro-batch after another and averages its results.
 
     Args:
-      function: answers a tree of floating-point arrays.
-      batch: a tree of arrays with rows as first axis.
-      parts: divides the rows.
-    """
-    if parts == 1:
-        return function(batch, jnp.zeros((), jnp.int32))
-    split = split_rows(batch, parts)
+      function: (micro-batch, its index, carry) -> results, next carry. The results are floating-point arrays.
+      batch: Arrays whose first axis is rows.
+      count: Number of micro-batches; divides the rows.
+      carry: Passed to the first micro-batch.
 
-    def add(total: PyTree, numbered: tuple[PyTree, Int[""]]) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, function(*numbered)), None
+    Returns:
+      The mean of the results, and the carry of the last micro-batch.
+    """
+    if count == 1:
+        return function(batch, jnp.zeros((), jnp.int32), carry)
+    split = split_rows(batch, count)
+
+    def add(state: tuple[PyTree, PyTree], indexed: tuple[PyTree, Int[""]]) -> tuple[tuple[PyTree, PyTree], None]:
+        total, carry = state
+        results, carry = function(*indexed, carry)
+        return (jax.tree.map(jnp.add, total, results), carry), None
 
     first = jax.tree.map(lambda rows: rows[0], split)
-    answer = jax.eval_shape(function, first, jnp.zeros((), jnp.int32))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), answer)
-    total, _ = jax.lax.scan(add, zeros, (split, jnp.arange(parts)))
-    return jax.tree.map(lambda leaf: leaf / parts, total)
+    shapes, _ = jax.eval_shape(function, first, jnp.zeros((), jnp.int32), carry)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (total, carry), _ = jax.lax.scan(add, (zeros, carry), (split, jnp.arange(count)))
+    return jax.tree.map(lambda leaf: leaf / count, total), carry

@@ -19,7 +19,7 @@ from unclip_jax.arrays import UInt8
 
 
 class MetricWriter:
-    """Writes the metrics and pictures of a workdir, from `step` on. Close it.
+    """Writes the metrics and previews of a workdir, from `step` on. Close it.
 
     TensorBoard events are written where the workdir is a local folder; its format needs files that can be appended to.
     """
@@ -52,9 +52,9 @@ class MetricWriter:
                 if value is not None:
                     self._events.add_scalar(name, value, step)
 
-    def write_pictures(self, step: int, pictures: UInt8["N H W 3"]) -> None:
-        """A grid of pictures, to `previews/` and TensorBoard."""
-        grid = np.asarray(images.grid(np.asarray(pictures)))
+    def write_preview(self, step: int, preview: UInt8["N H W 3"]) -> None:
+        """Writes a grid of images to `previews/` and TensorBoard."""
+        grid = np.asarray(images.grid(np.asarray(preview)))
         folder = self.workdir / "previews"
         folder.mkdir(parents=True, exist_ok=True)
         images.write_png(folder / f"step_{step:08d}.png", grid)

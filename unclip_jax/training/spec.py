@@ -102,6 +102,10 @@ class TrainingSpec:
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}.")
 
+    def is_due(self, step: int, every: int) -> bool:
+        """Returns whether `step` is a multiple of `every` or the last step. 0 disables."""
+        return bool(every) and (step % every == 0 or step == self.steps)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshSpec:

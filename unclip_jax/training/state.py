@@ -1,4 +1,4 @@
-"""All that training changes, and all that is needed to go on from it."""
+"""The training state."""
 
 import jax.numpy as jnp
 import optax
@@ -9,15 +9,16 @@ from unclip_jax.arrays import Int, PyTree
 
 @struct.dataclass
 class TrainState:
-    """One pytree; everything else of a run follows from its config.
+    """Everything that a checkpoint must restore. The rest of a run follows from its config.
 
-    Args:
-      step: int32, batches consumed; the position in the data.
-      params: the parameters that are trained.
-      ema: their moving average, the ones to sample with.
-      opt_state: the optimizer's.
-      skipped: int32, steps whose loss or gradient was not finite, and that changed nothing.
-      skipped_in_a_row: int32, how many of them since the last good step.
+    Attributes:
+      step: Number of batches consumed, int32. It is the position in the data.
+      params: The trained parameters.
+      ema: Their moving average, used for evaluation and sampling.
+      opt_state: State of the optimizer.
+      skipped: Number of skipped steps, int32: their loss or gradient was not finite, or the gradient was too long.
+      skipped_in_a_row: Number of skipped steps since the last one that was not, int32.
+      variables: State of the task that is neither trained nor averaged, see `task.Task`; {} for most tasks.
     """
 
     step: Int[""]
@@ -26,13 +27,14 @@ class TrainState:
     opt_state: PyTree
     skipped: Int[""]
     skipped_in_a_row: Int[""]
+    variables: PyTree = struct.field(default_factory=dict)
 
 
-def initial_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step. The average starts at the parameters themselves.
+def initial_state(params: PyTree, variables: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state before the first step. The average starts at the parameters themselves.
 
-    To be called under `jax.jit`, whose results are buffers of their own: the state is donated from step to step, and
-    may share none within itself or with its caller.
+    Call it under `jax.jit`, which returns new buffers: the state is donated from step to step, so none of its arrays
+    may share a buffer with another or with the caller's.
     """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -41,4 +43,5 @@ def initial_state(params: PyTree, optimizer: optax.GradientTransformation) -> Tr
         opt_state=optimizer.init(params),
         skipped=jnp.zeros((), jnp.int32),
         skipped_in_a_row=jnp.zeros((), jnp.int32),
+        variables=variables,
     )

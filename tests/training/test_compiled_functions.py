@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from tests.training.changes import changed
-from unclip_jax.training.step import make_steps
+from unclip_jax.training.compiled_functions import compile_functions
 from unclip_jax.training.task import make_keys
 
 
 @pytest.fixture
-def steps_of(tiny):
+def functions_of(tiny):
     def make(task=None, **training):
         config = changed(tiny["config"], **{f"training__{name}": value for name, value in training.items()})
-        batch = next(tiny["train_data"].batches(0))
-        return make_steps(task or tiny["task"], config=config, frozen=tiny["frozen"], batch=batch, mesh=tiny["mesh"])
+        inputs = {"frozen": tiny["frozen"], "batch": next(tiny["train_data"].batches(0)), "mesh": tiny["mesh"]}
+        return compile_functions(task or tiny["task"], config=config, **inputs)
 
     return make
 
@@ -23,11 +23,11 @@ def host(tree):
     return jax.tree.map(np.array, tree)
 
 
-def test_a_step_trains_parameters_average_and_moments(steps_of, tiny):
-    steps = steps_of()
-    state = steps.init()
+def test_a_step_trains_parameters_average_and_moments(functions_of, tiny):
+    functions = functions_of()
+    state = functions.initialize()
     before = host(state)
-    state, metrics = steps.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
+    state, metrics = functions.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
     after = host(state)
     assert after.step == 1 and after.skipped == 0 and float(metrics["skipped_in_a_row"]) == 0
     for name in ("params", "ema", "opt_state"):
@@ -40,13 +40,13 @@ def test_a_step_trains_parameters_average_and_moments(steps_of, tiny):
     )  # fmt: skip
 
 
-def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_counted(steps_of, tiny, make_task, make_data):
-    steps = steps_of(make_task(breaks=True))
+def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_counted(functions_of, tiny, make_task, make_data):
+    functions = functions_of(make_task(breaks=True))
     batches = make_data(bad_steps=(1, 2)).batches(0)
-    state, _ = steps.train(steps.init(), tiny["frozen"], next(batches))
+    state, _ = functions.train(functions.initialize(), tiny["frozen"], next(batches))
     before, counts = host(state), []
     for _ in range(2):
-        state, metrics = steps.train(state, tiny["frozen"], next(batches))
+        state, metrics = functions.train(state, tiny["frozen"], next(batches))
         counts.append((int(state.skipped), int(state.skipped_in_a_row)))
         assert np.isfinite(metrics["loss"]) and not np.isfinite(metrics["grad_norm"])
     after = host(state)
@@ -54,68 +54,70 @@ def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_counted(step
         jax.tree.map(np.testing.assert_array_equal, getattr(before, name), getattr(after, name))
     assert counts == [(1, 1), (2, 2)] and after.step == 3
 
-    state, metrics = steps.train(state, tiny["frozen"], next(batches))
+    state, metrics = functions.train(state, tiny["frozen"], next(batches))
     assert (int(state.skipped), int(state.skipped_in_a_row)) == (2, 0)
     assert np.any(np.array(state.params["out"]["kernel"]) != after.params["out"]["kernel"])
     # two updates are done; the schedule counts those and not the steps: warm-up of 3, peak 3e-3
     assert float(metrics["learning_rate"]) == pytest.approx(3e-3 * 2 / 3)
 
 
-def test_a_loss_that_is_not_finite_is_skipped_too(steps_of, tiny):
-    steps = steps_of()
-    state = steps.init()
+def test_a_loss_that_is_not_finite_is_skipped_too(functions_of, tiny):
+    functions = functions_of()
+    state = functions.initialize()
     before = host(state)
-    state, metrics = steps.train(state, {"scale": {"x": np.float32(np.inf)}}, next(tiny["train_data"].batches(0)))
+    state, metrics = functions.train(state, {"scale": {"x": np.float32(np.inf)}}, next(tiny["train_data"].batches(0)))
     assert not np.isfinite(metrics["loss"]) and int(state.skipped) == 1
     jax.tree.map(np.testing.assert_array_equal, before.params, host(state).params)
 
 
-def test_dropout_is_another_at_every_step(steps_of, tiny):
-    steps, batch = steps_of(), next(tiny["train_data"].batches(0))
+def test_dropout_is_another_at_every_step(functions_of, tiny):
+    functions, batch = functions_of(), next(tiny["train_data"].batches(0))
     losses = []
     for step in (0, 1, 0):
-        state = steps.init()
-        _, metrics = steps.train(state.replace(step=state.step + step), tiny["frozen"], batch)
+        state = functions.initialize()
+        _, metrics = functions.train(state.replace(step=state.step + step), tiny["frozen"], batch)
         losses.append(float(metrics["loss"]))
     assert losses[0] == losses[2] and abs(losses[0] - losses[1]) > 1e-4
 
 
-def test_the_state_handed_in_is_donated(steps_of, tiny):
-    steps = steps_of()
-    state = steps.init()
-    steps.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
+def test_the_state_handed_in_is_donated(functions_of, tiny):
+    functions = functions_of()
+    state = functions.initialize()
+    functions.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.ema, state.opt_state)))
 
 
-def test_parameters_from_elsewhere_begin_a_state_and_survive_it(steps_of, tiny):
-    steps = steps_of()
-    params = jax.tree.map(lambda leaf: leaf + 1.0, steps.init().params)
+def test_parameters_from_elsewhere_begin_a_state_and_survive_it(functions_of, tiny):
+    functions = functions_of()
+    params = jax.tree.map(lambda leaf: leaf + 1.0, functions.initialize().params)
     kept = host(params)
-    state = steps.init_from(params)
+    state = functions.initialize(params)
     jax.tree.map(np.testing.assert_array_equal, kept, host(state.params))
     jax.tree.map(np.testing.assert_array_equal, kept, host(state.ema))
-    steps.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
+    functions.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
     jax.tree.map(np.testing.assert_array_equal, kept, host(params))
 
 
-def test_validation_repeats_itself_and_uses_no_dropout(steps_of, tiny):
-    steps = steps_of()
+def test_validation_repeats_itself_and_uses_no_dropout(functions_of, tiny):
+    functions = functions_of()
     batch = next(tiny["eval_data"].batches(0))
-    params = steps.init().params
-    first, second = (float(steps.evaluate(params, tiny["frozen"], batch)["loss"]) for _ in range(2))
+    state = functions.initialize()
+    params = state.ema
+    first, second = (float(functions.evaluate(state, tiny["frozen"], batch)["loss"]) for _ in range(2))
     assert first == second
     keys = make_keys(0, "evaluate", 0, batch["row"])
     loss = {train: tiny["task"].loss(params, tiny["frozen"], batch, keys, train=train)[0] for train in (True, False)}
     assert first == pytest.approx(float(loss[False]), abs=1e-6) and abs(first - float(loss[True])) > 1e-4
     other = dict(batch, row=batch["row"] + 1)  # other rows, other noise
-    assert abs(float(steps.evaluate(params, tiny["frozen"], other)["loss"]) - first) > 1e-4
+    assert abs(float(functions.evaluate(state, tiny["frozen"], other)["loss"]) - first) > 1e-4
 
 
-def test_a_preview_has_the_asked_number_of_pictures_or_is_none(steps_of, tiny, make_task):
+def test_a_preview_has_the_asked_number_of_pictures_or_is_none(functions_of, tiny, make_task):
     batch = next(tiny["eval_data"].batches(0))
-    steps = steps_of()
-    np.testing.assert_array_equal(steps.preview(steps.init().ema, tiny["frozen"], batch), batch["image"][:4])
-    assert steps_of(make_task(pictures=False)).preview is None
+    functions = functions_of()
+    preview = functions.preview(functions.initialize(), tiny["frozen"], batch)
+    np.testing.assert_array_equal(preview, batch["image"][:4])
+    assert functions_of(make_task(pictures=False)).preview is None
 
 
 def test_row_keys_depend_on_seed_purpose_and_row_and_layer_keys_on_the_step():

@@ -1,6 +1,6 @@
 import math
 
-from unclip_jax.training.anomalies import SpikeDetector
+from unclip_jax.training.loss_spikes import SpikeDetector
 
 
 def told(losses, factor):

@@ -14,31 +14,33 @@ import pytest
 
 from unclip_jax.schema import NewerSchema
 from unclip_jax.sharding.mesh import make_mesh
-from unclip_jax.training import checkpointing, loop
-from unclip_jax.training.checkpointing import Checkpoints
-from unclip_jax.training.step import make_steps
+from unclip_jax.training import loop
+from unclip_jax.training.checkpoint_record import DamagedCheckpoint, steps_saved
+from unclip_jax.training.checkpoints import Checkpoints, restore_extras, restore_params, restore_record
+from unclip_jax.training.compiled_functions import compile_functions
+from unclip_jax.training.resume import check_workdir
 
 EXTRAS = {"statistics": {"mean": np.arange(5, dtype=np.float32), "count": np.array([3], np.int32)}}
 
 
 @pytest.fixture(scope="module")
-def steps(make_tiny):
-    return steps_over(make_tiny(), make_tiny()["mesh"])
+def functions(make_tiny):
+    return functions_over(make_tiny(), make_tiny()["mesh"])
 
 
-def steps_over(tiny, mesh):
+def functions_over(tiny, mesh):
     batch = next(tiny["train_data"].batches(0))
-    return make_steps(tiny["task"], config=tiny["config"], frozen=tiny["frozen"], batch=batch, mesh=mesh)
+    return compile_functions(tiny["task"], config=tiny["config"], frozen=tiny["frozen"], batch=batch, mesh=mesh)
 
 
 @pytest.fixture(scope="module")
-def written(make_tiny, steps, tmp_path_factory):
+def written(make_tiny, functions, tmp_path_factory):
     """A workdir with checkpoints of steps 1 to 4, of which two were to be kept, and the state of the last."""
     tiny, workdir = make_tiny(), tmp_path_factory.mktemp("written")
-    checkpoints, state = Checkpoints(workdir, keep=2), steps.init()
+    checkpoints, state = Checkpoints(workdir, keep=2), functions.initialize()
     batches = tiny["train_data"].batches(0)
     for _ in range(4):
-        state, _ = steps.train(state, tiny["frozen"], next(batches))
+        state, _ = functions.train(state, tiny["frozen"], next(batches))
         checkpoints.save(state, EXTRAS, config=tiny["config"].to_json(), frozen={"scale": "abc"})
     checkpoints.close()
     return workdir, jax.tree.map(np.array, state)
@@ -56,12 +58,12 @@ def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_a_state_comes_back_bit_for_bit_and_the_last_two_are_kept(saved, steps):
+def test_a_state_comes_back_bit_for_bit_and_the_last_two_are_kept(saved, functions):
     workdir, state = saved
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["3", "4"]
-    assert checkpointing.steps_saved(workdir) == [3, 4]
+    assert steps_saved(workdir) == [3, 4]
     checkpoints = Checkpoints(workdir, keep=2)
-    found, extras = checkpoints.restore(4, steps.shapes)
+    found, extras = checkpoints.restore(4, functions.shapes)
     checkpoints.close()
     assert_same(jax.tree.map(np.asarray, found), state)
     assert_same(extras, EXTRAS)
@@ -70,7 +72,7 @@ def test_a_state_comes_back_bit_for_bit_and_the_last_two_are_kept(saved, steps):
 
 def test_a_state_is_restored_onto_another_mesh(saved, tiny):
     workdir, state = saved
-    shapes = steps_over(tiny, make_mesh(data=4, fsdp=2)).shapes
+    shapes = functions_over(tiny, make_mesh(data=4, fsdp=2)).shapes
     checkpoints = Checkpoints(workdir, keep=2)
     found, _ = checkpoints.restore(4, shapes)
     checkpoints.close()
@@ -81,40 +83,40 @@ def test_a_state_is_restored_onto_another_mesh(saved, tiny):
 
 def test_the_average_alone_comes_back_as_numpy_with_config_and_extras(saved, tiny):
     workdir, state = saved
-    found = checkpointing.restore_params(workdir)
+    found = restore_params(workdir)
     assert_same(found.params, state.ema)
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found.params))
     assert np.any(found.params["out"]["kernel"] != state.params["out"]["kernel"])
-    assert found.step == 4 and found.config == tiny["config"].to_json()
+    assert found.step == 4 and found.record.config == tiny["config"].to_json()
     assert_same(found.extras, EXTRAS)
-    assert_same(checkpointing.restore_extras(workdir), EXTRAS)
-    assert checkpointing.restore_params(workdir, 3).step == 3
+    assert_same(restore_extras(workdir), EXTRAS)
+    assert restore_params(workdir, 3).step == 3
 
 
 def test_the_parameters_of_the_last_step_come_back_too(saved):
     workdir, state = saved
-    found = checkpointing.restore_params(workdir, averaged=False)
+    found = restore_params(workdir, averaged=False)
     assert_same(found.params, state.params)
     assert found.step == 4
 
 
-def test_checkpoints_of_every_so_many_steps_stay_beside_the_newest(steps, tiny, tmp_path):
-    checkpoints, state = Checkpoints(tmp_path, keep=1, keep_every=2), steps.init()
+def test_checkpoints_of_every_so_many_steps_stay_beside_the_newest(functions, tiny, tmp_path):
+    checkpoints, state = Checkpoints(tmp_path, keep=1, keep_every=2), functions.initialize()
     batches = tiny["train_data"].batches(0)
     for _ in range(5):
-        state, _ = steps.train(state, tiny["frozen"], next(batches))
+        state, _ = functions.train(state, tiny["frozen"], next(batches))
         checkpoints.save(state, {}, config={}, frozen={})
     checkpoints.close()
-    assert checkpointing.steps_saved(tmp_path) == [2, 4, 5]
+    assert steps_saved(tmp_path) == [2, 4, 5]
 
 
 def test_a_workdir_without_the_checkpoint_says_so(saved, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
-    with pytest.raises(ValueError, match=f"workdir '{empty}' has no checkpoint: train it first"):
-        checkpointing.restore_params(empty)
-    with pytest.raises(ValueError, match="no checkpoint of step 2; known: 3, 4"):
-        checkpointing.restore_params(saved[0], 2)
-    assert checkpointing.steps_saved(empty) == [] and checkpointing.restore_extras(empty) is None
+    with pytest.raises(ValueError, match=f"workdir '{empty}' contains no checkpoint"):
+        restore_params(empty)
+    with pytest.raises(ValueError, match="no checkpoint of step 2. Available: 3, 4"):
+        restore_params(saved[0], 2)
+    assert steps_saved(empty) == [] and restore_extras(empty) is None
 
 
 def largest_file(workdir, step, item):
@@ -123,18 +125,18 @@ def largest_file(workdir, step, item):
 
 
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.5, 0.9])
-def test_one_flipped_bit_is_found_and_its_array_named(saved, steps, part):
+def test_one_flipped_bit_is_found_and_its_array_named(saved, functions, part):
     workdir, _ = saved
     file = largest_file(workdir, 4, "state")
     content = bytearray(file.read_bytes())
     content[int(len(content) * part)] ^= 1
     file.write_bytes(content)
     checkpoints = Checkpoints(workdir, keep=2)
-    why = r"\(not the bytes that were saved: state/(params|opt_state)/.*/(kernel|bias)\)" if part > 0.1 else ""
-    with pytest.raises(ValueError, match=f"checkpoints/4' is damaged {why}.*The one before it is of step 3"):
-        checkpoints.restore(4, steps.shapes)
+    why = r"\(checksum mismatch: state/(params|opt_state)/.*/(kernel|bias)\)" if part > 0.1 else ""
+    with pytest.raises(ValueError, match=f"checkpoints/4' is damaged {why}.*The previous checkpoint is of step 3"):
+        checkpoints.restore(4, functions.shapes)
     checkpoints.close()
-    assert checkpointing.restore_params(workdir).step == 4  # the average is whole
+    assert restore_params(workdir).step == 4  # the average is whole
 
 
 def test_one_flipped_bit_of_the_average_is_found(saved):
@@ -142,18 +144,18 @@ def test_one_flipped_bit_of_the_average_is_found(saved):
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 1
     file.write_bytes(content)
-    with pytest.raises(ValueError, match="not the bytes that were saved: ema/(hidden|out)/kernel"):
-        checkpointing.restore_params(saved[0])
+    with pytest.raises(ValueError, match="checksum mismatch: ema/(hidden|out)/kernel"):
+        restore_params(saved[0])
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.0])
-def test_a_truncated_checkpoint_is_named(saved, steps, keep):
+def test_a_truncated_checkpoint_is_named(saved, functions, keep):
     workdir, _ = saved
     data = largest_file(workdir, 4, "state")
     data.write_bytes(data.read_bytes()[: int(data.stat().st_size * keep)])
     checkpoints = Checkpoints(workdir, keep=2)
-    with pytest.raises(ValueError, match="checkpoints/4' is damaged .*The one before it is of step 3"):
-        checkpoints.restore(4, steps.shapes)
+    with pytest.raises(ValueError, match="checkpoints/4' is damaged .*The previous checkpoint is of step 3"):
+        checkpoints.restore(4, functions.shapes)
     checkpoints.close()
 
 
@@ -161,7 +163,7 @@ def test_a_checkpoint_without_its_record_is_named(saved):
     workdir, _ = saved
     (workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text("{")
     with pytest.raises(ValueError, match="checkpoints/4' is damaged"):
-        checkpointing.restore_params(workdir)
+        restore_params(workdir)
 
 
 def rewrite_record(workdir, step, change):
@@ -188,17 +190,17 @@ def newer_and_other(record):
 
 
 @pytest.mark.parametrize("change", [newer, newer_and_other])
-def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, steps, tiny, tmp_path, change):
+def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, functions, tiny, tmp_path, change):
     workdir, _ = saved
     rewrite_record(workdir, 4, change)
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     checkpoints = Checkpoints(workdir, keep=2)
     calls = {
-        "restore": lambda: checkpoints.restore(4, steps.shapes),
-        "restore_params": lambda: checkpointing.restore_params(workdir),
-        "restore_extras": lambda: checkpointing.restore_extras(workdir),
-        "restore_record": lambda: checkpointing.restore_record(workdir),
-        "check_workdir": lambda: loop.check_workdir(tiny["config"], workdir),
+        "restore": lambda: checkpoints.restore(4, functions.shapes),
+        "restore_params": lambda: restore_params(workdir),
+        "restore_extras": lambda: restore_extras(workdir),
+        "restore_record": lambda: restore_record(workdir),
+        "check_workdir": lambda: check_workdir(tiny["config"], workdir),
         "train": lambda: loop.train(**tiny, workdir=workdir),
     }
     said = f"checkpoint '{workdir}/checkpoints/4' was written by a newer version of unclip_jax: it has schema 2"
@@ -207,7 +209,7 @@ def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, steps, 
             call()
         assert type(caught.value) is NewerSchema, name
         assert str(caught.value).startswith(f"{said} and must have 1. Upgrade"), name
-        assert not isinstance(caught.value, checkpointing.DamagedCheckpoint)
+        assert not isinstance(caught.value, DamagedCheckpoint)
     checkpoints.close()
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
@@ -216,7 +218,7 @@ def test_newer_schema_below_a_damaged_checkpoint_is_refused_too(saved, tiny):
     workdir, _ = saved
     rewrite_record(workdir, 3, newer)
     (workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text("{")
-    for call in (lambda: checkpointing.restore_extras(workdir), lambda: loop.train(**tiny, workdir=workdir)):
+    for call in (lambda: restore_extras(workdir), lambda: loop.train(**tiny, workdir=workdir)):
         with pytest.raises(NewerSchema, match="checkpoints/3' was written by a newer version"):
             call()
 
@@ -224,21 +226,22 @@ def test_newer_schema_below_a_damaged_checkpoint_is_refused_too(saved, tiny):
 def test_record_of_this_schema_with_wrong_checksum_is_damaged(saved):
     workdir, _ = saved
     rewrite_record(workdir, 4, lambda record: None)  # what the two tests above rely on: it is whole
-    assert checkpointing.restore_record(workdir)[1]["config"]["training"]["steps"] == 12
+    assert restore_record(workdir)[1].config["training"]["steps"] == 12
     path = workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA"
     content = json.loads(path.read_text())
     content["custom_metadata"]["frozen"] = {"scale": "abd"}
     path.write_text(json.dumps(content))
-    with pytest.raises(checkpointing.DamagedCheckpoint, match="the record is not the one that was written"):
-        checkpointing.restore_record(workdir)
+    with pytest.raises(DamagedCheckpoint, match="the record does not match its checksum"):
+        restore_record(workdir)
 
 
-def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved, steps):
+def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved, functions):
     workdir, _ = saved
     out = {"kernel": jax.ShapeDtypeStruct((128, 9), np.float32)}
-    shapes = steps.shapes.replace(ema={**steps.shapes.ema, "out": out, "new": steps.shapes.step})
+    shapes = functions.shapes.replace(ema={**functions.shapes.ema, "out": out, "new": functions.shapes.step})
     checkpoints = Checkpoints(workdir, keep=2)
-    with pytest.raises(ValueError, match="is of another network: .*ema/new .. was absent.*ema/out/bias unknown was"):
+    said = r"does not match the network: .*ema/new must be \(\), got none.*ema/out/bias must be absent, got \(48,\)"
+    with pytest.raises(ValueError, match=said):
         checkpoints.restore(4, shapes)
     checkpoints.close()
 
@@ -253,13 +256,13 @@ def wait_until_still(folder):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads that were writing
-def test_where_the_disk_is_full_the_last_whole_checkpoints_stay(saved, steps, make_tiny, full_disk):
+def test_where_the_disk_is_full_the_last_whole_checkpoints_stay(saved, functions, make_tiny, full_disk):
     workdir, before = saved
     record = {"config": make_tiny()["config"].to_json(), "frozen": {"scale": "abc"}}
     checkpoints = Checkpoints(workdir, keep=2)
-    state, extras = checkpoints.restore(4, steps.shapes)
-    state, _ = steps.train(state, make_tiny()["frozen"], next(make_tiny()["train_data"].batches(4)))
-    said = r"cannot be written to .*checkpoints' \(.*large.*\); the newest whole one is of step 4\."
+    state, extras = checkpoints.restore(4, functions.shapes)
+    state, _ = functions.train(state, make_tiny()["frozen"], next(make_tiny()["train_data"].batches(4)))
+    said = r"cannot be written to .*checkpoints' \(.*large.*\)\. The latest complete checkpoint is of step 4\."
     with full_disk(3000), pytest.raises(OSError, match=said):
         checkpoints.save(state, extras, **record)
         checkpoints.wait()
@@ -267,9 +270,9 @@ def test_where_the_disk_is_full_the_last_whole_checkpoints_stay(saved, steps, ma
         checkpoints.close()
     gc.collect()
     wait_until_still(workdir)
-    assert checkpointing.steps_saved(workdir) == [3, 4]
+    assert steps_saved(workdir) == [3, 4]
     checkpoints = Checkpoints(workdir, keep=2)
-    assert_same(jax.tree.map(np.asarray, checkpoints.restore(4, steps.shapes)[0]), before)
+    assert_same(jax.tree.map(np.asarray, checkpoints.restore(4, functions.shapes)[0]), before)
     checkpoints.save(state, extras, **record)
     checkpoints.close()
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["4", "5"]

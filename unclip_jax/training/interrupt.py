@@ -1,4 +1,4 @@
-"""Asking a run to stop: Ctrl-C and SIGTERM become a wish that the loop grants between two steps."""
+"""Stopping a run between two steps: Ctrl-C and SIGTERM become a request that the loop reads."""
 
 import contextlib
 import signal
@@ -7,31 +7,31 @@ from collections.abc import Iterator
 
 
 class StopRequest:
-    """True once a stop was asked for."""
+    """True after a stop was requested."""
 
     def __init__(self):
-        self.asked = False
+        self.requested = False
 
     def __bool__(self) -> bool:
-        return self.asked
+        return self.requested
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within it, the first SIGINT or SIGTERM sets the request, and a second SIGINT interrupts at once.
+    """Turns the first SIGINT or SIGTERM into a request. A second SIGINT raises KeyboardInterrupt at once.
 
-    Outside the main thread, where Python lets nobody listen for signals, the request stays False.
+    Python delivers signals to the main thread only. In other threads the request stays False.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    def ask(number: int, frame: object) -> None:
-        request.asked = True
+    def handle(number: int, frame: object) -> None:
+        request.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:

@@ -1,0 +1,51 @@
+"""The log of a run: bad steps, loss spikes and the progress bar."""
+
+import json
+import time
+
+import pytest
+
+from tests.training.changes import changed
+from tests.training.runs import train
+from unclip_jax.training.checkpoint_record import steps_saved
+from unclip_jax.training.metric_writer import read_metrics
+
+
+def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path, make_task, make_data, capsys):
+    tiny["task"] = make_task(breaks=True)
+    with pytest.raises(
+        FloatingPointError, match="not finite, .* in 3 steps in a row, up to step 11 .*max_bad_steps is 3"
+    ):
+        train(tiny, tmp_path, train_data=make_data(bad_steps=(2, 3, 6, 8, 9, 10)))
+    assert [(line["step"], line["skipped"]) for line in read_metrics(tmp_path)] == [
+        (1, 0), (2, 0), (4, 2), (6, 2), (8, 3), (10, 5)
+    ]  # fmt: skip
+    assert steps_saved(tmp_path)[-1] == 8
+    bad = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["skipped"]) for line in bad] == [(step, True) for step in (3, 4, 7, 9, 10, 11)]
+    assert bad[0]["grad_norm"] is None and bad[0]["records"] == list(range(100 + 2 * 16, 100 + 3 * 16))
+    assert "Skipped step 3: loss 0." in capsys.readouterr().err
+
+
+def test_gradients_that_are_too_long_are_skipped(tiny, tmp_path):
+    tiny["config"] = changed(tiny["config"], optimizer__skip_norm=1e-9)
+    with pytest.raises(FloatingPointError, match="exceeded skip_norm, in 3 steps in a row, up to step 3"):
+        train(tiny, tmp_path)
+
+
+def test_a_jump_of_the_loss_is_written_down_and_trained_on(tiny, tmp_path, make_task, make_data, capsys):
+    tiny["config"] = changed(tiny["config"], training__steps=16)
+    tiny["task"] = make_task(jumps=True)
+    train(tiny, tmp_path, train_data=make_data(bad_steps=(13,)))
+    (line,) = (tmp_path / "bad_steps.jsonl").read_text().splitlines()
+    line = json.loads(line)
+    assert (line["step"], line["skipped"]) == (14, False) and line["loss"] > 10
+    assert line["records"] == list(range(100 + 13 * 16, 100 + 14 * 16))
+    assert "Loss spike at step 14" in capsys.readouterr().err
+    assert read_metrics(tmp_path)[-1]["skipped"] == 0
+
+
+def test_waiting_for_data_is_said_where_it_is_long(tiny, tmp_path, make_data, capsys):
+    tiny["progress"] = True
+    train(tiny, tmp_path / "slow", train_data=make_data(at=lambda step: time.sleep(0.05)))
+    assert "of the time waiting for data" in capsys.readouterr().err
