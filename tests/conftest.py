@@ -98,7 +98,10 @@ def compiled_anew(compilations_kept):
 
 @pytest.fixture(scope="session")
 def on_one_device():
-    """Within `with on_one_device():` there is one device. Training on several takes longer to compile and is not cached."""
+    """Within `with on_one_device():` there is one device.
+
+    Training on several takes longer to compile, and their programs are not cached.
+    """
 
     @contextlib.contextmanager
     def limit():

@@ -169,6 +169,11 @@ def test_every_file_imports_from_lower_floors_or_its_own_folder_only():
     assert complaints(sources, packages) == []
 
 
+def test_no_file_is_longer_than_one_concept():
+    lines = {name: source.count("\n") for name, source in read_package()[0].items()}
+    assert {name: count for name, count in lines.items() if count > 250} == {}
+
+
 def test_every_folder_of_the_package_is_a_package():
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []

@@ -14,6 +14,43 @@ STOPS = [
 ]  # fmt: skip
 # Every other file on floor 3 and above, with what it is entered for.
 HELPERS = {
+    "__main__": "finds the command",
+    "commands/compilation_cache": "where compiled programs are kept",
+    "experiment/aliases": "former names of config fields",
+    "experiment/spec": "the typed config, and whether its sections fit each other",
+    "experiment/train": "the call that the command makes",
+    "experiment/encoders": "loads the frozen encoders",
+    "cascades/embedding": "loads the CLIP that the config names",
+    "cascades/loading": "its cascade",
+    "cascades/sources": "whether a name is that of a bundled cascade",
+    "cascades/folder": "reads the stages of a folder",
+    "cascades/cascade": "the stages and what they produce",
+    "cascades/priors": "which prior is loaded",
+    "kinds/__init__": "the table of kinds",
+    "kinds/kind": "builds a network by its kind",
+    "tasks/denoising": "options and noise that diffusion tasks share",
+    "training/spec": "the typed settings of a run",
+    "training/workdir_lock": "one run per workdir",
+    "training/resume": "whether the workdir has a checkpoint",
+    "training/checkpoint_record": "what a checkpoint says about itself",
+    "training/checkpoints": "saves the state",
+    "training/optimizer": "AdamW and its learning rate",
+    "training/state": "the state before the first step",
+    "training/task": "random keys of a step",
+    "training/accumulation": "micro-batches",
+    "training/ema": "the moving average",
+    "training/run_log": "metrics, bad steps and the progress bar",
+    "training/metric_writer": "metrics.jsonl and TensorBoard",
+    "training/loss_spikes": "whether a loss is a spike",
+    "training/step_timer": "images per second",
+    "training/interrupt": "Ctrl-C and SIGTERM",
+    "stages/spec": "the typed spec of a stage",
+    "data/spec": "the typed settings of the data",
+    "data/source_type": "what a source provides",
+    "data/image_folder": "the source of this test",
+    "data/cached_source": "keeps records in memory",
+    "data/records": "unreadable records",
+    "data/transforms": "resizing and the generators of a row",
 }
 
 
@@ -47,6 +84,7 @@ def test_the_other_files_on_upper_floors_are_known_helpers(files):
 
 
 def test_the_command_parses_assembles_and_trains_in_this_order(files):
-    stops = ["commands/train", "experiment/config", "experiment/assemble", "data/sources", "data/pipeline"]
+    stops = ["commands/train", "experiment/config", "kinds/decoder", "experiment/assemble", "data/pipeline"]
     places = [files.index(stop) for stop in [*stops, "training/compiled_functions", "models/decoder"]]
     assert places == sorted(places)
+    assert files.index("models/decoder") < files.index("diffusion/losses")

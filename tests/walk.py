@@ -47,7 +47,7 @@ def floor_of(file: str) -> int:
 
 
 def walk(arguments: Sequence[str]) -> list[str]:
-    """Runs a command and returns the files that it enters. Programs and public names that are cached would skip some."""
+    """Runs a command and returns the files that it enters. Cached programs and public names would skip some."""
     for module in pkgutil.walk_packages(unclip_jax.__path__, "unclip_jax."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
