@@ -17,7 +17,7 @@ from unclip_jax.experiment.config import typed
 from unclip_jax.experiment.encoders import load_encoders
 from unclip_jax.experiment.package import _encoder_digests
 from unclip_jax.experiment.spec import parse, parse_stored
-from unclip_jax.experiment.train import _initial_params
+from unclip_jax.experiment.train import _start
 from unclip_jax.models import precision
 from unclip_jax.training.spec import check_same
 
@@ -182,7 +182,8 @@ def test_what_is_trained_on_is_exact_where_cascades_open_in_bfloat16(tmp_path, m
     assert frozen.module.dtype == jnp.bfloat16 and parameters.digest(frozen.params) == stored
     stored_decoder = parameters.digest_of_file(source / "decoder" / folder.PARAMS)
     assert _encoder_digests({}, source) == {"clip": stored}
-    params, begun_with = _initial_params(config)
+    start = _start(config)
+    params, begun_with = start.params, start.source
     assert parameters.digest(params) == begun_with["digest"] == stored_decoder
     experiment.package([], tmp_path / "packaged", clip=source)
     assert parameters.digest_of_file(tmp_path / "packaged" / "clip" / folder.PARAMS) == stored

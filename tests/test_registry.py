@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import itertools
+import types
 
 import pytest
 
@@ -20,7 +21,10 @@ def distribution(tmp_path, monkeypatch):
 
     def install(*entry_points: str) -> tuple[str, str]:
         modules = {
-            module: "red = {'name': 'crimson'}\ngreen = {'name': 'lime'}\n",
+            module: (
+                "import types\nred = {'name': 'crimson'}\ngreen = {'name': 'lime'}\n"
+                "typed = types.SimpleNamespace(name='crimson')\n"
+            ),
             f"{module}_broken": "raise RuntimeError('first\\nsecond')\n",
         }
         lines = [line.format(module=module) for line in entry_points]
@@ -64,7 +68,7 @@ def test_register_adds_an_entry_once():
     colors.register("red", entry)
     assert colors.choose("red") is entry
     assert colors.names() == ["blue", "red"]
-    with pytest.raises(ValueError, match="The color 'blue' is already registered as 1."):
+    with pytest.raises(ValueError, match="Another color is already registered as 'blue'"):
         colors.register("blue", 2)
     assert colors.choose("blue") == 1
 
@@ -114,11 +118,24 @@ def test_listing_loads_the_entry_points(distribution, ask):
     assert ask(Registry("color", group, {"blue": 1})) == ["blue", "red"]
 
 
-def test_entries_can_have_names_of_their_own(distribution):
-    module, group = distribution("red = {module}:red")
-    colors = Registry("color", group, name_of=lambda entry: entry["name"])
-    assert colors.choose("crimson") is importlib.import_module(module).red
+def test_entries_of_a_type_have_names_of_their_own(distribution):
+    module, group = distribution("red = {module}:typed")
+    colors = Registry("color", group, entry_type=types.SimpleNamespace)
+    assert colors.choose("crimson") is importlib.import_module(module).typed
     assert "red" not in colors
+    with pytest.raises(ValueError, match="^The color 'lime' must be registered by its own name, got 'green'.$"):
+        colors.register("green", types.SimpleNamespace(name="lime"))
+
+
+def test_entry_of_another_type_is_refused(distribution):
+    _, group = distribution("red = {module}:red")
+    colors = Registry("color", group, entry_type=types.SimpleNamespace)
+    message = "A color must be a SimpleNamespace, got a dict."
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        colors.register("crimson", {"name": "crimson"})
+    (failure,) = colors.failures()
+    assert failure == f"Entry point 'red' of fake-colors failed to load: ValueError: {message}".rstrip(".")
+    assert colors.names() == []
 
 
 def test_broken_entry_points_are_named_only_when_a_name_is_unknown(distribution):
@@ -136,6 +153,6 @@ def test_broken_entry_points_are_named_only_when_a_name_is_unknown(distribution)
         "Entry point 'b' of fake-colors failed to load: AttributeError: "
     )
     assert str(error.value).endswith(
-        "Entry point 'blue' of fake-colors failed to load: ValueError: The color 'blue' is already registered as 1."
+        "Entry point 'blue' of fake-colors failed to load: ValueError: Another color is already registered as 'blue'."
     )
     assert "\n" not in str(error.value)

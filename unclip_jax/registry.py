@@ -1,7 +1,7 @@
 """Tables of named entries that other packages can extend through entry points."""
 
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
 from unclip_jax.errors import unknown
@@ -20,16 +20,15 @@ class Registry(Generic[T]):
       what: Noun for an entry in messages, such as "sampler".
       group: Entry-point group, such as "unclip_jax.samplers".
       entries: The built-in entries by name.
-      name_of: Returns the name of an entry loaded from an entry point. If None, it is the name of the entry point.
+      entry_type: Class of the entries, whose attribute `name` is the name of an entry. If None, entries can be any
+        objects, and those of entry points have the names of the entry points.
     """
 
-    def __init__(
-        self, what: str, group: str, entries: Mapping[str, T] = {}, *, name_of: Callable[[T], str] | None = None
-    ):
+    def __init__(self, what: str, group: str, entries: Mapping[str, T] = {}, *, entry_type: type[T] | None = None):
         self._what = what
         self._group = group
         self._entries = dict(entries)
-        self._name_of = name_of
+        self._entry_type = entry_type
         self._failures: list[str] = []
         self._loaded = False
 
@@ -37,10 +36,13 @@ class Registry(Generic[T]):
         """Adds an entry. Registering the same object again has no effect.
 
         Raises:
-          ValueError: If `name` belongs to a different entry.
+          ValueError: If `name` belongs to a different entry, or if the entry has another name or type.
         """
+        self._check_type(entry)
+        if self._entry_type is not None and entry.name != name:
+            raise ValueError(f"The {self._what} {entry.name!r} must be registered by its own name, got {name!r}.")
         if self._entries.get(name, entry) is not entry:
-            raise ValueError(f"The {self._what} {name!r} is already registered as {self._entries[name]!r}.")
+            raise ValueError(f"Another {self._what} is already registered as {name!r}.")
         self._entries[name] = entry
 
     def choose(self, name: str, where: str | None = None) -> T:
@@ -94,6 +96,10 @@ class Registry(Generic[T]):
             return False
         return name in self._entries or name in self.names()
 
+    def _check_type(self, entry: object) -> None:
+        if self._entry_type is not None and not isinstance(entry, self._entry_type):
+            raise ValueError(f"A {self._what} must be a {self._entry_type.__name__}, got a {type(entry).__name__}.")
+
     def _load_entry_points(self) -> None:
         if self._loaded:
             return
@@ -101,7 +107,8 @@ class Registry(Generic[T]):
         for point in sorted(importlib.metadata.entry_points(group=self._group), key=lambda point: point.name):
             try:
                 entry = point.load()
-                self.register(point.name if self._name_of is None else self._name_of(entry), entry)
+                self._check_type(entry)
+                self.register(point.name if self._entry_type is None else entry.name, entry)
             except Exception as error:  # a broken package must not take the other entries with it
                 cause = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
                 package = "an unknown package" if point.dist is None else point.dist.name

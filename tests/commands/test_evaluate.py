@@ -144,7 +144,7 @@ def test_a_row_is_printed_before_the_next_is_made(asked, monkeypatch, capsys):
     [
         (["--suite", "photos"], "Unknown suite 'photos' in --suite. Available: shapes."),
         (["--rows", "one_object,two"], "Unknown measure 'two' in --rows. Available: one_object, two_objects"),
-        (["--rows", ""], "Unknown measure '' in --rows. Available: one_object"),
+        (["--rows", ""], "--rows must contain a measure. Available: one_object"),
         (["--seed", "-1"], "--seed must be from 0 to 4294967295, got -1."),
         (["--prompts", "1"], "--prompts must be at least 2, got 1."),
     ],

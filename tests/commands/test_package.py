@@ -16,7 +16,7 @@ from unclip_jax.cascades.folder import load_stage
 from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import text_to_image
 from unclip_jax.experiment.config import typed
-from unclip_jax.experiment.train import _initial_params
+from unclip_jax.experiment.train import _start
 from unclip_jax.training.checkpoints import restore_params
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -146,7 +146,8 @@ def test_a_packaged_stage_says_how_it_was_trained_and_from_what(runs, tmp_path):
     # A workdir says of itself what it would say packaged.
     config = experiment.load_config(CONFIGS / f"{stage}.py", TINY[stage])
     config.training.init_from = str(tmp_path / "run")
-    params, begun_with = _initial_params(typed(config))
+    start = _start(typed(config))
+    params, begun_with = start.params, start.source
     assert begun_with == {"digest": parameters.digest(params), "trained": then}
 
 
@@ -176,7 +177,7 @@ def test_weights_that_do_not_fit_are_named(runs, tmp_path, capsys):
     err = capsys.readouterr().err
     assert "do not fit the network: left over: image_to_time/bias" in err and "of another shape: unet/" in err
     assert train("upsampler_16_to_64", tmp_path / "run", "training.init_from=nowhere") == 2
-    assert "'nowhere' is neither a workdir nor a stage's folder" in capsys.readouterr().err
+    assert "must be a workdir or the folder of a packaged stage, got 'nowhere'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

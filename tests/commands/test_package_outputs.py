@@ -79,7 +79,7 @@ def workdirs(tmp_path, monkeypatch, folder):
 
     def restored(workdir):
         read.append(workdir)
-        return Restored(4, record(workdir)[1], params, extras={})
+        return Restored(4, record(workdir)[1], params, variables={}, extras={})
 
     def record(workdir):
         return 4, CheckpointRecord(config=known[str(workdir)], frozen=frozen, provenance=None, arrays={})

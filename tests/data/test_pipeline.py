@@ -396,3 +396,19 @@ def test_captioned_shapes_come_through_the_pipeline(tmp_path):
     ours, theirs = take(large, 1)[0], take(small, 1)[0]
     assert ours["image"].shape == (4, 256, 256, 3)
     np.testing.assert_array_equal(ours["clip_image"], theirs["image"])  # the thumbnail is the same shrinking
+
+
+@pytest.mark.parametrize("name", ["captions", "negative_captions", "scene_targets"])
+def test_records_without_a_required_field_are_refused_at_once(name, tokenizer):
+    records = [record._replace(captions=("a", "b", "c") if name == "negative_captions" else ()) for record in RECORDS]
+    asked = {"captions": name != "scene_targets", name: True}
+    spec = DataSpec(image_size=16, threads=0, **asked)
+    with pytest.raises(ValueError, match=f"config.data.{name} needs records with {name}, and a record of this source"):
+        Pipeline(spec, "train", source=records, global_batch=4, seed=0, tokenizer=tokenizer)
+
+
+def test_records_may_have_image_and_embedding():
+    records = [record._replace(embedding=np.full(3, number, np.float32)) for number, record in enumerate(RECORDS)]
+    (batch,) = take(make({"image_size": 16}, source=records), 1)
+    assert batch["image"].shape == (4, 16, 16, 3)
+    np.testing.assert_array_equal(batch["embedding"][:, 0], batch["record"])

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from unclip_jax.evaluation import report
 from unclip_jax.evaluation.suite import Measure
 from unclip_jax.evaluation.suites.shapes import SUITE
@@ -186,3 +188,16 @@ def test_table_head_is_repeated_if_another_table_comes_between():
         "|     | 1  |",
     ]
     assert report.table_lines(other, {"x": "2"}, other) == ["|   2 |    |", "|     | 1  |"]
+
+
+@pytest.mark.parametrize("first, second", [(1.0, 2.0), ({"a": 1.0}, 2.0), (1.0, {"a": 1.0})])
+def test_measures_must_not_overwrite_values_of_others(first, second):
+    measures = [Measure(name, dict, None, "", lambda name, result: {"same": result}) for name in ("one", "two")]
+    with pytest.raises(ValueError, match="^measure 'two' must add a new key to the JSON object, got 'same'.$"):
+        report.as_json(zip(measures, (first, second), strict=True), {})
+
+
+def test_measures_must_not_overwrite_the_settings():
+    measure = Measure("one", dict, None, "", lambda name, result: {"settings": result})
+    with pytest.raises(ValueError, match="got 'settings'"):
+        report.as_json([(measure, {"seed": 1})], {"seed": 0})

@@ -76,3 +76,9 @@ def test_shared_work_is_computed_once_per_call_of_run_measures():
     for seed in (1, 2):
         assert [result for _, result in run_measures(measures, MODEL, seed=seed)] == [{"value": seed}] * 2
     assert computed == [1, 2]
+
+
+@pytest.mark.parametrize("names", [(), ("a", "settings")])
+def test_suite_rejects_no_measures_and_the_reserved_name(names):
+    with pytest.raises(ValueError, match="^suite 'letters' must have measures, none of them named settings, got"):
+        Suite("letters", named(*names))

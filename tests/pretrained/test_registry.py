@@ -7,7 +7,7 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from unclip_jax.pretrained import registry, tensor_files
-from unclip_jax.pretrained.family import Source
+from unclip_jax.pretrained.family import Source, WeightFamily
 from unclip_jax.pretrained.registry import FAMILIES
 
 
@@ -69,3 +69,15 @@ def test_other_json_is_not_a_family(tmp_path):
     for name, content in (("config.json", {"model_type": "bert"}), ("model_index.json", {"_class_name": "Other"})):
         (tmp_path / name).write_text(json.dumps(content))
     assert not [family.name for family in FAMILIES.entries() if family.matches(Source(tmp_path))]
+
+
+def test_family_that_cannot_examine_a_source_is_named(tmp_path, monkeypatch):
+    def matches(source):
+        raise KeyError("secret")
+
+    broken = WeightFamily(name="broken", description="", matches=matches, open=None)
+    monkeypatch.setattr(FAMILIES, "_entries", {**FAMILIES._entries, "broken": broken})
+    path = write_tensors(tmp_path / "model.pt", "a")
+    message = r"^weight family 'broken' cannot examine '.*model.pt' \(KeyError: 'secret'\).$"
+    with pytest.raises(ValueError, match=message):
+        registry.recognize(path)

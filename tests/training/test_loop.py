@@ -54,6 +54,14 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tiny, tmp_path, trained, 
     assert final(tmp_path / "stopped") == final(trained)
 
 
+def test_stop_during_an_evaluation_takes_effect_right_after_it(tiny, tmp_path, make_data):
+    tiny["config"] = changed(tiny["config"], training__eval_every=4)
+    evaluations = make_data(at=lambda step: step or os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="Stopped at step 4"):
+        train(tiny, tmp_path, eval_data=evaluations)
+    assert steps_saved(tmp_path) == [4] and "eval_loss" in read_metrics(tmp_path)[-1]
+
+
 @pytest.mark.parametrize("changes", ["data", "seed"])
 def test_another_seed_or_other_data_end_elsewhere(tiny, tmp_path, trained, make_data, changes):
     if changes == "data":

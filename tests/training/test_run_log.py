@@ -3,12 +3,16 @@
 import json
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from tests.training.changes import changed
 from tests.training.runs import train
 from unclip_jax.training.checkpoint_record import steps_saved
 from unclip_jax.training.metric_writer import read_metrics
+from unclip_jax.training.run_log import RunLog
+from unclip_jax.training.spec import TrainingSpec
 
 
 def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path, make_task, make_data, capsys):
@@ -49,3 +53,16 @@ def test_waiting_for_data_is_said_where_it_is_long(tiny, tmp_path, make_data, ca
     tiny["progress"] = True
     train(tiny, tmp_path / "slow", train_data=make_data(at=lambda step: time.sleep(0.05)))
     assert "of the time waiting for data" in capsys.readouterr().err
+
+
+def test_only_the_leader_writes(tmp_path, monkeypatch, capsys):
+    metrics = {name: np.float32(1.0) for name in ("loss", "grad_norm", "skipped", "skipped_in_a_row")}
+    for process, written in ((1, set()), (0, {"bad_steps.jsonl", "metrics.jsonl", "previews"})):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        log = RunLog(tmp_path, TrainingSpec(log_every=1), start=0, progress=True)
+        log.add(1, dict(metrics), None)
+        log.flush()
+        log.write_preview(1, np.zeros((1, 2, 2, 3), np.uint8))
+        log.close()
+        assert written <= {path.name for path in tmp_path.iterdir()} and bool(written) == any(tmp_path.iterdir())
+        assert ("Skipped step 1" in capsys.readouterr().err) == bool(written)

@@ -12,7 +12,7 @@ from tests.training.changes import run_spec
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place_batch
 from unclip_jax.training.checkpoint_record import read_record
-from unclip_jax.training.checkpoints import Checkpoints
+from unclip_jax.training.checkpoints import Checkpoints, restore_params
 from unclip_jax.training.compiled_functions import compile_functions
 from unclip_jax.training.task import Aux, as_aux
 
@@ -81,6 +81,8 @@ def test_variables_are_initialized_from_the_parameters():
     functions = functions_of(TrackMean())
     assert float(functions.initialize().variables["mean"]) == 8.0
     assert float(functions.initialize({"w": np.float32(3.0)}).variables["mean"]) == 11.0
+    given = functions.initialize({}, {"mean": np.float32(1.0)}).variables
+    assert float(given["mean"]) == 1.0 and given["codebook"].shape == (64, 64)
 
 
 def test_variables_pass_through_micro_batches_in_order():
@@ -100,6 +102,18 @@ def test_skipped_step_leaves_variables_unchanged():
     assert int(state.skipped) == 1 and float(state.variables["mean"]) == 8.0
 
 
+def test_step_with_variables_that_are_not_finite_is_skipped():
+    @dataclasses.dataclass(frozen=True)
+    class Overflow(TrackMean):
+        def loss(self, params, frozen, batch, keys, *, variables, train=True):
+            loss, aux = super().loss(params, frozen, batch, keys, variables=variables, train=train)
+            return loss, aux.replace(variables={**variables, "mean": variables["mean"] / 0.0})
+
+    functions = functions_of(Overflow())
+    state, metrics = functions.train(functions.initialize(), {}, BATCH)
+    assert np.isfinite(metrics["loss"]) and int(state.skipped) == 1 and float(state.variables["mean"]) == 8.0
+
+
 def test_evaluation_and_preview_receive_the_variables_and_keep_them():
     functions = functions_of(TrackMean(), micro_batches=2)
     state = functions.initialize({"w": np.float32(-3.0)})  # the mean starts at 5
@@ -117,13 +131,16 @@ def test_variables_are_saved_and_restored(tmp_path):
     restored, _ = checkpoints.restore(1, functions.shapes)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert float(restored.variables["mean"]) == 5.75
-    with pytest.raises(ValueError, match="does not match the network: .*state/variables/mean must be absent"):
+    np.testing.assert_equal(restore_params(tmp_path).variables, jax.device_get(state.variables))
+    with pytest.raises(ValueError, match="does not match the network: .*variables/mean must be absent"):
         checkpoints.restore(1, functions.shapes.replace(variables={}))
     checkpoints.close()
 
 
 def test_checkpoint_of_a_task_without_variables_has_no_such_arrays(trained):
-    names = read_record(trained, 12).arrays["state"]
+    arrays = read_record(trained, 12).arrays
+    assert set(arrays) == {"state", "ema"}
+    names = arrays["state"]
     assert {name.split("/")[0] for name in names} == {"step", "params", "opt_state", "skipped", "skipped_in_a_row"}
 
 

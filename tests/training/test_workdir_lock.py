@@ -107,7 +107,7 @@ def test_lock_of_a_killed_process_does_not_stay(holder, tiny, make_data, tmp_pat
 
 
 def test_train_command_is_refused_before_anything_is_written(holder, tmp_path, capsys, monkeypatch):
-    for name in ("assemble", "_initial_params"):
+    for name in ("assemble", "_start"):
         monkeypatch.setattr(train, name, lambda *_: pytest.fail("the lock comes first"))
     config = ROOT / "configs/shapes/clip.py"
     assert main(["train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]) == 2

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import functools
 import json
+import sys
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import unclip_jax
+    from unclip_jax import files
     from unclip_jax.cascades.priors import stages_with_prior
     from unclip_jax.evaluation import report
     from unclip_jax.evaluation.suite import run_measures
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.list:
         print("\n\n".join(suite_lines(suite) for _, suite in SUITES.items()))
+        print("".join(f"{failure}.\n" for failure in SUITES.failures()), end="", file=sys.stderr)
         return 0
     # All arguments are checked before anything is generated: on a slow machine the results take an hour.
     suite = SUITES.choose(args.suite, "--suite")
@@ -64,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--prompts must be at least 2, got {args.prompts}.")
     measures = suite.measures
     if args.rows is not None:
-        measures = suite.select([name.strip() for name in args.rows.split(",")], where="--rows")
+        measures = suite.select([name.strip() for name in args.rows.split(",") if name.strip()], where="--rows")
     if args.json is not None:
         check_writable(args.json)
 
@@ -83,9 +86,11 @@ def run(args: argparse.Namespace) -> int:
             previous = results[-1][0] if results else None
             print("\n".join(report.table_lines(measure, result, previous)), flush=True)
             results.append((measure, result))
+            # After every row, so that a result that JSON cannot hold is reported at once.
+            content = json_text(report.as_json(results, {**settings, "seconds": round(progress.seconds(), 1)}))
     print(f"\n{progress.seconds():.0f} s", flush=True)
     if args.json is not None:
-        write_json(args.json, report.as_json(results, {**settings, "seconds": round(progress.seconds(), 1)}))
+        files.atomic_write(args.json, content)
     return 0
 
 
@@ -111,14 +116,17 @@ def check_image_size(cascade: "Cascade", suite: "Suite", measures: "Sequence[Mea
     Raises:
       ValueError: If its images have another size.
     """
+    from unclip_jax.images import height_width
+
     image_stages = cascade.stages_producing("image")
     if suite.image_size is None or not image_stages or not any(measure.generates_images for measure in measures):
         return
     last = image_stages[-1]
-    if last.module.image_size != suite.image_size:
+    size = height_width(last.module.image_size)
+    if size != height_width(suite.image_size):
         raise ValueError(
             f"--cascade must generate images of {suite.image_size} px for suite {suite.name!r}, but the last stage of "
-            f"{cascade.path!r}, {last.name!r}, generates {last.module.image_size} px."
+            f"{cascade.path!r}, {last.name!r}, generates {' x '.join(map(str, sorted(set(size))))} px."
         )
 
 
@@ -216,8 +224,6 @@ def check_writable(path: str) -> None:
         ) from error
 
 
-def write_json(path: str, results: Mapping[str, Any]) -> None:
-    """Writes the results atomically."""
-    from unclip_jax import files
-
-    files.atomic_write(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+def json_text(content: Mapping[str, Any]) -> str:
+    """Returns an object as JSON. Raises ValueError or TypeError for a value that JSON cannot hold."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"

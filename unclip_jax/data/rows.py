@@ -61,15 +61,16 @@ class RowMaker:
         row = {"row": np.int32(number % 2**31), "record": np.int32(index)}
         if record.embedding is not None:
             row["embedding"] = record.embedding
-        else:
+        if record.image is not None:
             row |= self._images(record.image, number)
         if self._spec.captions:
-            choice = row_rng(self._seed, number, "caption").integers(len(record.captions))
-            row["tokens"] = self._encode(record.captions[choice])
+            captions = _required(record, "captions")
+            choice = row_rng(self._seed, number, "caption").integers(len(captions))
+            row["tokens"] = self._encode(captions[choice])
             if self._spec.negative_captions:
-                row["wrong_tokens"] = self._encode(record.negative_captions[choice])
+                row["wrong_tokens"] = self._encode(_required(record, "negative_captions")[choice])
         if self._spec.scene_targets:
-            row["moments"] = record.scene_targets
+            row["moments"] = _required(record, "scene_targets")
         return row
 
     def _images(self, full: np.ndarray, number: int) -> dict[str, np.ndarray]:
@@ -129,3 +130,11 @@ class RowMaker:
         if tokens is None:
             tokens = self._tokens[caption] = self._tokenizer.encode([caption])[0]
         return tokens
+
+
+def _required(record: Record, name: str) -> Any:
+    """Returns a field of a record that the field of DataSpec with the same name asks for."""
+    value = getattr(record, name)
+    if value is None or len(value) == 0:
+        raise ValueError(f"config.data.{name} needs records with {name}, and a record of this source has none.")
+    return value

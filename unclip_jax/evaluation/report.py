@@ -20,11 +20,20 @@ def table_lines(measure: Measure, result: Result, previous: Measure | None = Non
 
 
 def as_json(results: Iterable[tuple[Measure, Result]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns one JSON object with the settings and all results (see `Measure.to_json`)."""
+    """Returns one JSON object with the settings and all results (see `Measure.to_json`).
+
+    Raises:
+      ValueError: If a measure adds a key that another one has added, unless both values are objects.
+    """
     content: dict[str, Any] = {"settings": dict(settings)}
     for measure, result in results:
         for key, value in measure.to_json(measure.name, result).items():
-            content[key] = {**content[key], **value} if key in content else value
+            if key not in content:
+                content[key] = value
+            elif key != "settings" and isinstance(content[key], Mapping) and isinstance(value, Mapping):
+                content[key] = {**content[key], **value}
+            else:
+                raise ValueError(f"measure {measure.name!r} must add a new key to the JSON object, got {key!r}.")
     return content
 
 

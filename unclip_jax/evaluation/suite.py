@@ -45,7 +45,11 @@ class Run:
             self.progress(start + len(batch), len(items))
 
     def shared(self, compute: Callable[["Run"], T]) -> T:
-        """Returns `compute(run)`, which all measures of a call of `run_measures` share. It is computed only once."""
+        """Returns `compute(run)`, computed once for all measures of a call of `run_measures`.
+
+        Args:
+          compute: A function at module level. Equal functions are recognized by identity.
+        """
         if compute not in self._shared:
             self._shared[compute] = compute(self)
         return self._shared[compute]
@@ -86,7 +90,7 @@ class Suite:
       image_size: Height and width in pixels that generated images must have. If None, images of any size are measured.
 
     Raises:
-      ValueError: If two measures have the same name.
+      ValueError: If it has no measures, two with the same name, or one with the reserved name "settings".
     """
 
     name: str
@@ -95,6 +99,8 @@ class Suite:
 
     def __post_init__(self):
         names = [measure.name for measure in self.measures]
+        if not names or "settings" in names:
+            raise ValueError(f"suite {self.name!r} must have measures, none of them named settings, got {names}.")
         if len(set(names)) < len(names):
             raise ValueError(f"The measures of suite {self.name!r} must have different names, got {', '.join(names)}.")
 

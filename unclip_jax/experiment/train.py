@@ -1,5 +1,6 @@
 """Training of one stage."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ def train_stage(config: ConfigDict | ExperimentConfig, workdir: epath.PathLike, 
     check_workdir(config, workdir)
     with lock_workdir(workdir):
         resumes = bool(steps_saved(workdir))
-        initial_params, source = (None, None) if resumes else _initial_params(config)
+        start = _Start() if resumes else _start(config)
         inputs = assemble(config, workdir)
         return loop.train(
             inputs.task,
@@ -49,27 +50,45 @@ def train_stage(config: ConfigDict | ExperimentConfig, workdir: epath.PathLike, 
             train_data=inputs.train_data,
             eval_data=inputs.eval_data,
             workdir=workdir,
-            initial_params=initial_params,
-            provenance={"data": describe(config.data), "split": config.data.split, "from": source},
+            initial_params=start.params,
+            initial_variables=start.variables,
+            provenance={"data": describe(config.data), "split": config.data.split, "from": start.source},
             progress=progress,
         )
 
 
-def _initial_params(config: ExperimentConfig) -> tuple[PyTree | None, dict[str, Any] | None]:
-    """The parameters of `config.training.init_from`: the averaged ones of a workdir, or those of a packaged stage; with
-    their digest and provenance."""
-    source = config.training.init_from
-    if not source:
-        return None, None
-    folder = epath.Path(source)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Start:
+    """What `config.training.init_from` provides. Without it, the task initializes everything.
+
+    Attributes:
+      params: The averaged parameters of a workdir, or those of a packaged stage.
+      variables: The variables of the workdir's task.
+      source: Digest of the parameters and provenance of the stage.
+    """
+
+    params: PyTree | None = None
+    variables: PyTree | None = None
+    source: dict[str, Any] | None = None
+
+
+def _start(config: ExperimentConfig) -> _Start:
+    """Reads `config.training.init_from`. Raises ValueError if it is missing or does not fit the network."""
+    init_from = config.training.init_from
+    if not init_from:
+        return _Start()
+    folder, variables = epath.Path(init_from), {}
     if is_workdir(folder):
         trained = read_workdir(folder)
-        params, provenance = trained.restore().params, trained.provenance
+        restored, provenance = trained.restore(), trained.provenance
+        params, variables = restored.params, restored.variables
     elif current(folder.parent, folder.name, CONFIG).exists():
         stage = load_stage(folder, dtype="float32")
         params, provenance = jax.tree.map(np.asarray, stage.params), stage.spec.provenance
     else:
-        raise ValueError(f"config.training.init_from {source!r} is neither a workdir nor a stage's folder in a cascade")
+        raise ValueError(
+            f"config.training.init_from must be a workdir or the folder of a packaged stage, got {init_from!r}."
+        )
     expected = parameter_shapes(config.build(np.float32))
-    parameters.check(parameters.flatten(params), expected, f"weights of config.training.init_from {source!r}")
-    return params, {"digest": parameters.digest(params), "trained": provenance}
+    parameters.check(parameters.flatten(params), expected, f"weights of config.training.init_from {init_from!r}")
+    return _Start(params, variables, {"digest": parameters.digest(params), "trained": provenance})

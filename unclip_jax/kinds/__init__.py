@@ -26,7 +26,7 @@ KINDS: Registry[StageKind] = Registry(
     "stage kind",
     "unclip_jax.kinds",
     {module.KIND.name: module.KIND for module in _MODULES},
-    name_of=lambda kind: kind.name,
+    entry_type=StageKind,
 )
 
 

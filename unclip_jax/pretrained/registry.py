@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
+from unclip_jax.errors import first_line
 from unclip_jax.pretrained import hub
 from unclip_jax.pretrained.clip import files as clip_files
 from unclip_jax.pretrained.family import Source, WeightFamily
@@ -25,7 +26,7 @@ FAMILIES: Registry[WeightFamily] = Registry(
     "weight family",
     "unclip_jax.weight_families",
     {family.name: family for family in _BUILT_IN},
-    name_of=lambda family: family.name,
+    entry_type=WeightFamily,
 )
 
 
@@ -42,7 +43,7 @@ def recognize(source: epath.PathLike, *, clip: epath.PathLike | None = None) -> 
     path, given = hub.find(source), None if clip is None else recognize(clip)
     tensors, unreadable = _open(path)
     opened = Source(path, tensors, given)
-    family = next((family for family in FAMILIES.entries() if family.matches(opened)), None)
+    family = next((family for family in FAMILIES.entries() if _matches(family, opened)), None)
     if family is None:
         raise _unknown(source, unreadable) from unreadable
     try:
@@ -62,6 +63,16 @@ def _open(path: epath.Path) -> tuple[Mapping[str, LazyTensor], ValueError | None
         return open_tensors(path), None
     except ValueError as error:
         return {}, error
+
+
+def _matches(family: WeightFamily, source: Source) -> bool:
+    try:
+        return family.matches(source)
+    except Exception as error:
+        raise ValueError(
+            f"weight family {family.name!r} cannot examine {str(source.path)!r} ({type(error).__name__}: "
+            f"{first_line(error)})."
+        ) from error
 
 
 def _unknown(source: epath.PathLike, unreadable: ValueError | None) -> ValueError:

@@ -1,7 +1,7 @@
 """Checkpoints of a run: saved in the background, either complete or not at all, and verified when read.
 
-`WORKDIR/checkpoints/STEP/` contains the items "state" (step, parameters, optimizer, variables), "ema" and "extras",
-which can be read separately, and the record of `checkpoint_record`.
+`WORKDIR/checkpoints/STEP/` contains the items "state" (step, parameters, optimizer), "ema", and, if there are any,
+"variables" and "extras", which can be read separately, and the record of `checkpoint_record`.
 """
 
 import contextlib
@@ -90,7 +90,7 @@ class Checkpoints:
             expected["extras"] = record.host_shapes("extras")
         record.check_shapes(expected, where=name_of(self.workdir, step))
         arrays = _load(self._orbax, self.workdir, step, expected, record)
-        state = _rebuild(shapes, {**arrays["state"], **{f"ema/{name}": leaf for name, leaf in arrays["ema"].items()}})
+        state = _rebuild(shapes, arrays)
         return state, parameters.unflatten(jax.tree.map(np.asarray, arrays.get("extras", {})))
 
     def wait(self) -> None:
@@ -123,12 +123,14 @@ class Restored:
       step: The step of the checkpoint.
       record: What the checkpoint says about itself.
       params: The parameters, a nested dict.
+      variables: The variables of the task; {} if it has none.
       extras: The arrays that were kept next to the state; {} if there are none.
     """
 
     step: int
     record: CheckpointRecord
     params: PyTree
+    variables: PyTree
     extras: PyTree
 
 
@@ -143,9 +145,9 @@ def restore_params(workdir: epath.PathLike, step: int | None = None, *, averaged
       ValueError: If the workdir has no such checkpoint, or it is damaged.
     """
     item = "ema" if averaged else "state"
-    step, record, trees = _read(workdir, step, (item, "extras"))
+    step, record, trees = _read(workdir, step, (item, "variables", "extras"))
     params = trees["ema"] if averaged else trees["state"]["params"]
-    return Restored(step, record, params, trees.get("extras", {}))
+    return Restored(step, record, params, trees.get("variables", {}), trees.get("extras", {}))
 
 
 def restore_extras(workdir: epath.PathLike) -> PyTree | None:
@@ -208,8 +210,9 @@ def _load(
 
 def _items(state: TrainState, extras: PyTree) -> dict[str, dict[str, Any]]:
     """Returns the parts of a checkpoint that can be read separately, each as {"a/b": leaf}."""
-    items = {"state": _flatten(state.replace(ema=None)), "ema": _flatten(state.ema)}
-    return items | ({"extras": _flatten(extras)} if extras else {})
+    items = {"state": _flatten(state.replace(ema=None, variables=None)), "ema": _flatten(state.ema)}
+    optional = {"variables": state.variables, "extras": extras}
+    return items | {item: _flatten(tree) for item, tree in optional.items() if tree}
 
 
 def _flatten(tree: PyTree) -> dict[str, Any]:
@@ -217,7 +220,10 @@ def _flatten(tree: PyTree) -> dict[str, Any]:
     return {_name(path): leaf for path, leaf in leaves}
 
 
-def _rebuild(shapes: TrainState, named: dict[str, jax.Array]) -> TrainState:
+def _rebuild(shapes: TrainState, arrays: dict[str, dict[str, jax.Array]]) -> TrainState:
+    named = dict(arrays["state"])
+    for item in ("ema", "variables"):
+        named |= {f"{item}/{name}": leaf for name, leaf in arrays.get(item, {}).items()}
     return jax.tree_util.tree_map_with_path(lambda path, _: named[_name(path)], shapes)
 
 

@@ -32,7 +32,8 @@ class CompiledFunctions:
     Attributes:
       shapes: The state as ShapeDtypeStructs with shardings, onto which a checkpoint is restored.
       frozen_shardings: Where the frozen parameters must be placed.
-      initialize: (params) -> state. Parameters that are not passed are initialized by the task; all of them by default.
+      initialize: (params, variables) -> state. The task initializes the parameters and variables that are not passed;
+        all of them by default.
       train: (state, frozen, batch) -> state, metrics. The state is donated.
       evaluate: (state, frozen, batch) -> metrics of the averaged parameters, with the same randomness at every call.
       preview: (state, frozen, batch) -> uint8 images. If None, the task has no previews.
@@ -81,19 +82,19 @@ def num_micro_batches(task: Task, config: RunConfig) -> int:
 
 
 def _initialize(task: Task, optimizer: optax.GradientTransformation, config: RunConfig, example: PyTree) -> Callable:
-    def initialize(params: PyTree = {}) -> TrainState:
+    def initialize(params: PyTree = {}, variables: PyTree = {}) -> TrainState:
         key = jax.random.key(config.training.seed)
         params = {**task.init(rng.named(key, "init"), example), **params}
-        variables = initial_variables(task, rng.named(key, "init_variables"), example, params)
+        variables = {**initial_variables(task, rng.named(key, "init_variables"), example, params), **variables}
         return initial_state(params, variables, optimizer)
 
     return initialize
 
 
 def _train(task: Task, optimizer: optax.GradientTransformation, config: RunConfig) -> Callable:
-    """Returns the training step. It changes nothing if the loss is not finite, or the gradient is not or is too long.
+    """Returns the training step. A step changes nothing if the loss, the gradient or a variable is not finite.
 
-    Too long means a global norm above `config.optimizer.skip_norm`.
+    Neither does it if the global norm of the gradient is above `config.optimizer.skip_norm`.
     """
     rate = learning_rate(config.optimizer, config.training.steps)
     max_norm = jnp.finfo(jnp.float32).max if config.optimizer.skip_norm is None else config.optimizer.skip_norm
@@ -111,6 +112,8 @@ def _train(task: Task, optimizer: optax.GradientTransformation, config: RunConfi
         )
         norm = optax.tree.norm(gradient)
         good = jnp.isfinite(loss) & (norm <= max_norm)
+        for leaf in jax.tree.leaves(variables):
+            good &= jnp.all(jnp.isfinite(leaf))
 
         updates_done = state.step - state.skipped
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

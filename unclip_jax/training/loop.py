@@ -62,6 +62,7 @@ def train(
     workdir: epath.PathLike,
     mesh: Mesh | None = None,
     initial_params: PyTree | None = None,
+    initial_variables: PyTree | None = None,
     provenance: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> int:
@@ -78,6 +79,7 @@ def train(
       workdir: The folder of the run.
       mesh: If None, `config.mesh` over all devices.
       initial_params: Parameters that a new run starts from. If None, the task initializes them.
+      initial_variables: Variables of the task that a new run starts from. If None, the task initializes them.
       provenance: What every checkpoint records about the start of the run, as stored in JSON. A resumed run keeps that
         of its checkpoint.
       progress: Whether to show a progress bar.
@@ -104,7 +106,7 @@ def train(
         checkpoints = Checkpoints(workdir, keep=training.keep, keep_every=training.keep_every)
         stack.enter_context(closing(checkpoints))
         if record is None:
-            state = functions.initialize(initial_params or {})
+            state = functions.initialize(initial_params or {}, initial_variables or {})
         else:
             provenance, opened = record.provenance, start
             start, state, extras = latest_state(checkpoints, start, functions.shapes)

@@ -40,7 +40,7 @@ class Aux:
     """
 
     metrics: Metrics
-    variables: PyTree
+    variables: PyTree = struct.field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -51,8 +51,9 @@ class Task(Protocol):
     A task may also define:
 
       `init_variables(key, batch, params) -> dict`: Initial variables, state that is neither trained nor averaged, such
-        as the codebook of a vector quantizer. They are part of every checkpoint, are split over devices like parameters
-        and stay in the workdir when the stage is packaged.
+        as the codebook of a vector quantizer. Only shapes and types of the batch matter. Variables are part of every
+        checkpoint and are split over devices like parameters. A run whose `config.training.init_from` is a workdir
+        starts from its variables. They are not packaged.
         `loss`, `value_and_grad` and `preview` of such a task have the keyword argument `variables`, and `loss` returns
         `Aux(metrics, variables)` with the next ones. Micro-batches pass them on in order. A skipped step leaves them
         unchanged, and so does evaluation. Arrays in a compiled step are global: a mean over the rows is the mean over

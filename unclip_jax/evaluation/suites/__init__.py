@@ -8,6 +8,4 @@ from unclip_jax.evaluation.suite import Suite
 from unclip_jax.evaluation.suites import shapes
 from unclip_jax.registry import Registry
 
-SUITES: Registry[Suite] = Registry(
-    "suite", "unclip_jax.suites", {shapes.SUITE.name: shapes.SUITE}, name_of=lambda suite: suite.name
-)
+SUITES: Registry[Suite] = Registry("suite", "unclip_jax.suites", {shapes.SUITE.name: shapes.SUITE}, entry_type=Suite)
