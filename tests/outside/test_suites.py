@@ -124,3 +124,9 @@ def test_an_entry_point_that_fails_is_named_in_the_message_for_an_unknown_suite(
         "unclip evaluate: Unknown suite 'photos' in --suite. Available: shapes, brightness. "
         "Entry point 'broken' of outside-brightness failed to load: RuntimeError: too dark.\n"
     )
+
+
+def test_list_reports_entry_points_that_fail(install, capsys):
+    install("broken = broken_suite:SUITE")
+    assert main(["evaluate", "--list"]) == 0
+    assert only_line(capsys) == ("Entry point 'broken' of outside-brightness failed to load: RuntimeError: too dark.\n")

@@ -2,6 +2,7 @@
 
 import json
 
+import huggingface_hub
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
@@ -81,3 +82,19 @@ def test_family_that_cannot_examine_a_source_is_named(tmp_path, monkeypatch):
     message = r"^weight family 'broken' cannot examine '.*model.pt' \(KeyError: 'secret'\).$"
     with pytest.raises(ValueError, match=message):
         registry.recognize(path)
+
+
+def test_files_of_a_family_are_downloaded_from_the_hub(tmp_path, monkeypatch):
+    requested = []
+
+    def snapshot_download(repository, allow_patterns):
+        requested.append((repository, allow_patterns))
+        return tmp_path
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, repository: ["config.json", "a.npz"])
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    family = WeightFamily(name="NumPy", description="", files=("*.npz",), matches=lambda source: False, open=None)
+    monkeypatch.setattr(FAMILIES, "_entries", {**FAMILIES._entries, "NumPy": family})
+    with pytest.raises(ValueError, match="nor a known published model"):
+        registry.recognize("some/repository")
+    assert requested == [("some/repository", ["config.json", "*.npz"])]

@@ -31,6 +31,8 @@ class WeightFamily:
     Attributes:
       name: The name, such as "GLIDE".
       description: The files that the family recognizes, for the message about an unknown source.
+      files: Shell patterns of the files that the family reads from a hub repository in addition to those of
+        `hub.wanted`.
       matches: Returns whether a source is a model of the family.
       open: Returns the model, with the stages of `source.clip` if it needs them. Raises ValueError if the model cannot
         be used, and KeyError for a tensor or setting that is missing although every model of the family has it.
@@ -38,5 +40,6 @@ class WeightFamily:
 
     name: str
     description: str
+    files: tuple[str, ...] = ()
     matches: Callable[[Source], bool]
     open: Callable[[Source], Published]

@@ -1,7 +1,7 @@
 """Published files from the Hugging Face hub, in its own cache."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 
@@ -15,8 +15,12 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 UNWANTED = re.compile(r"\.(fp16|non_ema)\.|(^|/)(flax_|tf_|onnx/|safety_checker/)")
 
 
-def find(source: epath.PathLike) -> epath.Path:
+def find(source: epath.PathLike, files: Sequence[str] = ()) -> epath.Path:
     """Returns the file or folder that `source` names, or the folder to which a repository of that id is downloaded.
+
+    Args:
+      source: A file, a folder, or the id of a Hugging Face repository.
+      files: Shell patterns of files to download in addition to those of `wanted`.
 
     Raises:
       ValueError: If there is none.
@@ -25,7 +29,7 @@ def find(source: epath.PathLike) -> epath.Path:
     if path.exists():
         return path
     if is_id(source):
-        return download(str(source))
+        return download(str(source), files)
     raise ValueError(f"{str(source)!r} does not exist. Pass a file, a folder, or the id of a Hugging Face repository.")
 
 
@@ -51,7 +55,7 @@ def wanted(names: Iterable[str]) -> list[str]:
     return sorted(texts + weights)
 
 
-def download(repository: str) -> epath.Path:
+def download(repository: str, files: Sequence[str] = ()) -> epath.Path:
     """The folder of a repository's newest files, of which those that are not there yet are fetched.
 
     Where the hub cannot be reached, what was fetched before is taken. Raises ValueError, with one line, where there is
@@ -61,8 +65,8 @@ def download(repository: str) -> epath.Path:
     from huggingface_hub import errors
 
     try:
-        files = wanted(huggingface_hub.HfApi().list_repo_files(repository))
-        return epath.Path(huggingface_hub.snapshot_download(repository, allow_patterns=files))
+        patterns = [*wanted(huggingface_hub.HfApi().list_repo_files(repository)), *files]
+        return epath.Path(huggingface_hub.snapshot_download(repository, allow_patterns=patterns))
     except errors.RepositoryNotFoundError as error:
         raise ValueError(f"{repository!r} is no folder here, and no public repository on the hub") from error
     except Exception as error:  # the network's errors are of whichever HTTP library the hub's client uses

@@ -40,7 +40,9 @@ def recognize(source: epath.PathLike, *, clip: epath.PathLike | None = None) -> 
     Raises:
       ValueError: If no family matches, with the known families, or if the model is damaged or incomplete.
     """
-    path, given = hub.find(source), None if clip is None else recognize(clip)
+    given = None if clip is None else recognize(clip)
+    is_local = epath.Path(source).exists()
+    path = hub.find(source, () if is_local else [pattern for family in FAMILIES.entries() for pattern in family.files])
     tensors, unreadable = _open(path)
     opened = Source(path, tensors, given)
     family = next((family for family in FAMILIES.entries() if _matches(family, opened)), None)
