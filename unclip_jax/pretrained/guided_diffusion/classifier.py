@@ -18,7 +18,6 @@ from unclip_jax.pretrained.unet_layouts.adm import (
     out_projection,
 )
 
-HEAD_CHANNELS = 64  # of all published classifiers
 # Arguments of `classifier_fields` that shapes do not determine, by the name of the file without .pt. Source: the README
 # of the repository.
 UNSEEN: dict[str, dict[str, Any]] = {
@@ -29,7 +28,7 @@ UNSEEN: dict[str, dict[str, Any]] = {
 }
 
 
-def classifier_fields(tensors: Mapping[str, LazyTensor], *, image_size: int) -> dict[str, Any]:
+def classifier_fields(tensors: Mapping[str, LazyTensor], *, image_size: int, head_channels: int = 64) -> dict[str, Any]:
     """Returns the fields of NoisedClassifier, derived from shapes. Arguments as in `adm_fields`.
 
     Raises:
@@ -38,7 +37,7 @@ def classifier_fields(tensors: Mapping[str, LazyTensor], *, image_size: int) -> 
     """
     per_level = _entries_per_level(tensors, image_size)
     return {
-        **adm_encoder_fields(tensors, per_level, image_size=image_size, head_channels=HEAD_CHANNELS),
+        **adm_encoder_fields(tensors, per_level, image_size=image_size, head_channels=head_channels),
         "num_classes": tensors["out.2.c_proj.weight"].shape[0],
     }
 
