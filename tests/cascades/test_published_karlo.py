@@ -200,7 +200,7 @@ def test_karlos_own_files_are_the_published_networks(original, pipeline):
 
 def test_what_karlos_own_files_lack_is_asked_for(original, pipeline, monkeypatch):
     monkeypatch.setitem(ORIGINAL, "decoder-ckpt-step=01000000-of-01000000.ckpt", ("karlo-prior",))
-    with pytest.raises(ValueError, match="lacks 'model.output_blocks.0.0.in_layers.0.weight', which every Karlo model has"):
+    with pytest.raises(ValueError, match="lacks 'model.output_blocks.0.0.in_layers.0.weight', which every Karlo"):
         unclip_jax.load_cascade(original, clip=pipeline)
     with pytest.raises(ValueError, match=r"\(Karlo's own files\) includes no CLIP. Pass .*--clip openai/"):
         unclip_jax.load_cascade(original)
