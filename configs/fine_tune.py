@@ -1,8 +1,10 @@
-"""Fine-tunes an image stage of any cascade, such as its decoder or an upsampler. Pass the stage's folder after a colon.
+r"""Fine-tunes a decoder or upsampler of any cascade.
 
-Architecture: the stage's own, and so are schedule and sampling.
-Expected: what the stage can generate, and what the new images add to it. The learning rate is low and constant.
-Run:      unclip train --config=configs/fine_tune.py:runs/karlo/decoder --workdir=runs/fine_tuned \\
+Pass the stage's folder after a colon.
+
+Architecture: that of the stage, with its noise schedule and sampling settings.
+Expected: the stage adapts to the new images. The learning rate is low and constant.
+Run:      unclip train --config=configs/fine_tune.py:runs/karlo/decoder --workdir=runs/fine_tuned \
               --config.data.dir=IMAGES
 """
 
@@ -18,14 +20,23 @@ from unclip_jax.stages.spec import StageSpec
 
 
 def get_config(stage: str) -> ConfigDict:
-    """`stage`: a stage's folder in a cascade. It is trained with the encoders of its cascade. If its CLIP has no image
-    encoder, config.encoders.clip and config.data.clip_size must name one that has."""
+    """Returns the config that fine-tunes a stage with the encoders of its cascade.
+
+    If the CLIP model of the cascade has no image encoder, set config.encoders.clip to one that has, and
+    config.data.clip_size to its image size.
+
+    Args:
+      stage: Folder of an image stage in a cascade.
+
+    Raises:
+      ValueError: If the stage does not generate images or cannot be trained.
+    """
     folder = pathlib.Path(stage)
     spec = read_stage(folder).spec
     kind = kind_of(spec)
     if kind.make_task is None or kind.produces != "image":
-        known = [name for name, other in KINDS.items() if other.make_task and other.produces == "image"]
-        raise ValueError(f"{stage!r} is of kind {kind.name!r}; known: {', '.join(known)}")
+        available = [name for name, other in KINDS.items() if other.make_task and other.produces == "image"]
+        raise ValueError(f"stage must be of kind {' or '.join(available)}, got {stage!r} of kind {kind.name!r}.")
     config = default_config()
     inputs = {"low_res_size": spec.low_res_size, "mask_channels": spec.mask_channels}
     config.task = ConfigDict({"kind": kind.name, "stage": spec.name, **inputs})
@@ -53,7 +64,7 @@ def get_config(stage: str) -> ConfigDict:
 
 
 def clip_size(cascade: pathlib.Path, spec: StageSpec) -> int:
-    """The size of the images that the stage's encoder of images receives, 224 px if the cascade has none."""
+    """Returns the image size of the stage's image encoder, or 224 px if its cascade contains none."""
     specs = read_specs(cascade)
     encoders = [specs[encoder.stage] for encoder in spec.encoders.values() if encoder.stage in specs]
     sizes = [kind_of(one).image_encoder_size(kind_of(one).build(one, where=one.name)) for one in encoders]

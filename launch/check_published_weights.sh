@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# Holds published weights on this disk against the code that they came with, network by network, and prints the line
-# that README.md's table of published weights takes when they agree:
+# Compares published weights on this disk with their original implementation, network by network. If all outputs match,
+# prints a row for the table of pretrained weights in README.md.
 #
 #   bash launch/check_published_weights.sh SOURCE [--peer PATH] [--clip PATH] [--tokenizer PATH]
 #
-#   SOURCE       a published model: its file, or its folder
-#   --peer       a clone of the repository with its code, for Karlo's own files, GLIDE and guided-diffusion; for
-#                OpenCLIP's where open_clip is not installed
-#   --clip       the CLIP of Karlo's own files, which is checked too
-#   --tokenizer  where none lies beside the weights; without one, tokens are drawn
+#   SOURCE       file or folder of a published model
+#   --peer       clone of the original repository, for Karlo's original files, GLIDE and guided-diffusion, and for
+#                OpenCLIP if open_clip is not installed
+#   --clip       CLIP model for Karlo's original files; it is checked as well
+#   --tokenizer  tokenizer, if there is none next to the weights (default: use random tokens)
 #
-# Exit code 1 where an answer differs by more than 1e-4 of the largest, 2 where nothing could be compared. Needs Python
-# 3.11 or newer, memory for the largest network twice in float32, and no accelerator.
+# The exit code is 1 if an output differs by more than 1e-4 of the largest value, and 2 if nothing could be compared.
+# Needs Python 3.11 or newer and memory for two float32 copies of the largest network, but no accelerator.
 set -euo pipefail
 here="$PWD"
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 
 if [ $# -eq 0 ]; then
-  echo "$(basename "$0"): needs SOURCE, a published model's file or folder" >&2
+  echo "$(basename "$0"): SOURCE is required: file or folder of a published model." >&2
   exit 2
 fi
 arguments=()
 for argument in "$@"; do
-  # Named from where the caller stands, and read from the repository's root.
+  # Resolve paths relative to the directory of the caller.
   if [[ "$argument" != -* && "$argument" != /* && -e "$here/$argument" ]]; then argument="$here/$argument"; fi
   arguments+=("$argument")
 done

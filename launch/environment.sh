@@ -1,11 +1,11 @@
-# Sourced by the scripts beside it, after they have gone to the repository's root.
+# Shared functions. Sourced by the other scripts in this folder from the root of the repository.
 #
-#   make_environment         .venv with the package and what it needs
-#   make_environment test    the same with the extra `test`
-#   make_tpu_compiler        libtpu in .venv/tpu, apart from the packages: for those tests that compile for TPUs
+#   make_environment         creates .venv with the package and its dependencies
+#   make_environment EXTRAS  also installs extras, such as `test` or `test,lint`
+#   make_tpu_compiler        installs libtpu in .venv/tpu, separate from other packages, for tests that compile for TPUs
 #
-# Installs once, and again when setup.py or pyproject.toml has changed or the repository has moved. An environment that
-# is there already is kept. PYTHON=/path/to/python chooses the Python of a new one.
+# The package is installed once, and again if setup.py or pyproject.toml has changed or the repository has moved. An
+# existing environment is reused. PYTHON=/path/to/python chooses the Python of a new one.
 
 fail() {
   echo "$(basename "$0"): $*" >&2
@@ -25,8 +25,8 @@ find_python() {
     fi
   done
   candidate="${PYTHON:-python3}"
-  fail "needs Python 3.11 or newer; $candidate is $("$candidate" --version 2>&1 | head -n 1)." \
-    "Name another with PYTHON=/path/to/python"
+  fail "Python 3.11 or newer is required, got $("$candidate" --version 2>&1 | head -n 1) ($candidate)." \
+    "Choose another with PYTHON=/path/to/python."
 }
 
 install() {
@@ -37,18 +37,18 @@ install() {
 make_environment() {
   local extra="${1:-}" state python log
   state="$({ cat setup.py pyproject.toml; echo "$PWD"; } | cksum)"
-  # An install with an extra serves those who want none, too.
+  # An environment with an extra can be used without it as well.
   if grep -qs "^$state:${extra:-.*}$" .venv/installed; then return; fi
   python="$(find_python)"
   "$python" -c 'import ensurepip, venv' 2>/dev/null \
-    || fail "$python cannot make environments (Debian and Ubuntu: apt-get install python3-venv)." \
-      "Name another with PYTHON=/path/to/python"
+    || fail "$python cannot create virtual environments (on Debian and Ubuntu: apt-get install python3-venv)." \
+      "Choose another with PYTHON=/path/to/python."
 
-  echo "Installing unclip_jax and what it needs into .venv (once; takes a few minutes) ..."
+  echo "Installing unclip_jax and its dependencies into .venv (once, takes a few minutes) ..."
   log="$(mktemp)"
   if ! install "$python" "$extra" >"$log" 2>&1; then
     tail -n 15 "$log" >&2
-    fail "the installation failed; all of its output is in $log"
+    fail "The installation failed. The full output is in $log."
   fi
   rm -f "$log"
   echo "$state:$extra" >>.venv/installed
@@ -56,7 +56,7 @@ make_environment() {
 
 make_tpu_compiler() {
   if [ -e .venv/tpu/libtpu/libtpu.so ]; then return; fi
-  echo "Installing TPU's compiler into .venv/tpu (once) ..."
+  echo "Installing the TPU compiler into .venv/tpu (once) ..."
   .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --target .venv/tpu "libtpu>=0.0.42" \
-    || fail "the installation of libtpu failed"
+    || fail "The installation of libtpu failed."
 }

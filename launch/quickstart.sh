@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A sentence becomes a picture:
+# Generates an image from a prompt:
 #
 #   bash launch/quickstart.sh "a small red circle on a blue background"
 #
-# Needs Python 3.11 or newer and nothing else. Makes .venv and installs into it (once), then draws with the cascade that
-# comes with the package. Further arguments go to `unclip generate`, for example --count 4 --seed 7.
+# Needs only Python 3.11 or newer. Installs the package into .venv (once) and uses the bundled cascade. Further
+# arguments are passed to `unclip generate`, such as --count 4 --seed 7.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
@@ -16,8 +16,8 @@ if [ $# -gt 0 ] && [[ "$1" != --* ]]; then
 fi
 make_environment
 
-# The file is named after the prompt: small letters and figures, the rest as dashes.
+# Name the file after the prompt: lower-case letters and digits, everything else as dashes.
 name="$(printf '%s' "$prompt" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-' | sed 's/^-*//; s/-*$//' | cut -c1-80)"
 mkdir -p outputs
-picture="$PWD/outputs/${name:-picture}.png"
-.venv/bin/unclip generate "$prompt" --out "$picture" "$@"
+image="$PWD/outputs/${name:-picture}.png"
+.venv/bin/unclip generate "$prompt" --out "$image" "$@"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What a contributor runs:
+# Runs the tests:
 #
-#   bash launch/test.sh                           all quick tests, two at a time
-#   bash launch/test.sh --all                     the slow ones too (what CI runs)
-#   bash launch/test.sh tests/diffusion -k ddim   any further arguments go to pytest
+#   bash launch/test.sh                           all fast tests, in two processes
+#   bash launch/test.sh --all                     slow tests as well, as in CI
+#   bash launch/test.sh tests/diffusion -k ddim   further arguments are passed to pytest
 #
-# Needs Python 3.11 or newer and nothing else. Makes .venv and installs into it (once).
+# Needs only Python 3.11 or newer. Installs the package into .venv (once).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
@@ -14,7 +14,7 @@ arguments=(-m "not slow") all=""
 for argument in "$@"; do
   if [ "$argument" = --all ]; then arguments+=(-m "") all=yes; else arguments+=("$argument"); fi
 done
-make_environment test
+make_environment "test${all:+,lint}"
 if [ -n "$all" ] && [ "$(uname -sm)" = "Linux x86_64" ]; then make_tpu_compiler; fi
-# worksteal: a worker begins with neighbouring tests, which share what they compile, and takes others' when it is done.
+# worksteal starts each worker with adjacent tests, which share compiled programs, and rebalances when a worker is idle.
 exec .venv/bin/python -m pytest -n 2 --dist worksteal "${arguments[@]}"

@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Trains every stage on a folder of captioned pictures, packages them, and makes a picture:
+# Trains every stage on a folder of captioned images, packages them and generates an image:
 #
-#   bash launch/train_folder.sh PICTURES [RUNS_DIR] [--clip CASCADE] [--configs DIR] [--config.SECTION.FIELD=VALUE ...]
+#   bash launch/train_folder.sh IMAGES [RUNS_DIR] [--clip CASCADE] [--configs DIR] [--config.SECTION.FIELD=VALUE ...]
 #
-#   PICTURES    for each picture a .txt of its name with a caption a line, or a captions.jsonl that names them all
-#   RUNS_DIR    a workdir for each stage, the CLIP embeddings, and the cascade (runs/folder)
-#   --clip      takes the CLIP, frozen, of a cascade ("shapes", or a folder), instead of training one
-#   --configs   a config file for each stage, as in configs/shapes, which is the default
-#   --config.*  set in every stage
+#   IMAGES      folder of images, each with a .txt file of captions, one per line, or with a captions.jsonl for all
+#   RUNS_DIR    folder for the workdir of each stage, the CLIP embeddings and the cascade (default: runs/folder)
+#   --clip      use the frozen CLIP model of a cascade (bundled name or folder) instead of training one
+#   --configs   folder with a config file for each stage (default: configs/shapes)
+#   --config.*  overrides for all stages
 #
-# The configs of configs/shapes make pictures of 256 px and want such, or larger ones. Stopped at any point and run
-# again, it goes on from the last checkpoint; what is finished returns at once. Needs Python 3.11 or newer and nothing
-# else.
+# The configs in configs/shapes train on images of at least 256 px. If interrupted, run it again to resume from the
+# latest checkpoint; finished stages are skipped. Needs only Python 3.11 or newer.
 set -euo pipefail
 here="$PWD"
 cd "$(dirname "$0")/.."
@@ -21,29 +20,32 @@ absolute() {
   if [[ "$1" == /* || "$1" == *://* ]]; then echo "$1"; else echo "$here/$1"; fi
 }
 
-places=() settings=() clip="" configs="configs/shapes"
+paths=() settings=() clip="" configs="configs/shapes"
 while [ $# -gt 0 ]; do
   case "$1" in
     --clip | --configs)
-      [ $# -gt 1 ] || fail "$1 needs a value"
+      [ $# -gt 1 ] || fail "$1 requires a value."
       if [ "$1" = --configs ]; then configs="$(absolute "$2")"; else clip="$2"; fi
       shift
       ;;
     --config.*) settings+=("$1") ;;
-    -*) fail "unknown argument $1. Known: --clip, --configs, --config.SECTION.FIELD=VALUE" ;;
-    *) places+=("$1") ;;
+    -*) fail "Unknown argument $1. Available: --clip, --configs, --config.SECTION.FIELD=VALUE." ;;
+    *) paths+=("$1") ;;
   esac
   shift
 done
-case ${#places[@]} in 1 | 2) ;; *) fail "needs PICTURES and perhaps RUNS_DIR, and got ${#places[@]} of them" ;; esac
-pictures="$(absolute "${places[0]}")"
-runs="$(absolute "${places[1]:-runs/folder}")"
+case ${#paths[@]} in
+  1 | 2) ;;
+  *) fail "Expected IMAGES and optionally RUNS_DIR, got ${#paths[@]} positional arguments." ;;
+esac
+images="$(absolute "${paths[0]}")"
+runs="$(absolute "${paths[1]:-runs/folder}")"
 cascade="$runs/cascade"
 if [ -n "$clip" ] && [ -e "$here/$clip" ]; then clip="$here/$clip"; fi
 make_environment
 unclip=.venv/bin/unclip
-# Without a cache: a folder's pictures may be larger than the memory.
-folder=(--config.data.source=folder --config.data.dir="$pictures" --config.data.cache=False
+# Disable the cache, because the images may not fit in memory.
+folder=(--config.data.source=folder --config.data.dir="$images" --config.data.cache=False
   ${settings[@]+"${settings[@]}"})
 
 train() {
@@ -53,8 +55,8 @@ train() {
   $unclip train --config="$configs/$stage.py" --workdir="$runs/$stage" "$@"
 }
 
-# The CLIP is packaged first: what follows trains beside the packaged float16 file, with which pictures are later made.
-# Of a folder nobody knows wrong captions, or what is where.
+# Package CLIP first: the other stages train with the packaged float16 weights, which are also used for sampling.
+# Image folders have no negative captions and no scene targets.
 if [ -z "$clip" ]; then train clip --config.data.{negative_captions,scene_targets}=False "${folder[@]}"; fi
 if [ -n "$clip" ]; then source=(--clip "$clip"); else source=("$runs/clip"); fi
 [ -e "$cascade/cascade.json" ] || $unclip package "${source[@]}" --out "$cascade"
@@ -74,4 +76,4 @@ $unclip package "$runs"/{diffusion_prior,decoder,upsampler_16_to_64,upsampler_64
 caption="$(.venv/bin/python -c 'import json, sys; print(json.loads(sys.stdin.readline())[0])' \
   <"$runs/embeddings/test/captions.jsonl")"
 $unclip generate "$caption" --cascade "$cascade" --out "$runs/sample.png"
-echo "The cascade is in $cascade, and $runs/sample.png is its picture of: $caption"
+echo "Saved the cascade to $cascade and a sample image to $runs/sample.png. Prompt: $caption"

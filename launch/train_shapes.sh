@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains every stage of the bundled cascade, in order, and packages them:
+# Trains every stage of the bundled cascade from scratch, in order, and packages the result:
 #
-#   bash launch/train_shapes.sh [RUNS_DIR]        default: runs
+#   bash launch/train_shapes.sh [RUNS_DIR]        (default: runs)
 #
-# Each stage has its workdir RUNS_DIR/<stage>; the cascade is RUNS_DIR/shapes, for `unclip generate --cascade`.
-# Stopped at any point and run again, it goes on from the last checkpoint; finished stages return at once.
-# configs/shapes/README.md says how long each stage takes. Needs Python 3.11 or newer and nothing else.
+# The workdir of each stage is RUNS_DIR/<stage>, and the cascade is RUNS_DIR/shapes, for `unclip generate --cascade`.
+# If interrupted, run it again to resume from the latest checkpoint; finished stages are skipped. launch/README.md
+# states how long each stage takes. Needs only Python 3.11 or newer.
 set -euo pipefail
 here="$PWD"
 cd "$(dirname "$0")/.."
@@ -22,8 +22,7 @@ train() {
   .venv/bin/unclip train --config="configs/shapes/$stage.py" --workdir="$runs/$stage" "$@"
 }
 
-# CLIP first, and packaged at once: what follows trains against the packaged float16 file, the one that pictures are
-# later made with.
+# Package CLIP first: the other stages train with the packaged float16 weights, which are also used for sampling.
 train clip
 [ -e "$runs/shapes/clip/config.json" ] || .venv/bin/unclip package "$runs/clip" --out "$runs/shapes"
 encoder=--config.encoders.clip="$runs/shapes/clip"
@@ -37,4 +36,4 @@ train upsampler_16_to_64
 train upsampler_64_to_256
 .venv/bin/unclip package \
   "$runs"/{clip,diffusion_prior,decoder,upsampler_16_to_64,upsampler_64_to_256} --out "$runs/shapes"
-echo "The cascade is in $runs/shapes"
+echo "Saved the cascade to $runs/shapes."

@@ -1,7 +1,7 @@
-"""What every test runs on: eight pretend CPU devices, one compilation cache for all test processes, and no network.
+"""Test environment: eight simulated CPU devices, a shared compilation cache and no network.
 
-Set here before anything imports jax. Tests that start a process of their own inherit the environment, but not the eight
-devices: those are asked for in code (`jax.config.update("jax_num_cpu_devices", 8)`), or by JAX_NUM_CPU_DEVICES.
+It must be set before jax is imported. Processes that a test starts inherit the environment variables, but not the eight
+devices. They need `jax.config.update("jax_num_cpu_devices", 8)` or JAX_NUM_CPU_DEVICES.
 """
 
 import collections
@@ -16,29 +16,29 @@ import tempfile
 
 import pytest
 
-CACHE_LIMIT = 2 * 1024**3  # bytes; a cache that has grown beyond is begun anew
+CACHE_LIMIT = 2 * 1024**3  # bytes; a larger cache is deleted
 COMPILATIONS = pathlib.Path(
     os.environ.get("JAX_COMPILATION_CACHE_DIR")
     or pathlib.Path.home() / ".cache" / f"unclip_jax-tests-{platform.machine()}"
 )
-# What the library keeps for its user (prepared data and such) goes to a folder that ends with the test process.
+# Cache folder of the package, such as for prepared data. It is deleted at the end of the test process.
 USER_CACHE = tempfile.mkdtemp(prefix="unclip_jax-tests-")
 
 os.environ.update(
     JAX_PLATFORMS="cpu",
     JAX_COMPILATION_CACHE_DIR=str(COMPILATIONS),
-    # Thousands of small programs: even the smallest is quicker read than compiled.
+    # Cache all programs: tests compile thousands of small ones, and loading is always faster than compiling.
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
-    # XLA gives the CPU as many threads as there are devices. A device that waits for the others in a collective holds
-    # its thread, and a matrix product hands parts of itself to the same threads: with eight for eight devices, seven
-    # wait, the eighth finds no thread for its product, and after 40 s XLA ends the process.
+    # By default XLA uses one CPU thread per device. A device that waits in a collective blocks its thread, and matrix
+    # products use the same threads: with eight devices, seven can wait while the eighth has no thread for its product,
+    # and XLA aborts the process after 40 s.
     PJRT_NPROC="32",
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_NO_ADVISORY_WARNINGS="1",
     UNCLIP_CACHE=USER_CACHE,
 )
-assert "jax" not in sys.modules, "jax was imported before tests/conftest.py could choose its devices"
+assert "jax" not in sys.modules, "jax must not be imported before tests/conftest.py configures its devices."
 
 import jax  # noqa: E402
 from jax.experimental.compilation_cache.compilation_cache import reset_cache  # noqa: E402
@@ -67,7 +67,7 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
 
 
 def pytest_configure(config) -> None:
-    """Once a run, and before its workers start: empties a compilation cache that has grown too large."""
+    """Deletes a compilation cache that is too large, once per run and before workers start."""
     if hasattr(config, "workerinput") or not COMPILATIONS.is_dir():
         return
     if sum(entry.stat().st_size for entry in os.scandir(COMPILATIONS) if entry.is_file()) > CACHE_LIMIT:
@@ -80,7 +80,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compilations_kept():
-    """After a module that trained on several devices, and so with nothing kept, compilations are kept again."""
+    """Enables the compilation cache again after a module that disabled it to train on several devices."""
     yield
     if not jax.config.jax_enable_compilation_cache:
         jax.config.update("jax_enable_compilation_cache", True)
@@ -89,8 +89,11 @@ def compilations_kept():
 
 @pytest.fixture(scope="module")
 def compiled_anew(compilations_kept):
-    """For modules that train on several devices without the command, which sees to it by itself, or compile for what
-    is not there."""
+    """Disables the compilation cache.
+
+    For modules that train on several devices without `unclip train`, which disables it itself, or that compile for
+    devices that are not present.
+    """
     from unclip_jax.commands import compilation_cache
 
     compilation_cache.enable(collectives=True)
@@ -98,9 +101,9 @@ def compiled_anew(compilations_kept):
 
 @pytest.fixture(scope="session")
 def on_one_device():
-    """Within `with on_one_device():` there is one device.
+    """Hides all devices except the first within a `with` block.
 
-    Training on several takes longer to compile, and their programs are not cached.
+    Programs for several devices compile longer and are not cached.
     """
 
     @contextlib.contextmanager
@@ -117,14 +120,14 @@ def on_one_device():
 
 @pytest.fixture(scope="module")
 def one_device(on_one_device):
-    """For modules that train, but do not test training on several devices."""
+    """Hides all devices except the first. Programs for several compile longer and are not cached."""
     with on_one_device():
         yield
 
 
 @pytest.fixture
 def full_disk():
-    """Within `with full_disk(size):` no file grows beyond `size` bytes, as on a disk that has no room for more."""
+    """Returns a context manager that limits files to `size` bytes, to simulate a full disk."""
 
     @contextlib.contextmanager
     def limit(size: int):

@@ -1,4 +1,4 @@
-"""Small installed distributions with entry points."""
+"""Installation of small distributions with entry points."""
 
 import importlib
 import pathlib
@@ -13,14 +13,14 @@ def write_distribution(
     copied: Sequence[pathlib.Path | str] = (),
     **modules: str,
 ) -> None:
-    """Installs a distribution in a folder, which must be on sys.path for its entry points to be found.
+    """Installs a distribution in a folder. Its entry points are found if the folder is on sys.path.
 
     Args:
       site: The folder.
       name: Name of the distribution, with hyphens.
-      entry_points: {group: lines}, with lines such as "red = colors:red".
-      copied: Files that become top-level modules.
-      modules: Source code of further modules by name.
+      entry_points: Lines such as "red = colors:red" by group.
+      copied: Files to copy as top-level modules.
+      **modules: Source code of further modules by name.
     """
     site.mkdir(exist_ok=True)
     for path in map(pathlib.Path, copied):

@@ -1,4 +1,4 @@
-"""A process that is killed just before its k-th operation on files, simulated within this one."""
+"""Simulates a process that is killed before its k-th file operation."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.syml
 
 
 class Killed(BaseException):
-    """Raised in place of the operation, and of every later one: clean-up that a dead process cannot do fails too."""
+    """Raised by the operation and by all later ones, because a killed process cannot clean up."""
 
 
 class _Counter:
-    """Counts the operations that Python reports to its audit hooks before it carries them out."""
+    """Counts file operations, which Python reports to audit hooks before it executes them."""
 
     def __init__(self):
         self.left: int | None = None
@@ -29,12 +29,12 @@ class _Counter:
 
 
 _COUNTER = _Counter()
-sys.addaudithook(_COUNTER)  # for the rest of the process; it does nothing outside of `killed_after`
+sys.addaudithook(_COUNTER)  # cannot be removed; has no effect outside of `killed_after`
 
 
 @contextlib.contextmanager
 def killed_after(operations: int) -> Iterator[None]:
-    """Lets a number of operations that change files succeed within the block. The next one raises Killed."""
+    """Within the block, lets a number of operations that change files succeed. The next one raises Killed."""
     _COUNTER.left = operations
     try:
         yield

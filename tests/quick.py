@@ -1,4 +1,4 @@
-"""`jax.jit` for programs that run once: XLA's backend optimises nothing, which halves the time of compilation."""
+"""`jax.jit` for programs that run once, without backend optimization, which halves compile time."""
 
 import functools
 

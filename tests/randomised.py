@@ -1,4 +1,7 @@
-"""Parameters without zeros and ones: a fresh U-Net answers zero, and a fresh norm hides a forgotten scale."""
+"""Random parameters without zeros and ones, for comparing networks.
+
+At initialization, the output of a U-Net is zero, and norms do not reveal a missing scale.
+"""
 
 import zlib
 
@@ -7,36 +10,36 @@ import numpy as np
 
 from unclip_jax import parameters
 
-# Kernels whose inputs are their first axis alone (after the layers', where they are stacked).
+# Kernels with a single input axis, the first one after the axis of stacked layers.
 MANY_OUTPUT_AXES = ("qkv", "context", "image_to_tokens")
 
 
 def randomise(tree, seed: int = 0):
-    """The tree of a network's parameters (or of their shapes) with numbers drawn from (seed, name of the tensor).
+    """Returns random parameters for the parameters of a network, or for their shapes.
 
-    Kernels have the deviation 1/sqrt(fan in), so that values keep their size through a network; scales of norms lie
-    around 1, everything else around 0.
+    Values depend on the seed and the name of each parameter. Kernels have the standard deviation 1/sqrt(fan-in), which
+    preserves the scale of activations. Scales of norms are distributed around 1, all other parameters around 0.
     """
     flat = parameters.flatten(tree)
-    return parameters.unflatten({name: _drawn(name, leaf.shape, seed) for name, leaf in flat.items()})
+    return parameters.unflatten({name: _random(name, leaf.shape, seed) for name, leaf in flat.items()})
 
 
 def initialised(module, *args, seed: int = 0, **kwargs):
-    """`randomise` of the parameters that `module.init` would make for these arguments."""
+    """Returns random parameters in the structure that `module.init` returns for these arguments."""
     shapes = jax.eval_shape(lambda *a: module.init(jax.random.key(0), *a, **kwargs), *args)
     return randomise(shapes["params"], seed)
 
 
-def _drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    numbers = random.standard_normal(shape)
+def _random(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    values = rng.standard_normal(shape)
     path = name.split("/")
     if path[-1] == "scale":
-        numbers = 1.0 + 0.3 * numbers
+        values = 1.0 + 0.3 * values
     elif path[-1] == "kernel":
         inputs = shape[1:] if "blocks" in path else shape
         inputs = inputs[:1] if path[-2] in MANY_OUTPUT_AXES else inputs[:-1]
-        numbers = numbers / np.sqrt(np.prod(inputs))
+        values = values / np.sqrt(np.prod(inputs))
     else:
-        numbers = 0.5 * numbers
-    return np.asarray(numbers, np.float32)
+        values = 0.5 * values
+    return np.asarray(values, np.float32)

@@ -1,7 +1,8 @@
-"""The networks written a second time, in numpy and float64, from the papers and the published code's description.
+"""Reference implementations of the networks in NumPy and float64.
 
-Head by head, convolution tap by tap: slow, and without anything of the package. `p` is always the parameter tree of the
-part in hand; layouts are those that the package documents.
+They are written from the papers and the descriptions of the original code, and use no code of the package. They are
+slow, with loops over heads and convolution taps. `p` is always the parameter tree of the module at hand, in the layout
+that the package documents.
 """
 
 import math
@@ -40,7 +41,7 @@ def layer_norm(p, x):
 
 
 def group_norm(p, x, groups):
-    """Channels c with the same c // (C / groups) share their statistics."""
+    """Normalizes over channels c with the same c // (C / groups)."""
     out = np.empty(x.shape)
     size = x.shape[-1] // groups
     for row in range(x.shape[0]):
@@ -55,17 +56,17 @@ def softmax(x):
     return x / x.sum(-1, keepdims=True)
 
 
-def attention(q, k, v, seen):
-    """One head of one row: q [L, K], k and v [M, K], seen [L, M] bool."""
-    return softmax(np.where(seen, q @ k.T / math.sqrt(q.shape[-1]), -1e30)) @ v
+def attention(q, k, v, mask):
+    """Attention of one head and row: q [L, K], k and v [M, K], mask [L, M] bool."""
+    return softmax(np.where(mask, q @ k.T / math.sqrt(q.shape[-1]), -1e30)) @ v
 
 
-def transformer(p, x, heads, seen, activation):
-    """x [B, L, D]; seen [B, L, L]."""
+def transformer(p, x, heads, mask, activation):
+    """Transformer: x [B, L, D], mask [B, L, L]."""
     layers = p["blocks"]["norm_1"]["scale"].shape[0]
     for layer in range(layers):
         block = _of_layer(p["blocks"], layer)
-        x = x + _self_attention(block["attention"], layer_norm(block["norm_1"], x), heads, seen)
+        x = x + _self_attention(block["attention"], layer_norm(block["norm_1"], x), heads, mask)
         x = x + dense(block["mlp_out"], activation(dense(block["mlp_in"], layer_norm(block["norm_2"], x))))
     return x
 
@@ -74,17 +75,17 @@ def _of_layer(p, layer):
     return {name: _of_layer(value, layer) if isinstance(value, dict) else value[layer] for name, value in p.items()}
 
 
-def _self_attention(p, x, heads, seen):
+def _self_attention(p, x, heads, mask):
     out = np.zeros(x.shape) + p["out"]["bias"]
     for row in range(x.shape[0]):
         for n in range(heads):
             q, k, v = (x[row] @ p["qkv"]["kernel"][:, i, n] + _bias(p, i, n) for i in range(3))
-            out[row] += attention(q, k, v, seen[row]) @ p["out"]["kernel"][n]
+            out[row] += attention(q, k, v, mask[row]) @ p["out"]["kernel"][n]
     return out
 
 
 def _bias(p, i, n):
-    """Of queries (0), keys (1) and values (2), where keys may have none."""
+    """Returns the bias of queries (i=0), keys (1) or values (2). Keys may have none."""
     if "query_value_bias" in p:
         return (p["query_value_bias"][0, n], 0.0, p["query_value_bias"][1, n])[i]
     return p["qkv"]["bias"][i, n]
@@ -127,18 +128,18 @@ def attention_block(p, x, heads, groups, context=None, mask=None):
     for row in range(rows):
         for n in range(heads):
             q, k, v = (h[row] @ p["qkv"]["kernel"][:, i, n] + p["qkv"]["bias"][i, n] for i in range(3))
-            seen = np.ones(len(k), bool)
+            visible = np.ones(len(k), bool)
             if context is not None:
                 kernel, bias = p["context"]["kernel"][:, :, n], p["context"]["bias"][:, n]
                 k = np.concatenate([context[row] @ kernel[:, 0] + bias[0], k])
                 v = np.concatenate([context[row] @ kernel[:, 1] + bias[1], v])
-                seen = np.concatenate([mask[row], seen])
-            out[row] += attention(q, k, v, np.broadcast_to(seen, (len(q), len(k)))) @ p["out"]["kernel"][n]
+                visible = np.concatenate([mask[row], visible])
+            out[row] += attention(q, k, v, np.broadcast_to(visible, (len(q), len(k)))) @ p["out"]["kernel"][n]
     return x + out.reshape(x.shape)
 
 
 def vit(p, pixels, patch, heads, activation, first=None):
-    """Pixels [B, S, S, 3] to embeddings, patches row by row. first [B, D]: the first token; None: the class token."""
+    """ViT: pixels [B, S, S, 3] to embeddings. first [B, D]: first token; if None, the class token."""
     rows, side = pixels.shape[0], pixels.shape[1] // patch
     first = np.broadcast_to(p["class_embedding"], (rows, len(p["class_embedding"]))) if first is None else first
     tokens = [first]
@@ -152,11 +153,11 @@ def vit(p, pixels, patch, heads, activation, first=None):
 
 
 def text_tower(p, tokens, heads, activation):
-    """Tokens [B, L] to (pooled, sequence)."""
+    """Text encoder: tokens [B, L] to (pooled, sequence)."""
     rows, length = tokens.shape
     x = p["token_embedding"]["embedding"][tokens].astype(np.float64) + p["positional_embedding"][:length]
-    seen = np.broadcast_to(np.tri(length, dtype=bool), (rows, length, length))
-    x = layer_norm(p["norm_final"], transformer(p["transformer"], x, heads, seen, activation))
+    mask = np.broadcast_to(np.tri(length, dtype=bool), (rows, length, length))
+    x = layer_norm(p["norm_final"], transformer(p["transformer"], x, heads, mask, activation))
     end = [list(row).index(max(row)) for row in tokens]
     return dense(p["projection"], x[np.arange(rows), end]), x
 
@@ -171,8 +172,8 @@ def prior(p, z_t, t, pooled, sequence, mask, heads):
     tokens.append(np.broadcast_to(p["query"], (len(t), width)))
     x = np.stack(tokens, axis=1) + p["positional_embedding"]
     keys = np.concatenate([mask, np.ones((len(t), 4), bool)], axis=1)
-    seen = keys[:, None, :] & np.tri(x.shape[1], dtype=bool)
-    x = transformer(p["transformer"], x, heads, seen, gelu)
+    mask = keys[:, None, :] & np.tri(x.shape[1], dtype=bool)
+    x = transformer(p["transformer"], x, heads, mask, gelu)
     return dense(p["projection_out"], layer_norm(p["norm_out"], x[:, -1]))
 
 
@@ -187,7 +188,7 @@ def decoder(p, x_t, t, z, pooled, sequence, mask, *, image_tokens, **unet_fields
 
 
 def unet(p, x, t, *, levels, res_blocks, attentive, heads, groups, scale_shift, embedding=0.0, context=None, mask=None):
-    """attentive: the levels with attention; heads: their number for so many channels."""
+    """U-Net. attentive: levels with attention; heads: function from channels to number of heads."""
     block, attend = _unet_parts(p, t, embedding, heads, groups, scale_shift, context, mask)
     h, skips = _unet_encoder(p, x, block, attend, levels, res_blocks, attentive)
     for level in range(levels - 1, -1, -1):
@@ -200,7 +201,7 @@ def unet(p, x, t, *, levels, res_blocks, attentive, heads, groups, scale_shift, 
 
 
 def _unet_parts(p, t, embedding, heads, groups, scale_shift, context=None, mask=None):
-    """Residual blocks and attention blocks as functions of their name and input."""
+    """Returns residual blocks and attention blocks as functions of their name and input."""
     time = p["time_embedding"]
     sines = sinusoid(t, time["linear_1"]["kernel"].shape[0])
     emb = dense(time["linear_2"], silu(dense(time["linear_1"], sines))) + embedding
@@ -215,7 +216,7 @@ def _unet_parts(p, t, embedding, heads, groups, scale_shift, context=None, mask=
 
 
 def _unet_encoder(p, x, block, attend, levels, res_blocks, attentive):
-    """What the middle answers, and the skips."""
+    """Returns the output of the bottleneck, and the skip connections."""
     skips = [conv3x3(p["conv_in"], x)]
     for level in range(levels):
         for r in range(res_blocks):
@@ -236,7 +237,7 @@ def noised_classifier(p, x, t, *, levels, res_blocks, attentive, heads, groups, 
 
 
 def attention_pool(p, x, heads):
-    """Pixels [B, H, W, C] to one vector a row: what their mean sees of itself and of them."""
+    """Attention pooling: pixels [B, H, W, C] to the attention output of their mean, [B, C]."""
     out = []
     for pixels in x.reshape(x.shape[0], -1, x.shape[-1]):
         tokens = np.concatenate([pixels.mean(0)[None], pixels]) + p["positional_embedding"]

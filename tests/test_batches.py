@@ -1,4 +1,4 @@
-"""Captions that are dropped, and batches that are split."""
+"""Dropping captions, and splitting batches into micro-batches."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,13 +6,13 @@ import numpy as np
 from unclip_jax.batches import empty_captions, join_rows, split_rows
 
 
-def test_only_dropped_rows_become_the_empty_caption():
+def test_empty_captions_replaces_only_dropped_rows():
     tokens = jnp.array([[8, 1, 9], [8, 2, 9], [8, 3, 9]])
     dropped = empty_captions(tokens, jnp.array([False, True, False]), jnp.array([8, 9, 0]))
     np.testing.assert_array_equal(dropped, [[8, 1, 9], [8, 9, 0], [8, 3, 9]])
 
 
-def test_parts_take_turns_in_the_rows_and_join_again():
+def test_split_rows_interleaves_rows_and_join_rows_inverts_it():
     batch = {"row": jnp.arange(12), "image": jnp.arange(24).reshape(12, 2)}
     parts = split_rows(batch, 4)
     np.testing.assert_array_equal(parts["row"], [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]])

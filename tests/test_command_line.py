@@ -1,4 +1,7 @@
-"""The `unclip` command itself, and the package as it is imported. Each verb's arguments are tested beside the verb."""
+"""The `unclip` command and the import of the package.
+
+Arguments of each command are tested in tests/commands.
+"""
 
 import json
 import subprocess
@@ -12,8 +15,8 @@ from unclip_jax import __main__ as command_line
 
 
 @pytest.fixture
-def verb(monkeypatch):
-    """Makes `unclip verb` call the given function with the parsed arguments (`--size N`, `--config.name=value`)."""
+def install_command(monkeypatch):
+    """Makes `unclip verb` call a function with the parsed arguments (`--size N`, `--config.name=value`)."""
 
     def install(run):
         module = types.ModuleType("unclip_jax.commands.verb")
@@ -32,72 +35,72 @@ def verb(monkeypatch):
 
 
 def exit_of(argv, capsys):
-    """Exit code and stderr of a command line that does not get as far as its verb."""
-    with pytest.raises(SystemExit) as stopped:
+    """Returns exit code and stderr of a command line that cannot be parsed."""
+    with pytest.raises(SystemExit) as error:
         command_line.main(argv)
-    return stopped.value.code, capsys.readouterr().err
+    return error.value.code, capsys.readouterr().err
 
 
 def run_python(code):
-    """Runs code in a fresh interpreter; returns what it prints, as JSON."""
+    """Runs code in a new interpreter and returns the JSON that it prints."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_verb_gets_its_arguments_and_its_exit_code_is_the_command_s(verb):
+def test_command_receives_arguments_and_returns_exit_code(install_command):
     seen = []
-    verb(lambda args: seen.append(args.size) or 7)
+    install_command(lambda args: seen.append(args.size) or 7)
     assert command_line.main(["verb", "--size", "5"]) == 7
     assert seen == [5]
 
 
-def test_a_verb_that_returns_nothing_exits_with_0(verb):
-    verb(lambda args: None)
+def test_command_exits_with_0_when_run_returns_none(install_command):
+    install_command(lambda args: None)
     assert command_line.main(["verb"]) == 0
 
 
-def test_dotted_flags_reach_the_verb_as_overrides(verb):
+def test_config_flags_are_passed_as_overrides(install_command):
     seen = []
-    verb(lambda args: seen.append(args.overrides))
+    install_command(lambda args: seen.append(args.overrides))
     command_line.main(["verb", "--config.optimizer.learning_rate=1e-4", "--size=4", "--config.training.steps=7"])
     assert seen == [["optimizer.learning_rate=1e-4", "training.steps=7"]]
 
 
-def test_an_unknown_command_is_one_line_with_the_known_ones(capsys):
-    code, told = exit_of(["genrate"], capsys)
+def test_unknown_command_prints_one_line_with_available_commands(capsys):
+    code, message = exit_of(["genrate"], capsys)
     assert code == 2
-    assert told.count("\n") == 1
-    assert told.startswith("unclip: ")
-    assert "'genrate'" in told
-    assert all(name in told for name in command_line.COMMANDS)
+    assert message.count("\n") == 1
+    assert message.startswith("unclip: ")
+    assert "'genrate'" in message
+    assert all(name in message for name in command_line.COMMANDS)
 
 
-def test_an_unknown_flag_is_one_line_with_the_nearest_and_the_known_ones(verb, capsys):
-    verb(lambda args: 0)
-    code, told = exit_of(["verb", "--sizes=3"], capsys)
+def test_unknown_flag_prints_one_line_with_closest_and_available_flags(install_command, capsys):
+    install_command(lambda args: 0)
+    code, message = exit_of(["verb", "--sizes=3"], capsys)
     assert code == 2
-    assert told == (
-        "unclip verb: unknown argument --sizes=3 (did you mean --size?). Known: --help, --size. "
+    assert message == (
+        "unclip verb: unknown argument --sizes=3 (did you mean --size?). Available: --help, --size. "
         "See `unclip verb --help`.\n"
     )
 
 
-def test_a_beginning_of_a_flag_is_not_taken_for_the_flag(verb, capsys):
-    verb(lambda args: 0)
-    code, told = exit_of(["verb", "--siz=3"], capsys)
-    assert code == 2 and "did you mean --size?" in told
+def test_abbreviated_flag_is_rejected(install_command, capsys):
+    install_command(lambda args: 0)
+    code, message = exit_of(["verb", "--siz=3"], capsys)
+    assert code == 2 and "did you mean --size?" in message
 
 
-def test_no_command_at_all_is_one_line(capsys):
-    code, told = exit_of([], capsys)
-    assert code == 2 and told.count("\n") == 1 and "COMMAND" in told
+def test_missing_command_prints_one_line(capsys):
+    code, message = exit_of([], capsys)
+    assert code == 2 and message.count("\n") == 1 and "COMMAND" in message
 
 
-def test_version_is_the_package_s(capsys):
-    with pytest.raises(SystemExit) as stopped:
+def test_version_flag_prints_package_version(capsys):
+    with pytest.raises(SystemExit) as exit:
         command_line.main(["--version"])
-    assert stopped.value.code == 0
+    assert exit.value.code == 0
     assert capsys.readouterr().out == f"unclip_jax {unclip_jax.__version__}\n"
 
 
@@ -111,46 +114,46 @@ def test_version_is_the_package_s(capsys):
         (ValueError(), "ValueError"),
     ],
 )
-def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(verb, capsys, monkeypatch, error, line):
+def test_invalid_input_prints_one_line_and_exits_with_2(install_command, capsys, monkeypatch, error, line):
     monkeypatch.delenv("UNCLIP_TRACEBACK", raising=False)
 
     def run(args):
         raise error
 
-    verb(run)
+    install_command(run)
     assert command_line.main(["verb"]) == 2
     assert capsys.readouterr() == ("", f"unclip verb: {line}\n")
 
 
-def test_a_fault_of_the_program_keeps_its_traceback(verb, monkeypatch):
+def test_internal_error_shows_traceback(install_command, monkeypatch):
     def run(args):
-        raise TypeError("a fault")
+        raise TypeError("internal error")
 
-    verb(run)
-    with pytest.raises(TypeError, match="a fault"):
+    install_command(run)
+    with pytest.raises(TypeError, match="internal error"):
         command_line.main(["verb"])
 
 
-def test_the_traceback_of_a_mistake_can_be_asked_for(verb, monkeypatch):
+def test_traceback_of_invalid_input_is_shown_on_request(install_command, monkeypatch):
     def run(args):
-        raise ValueError("a mistake")
+        raise ValueError("invalid input")
 
-    verb(run)
+    install_command(run)
     monkeypatch.setenv("UNCLIP_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="a mistake"):
+    with pytest.raises(ValueError, match="invalid input"):
         command_line.main(["verb"])
 
 
-def test_ctrl_c_is_one_line_and_exit_code_130(verb, capsys):
+def test_keyboard_interrupt_prints_one_line_and_exits_with_130(install_command, capsys):
     def run(args):
         raise KeyboardInterrupt
 
-    verb(run)
+    install_command(run)
     assert command_line.main(["verb"]) == 130
     assert capsys.readouterr().err == "\nunclip verb: interrupted\n"
 
 
-def test_help_lists_every_command_without_importing_one(capsys):
+def test_help_lists_all_commands_without_importing_them(capsys):
     loaded = run_python(
         "import sys, json, contextlib\n"
         "from unclip_jax import __main__ as m\n"
@@ -164,7 +167,7 @@ def test_help_lists_every_command_without_importing_one(capsys):
     assert all(f"  {name} " in listed or f"  {name}\n" in listed for name in command_line.COMMANDS)
 
 
-def test_help_of_every_command_has_an_example_and_does_not_wait_for_jax():
+def test_command_help_has_an_example_and_does_not_import_jax():
     names = list(command_line.COMMANDS)
     texts, loaded = run_python(
         "import sys, json, contextlib, io\n"
@@ -182,7 +185,7 @@ def test_help_of_every_command_has_an_example_and_does_not_wait_for_jax():
     assert loaded == []
 
 
-def test_importing_the_package_imports_nothing_slow():
+def test_import_of_package_is_fast():
     loaded = run_python(
         "import sys, json, unclip_jax\n"
         "print(json.dumps([x for x in ('jax', 'flax', 'numpy', 'transformers', 'grain') if x in sys.modules]))"
@@ -190,8 +193,8 @@ def test_importing_the_package_imports_nothing_slow():
     assert loaded == []
 
 
-def test_every_public_name_is_there_and_no_import_starts_a_backend_or_flags():
-    """jax takes another number of devices only as long as no backend has started."""
+def test_public_names_exist_and_imports_start_no_backend():
+    """The number of jax devices can be set only before a backend is initialized."""
     result = run_python(
         "import importlib, json, pkgutil, sys\n"
         "import unclip_jax\n"
@@ -207,6 +210,6 @@ def test_every_public_name_is_there_and_no_import_starts_a_backend_or_flags():
     assert result == [[], 3, False, False, False]
 
 
-def test_an_unknown_name_of_the_package_is_an_error_with_the_known_ones():
+def test_unknown_package_attribute_lists_known_names():
     with pytest.raises(AttributeError, match="no attribute 'txt_to_image'. Known: .*text_to_image"):
         unclip_jax.txt_to_image  # noqa: B018

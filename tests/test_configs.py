@@ -1,4 +1,4 @@
-"""Config files: a field that is left out has its documented default or is named, and each task can be initialized."""
+"""Config files: omitted fields have defaults or are reported, and every task initializes."""
 
 import copy
 import dataclasses
@@ -36,7 +36,7 @@ def configs(tmp_path_factory) -> dict[str, ExperimentConfig]:
 
 
 def leaves(tree: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Paths of all fields, those of a nested section too."""
+    """Returns the paths of all fields, including those of nested sections."""
     found = []
     for name, value in tree.items():
         found += [(*path, name), *(leaves(value, (*path, name)) if isinstance(value, dict) else ())]
@@ -44,7 +44,7 @@ def leaves(tree: dict, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 def defaults(config: ExperimentConfig) -> dict:
-    """The documented defaults of every section."""
+    """Returns the documented defaults of every section."""
     classes = {
         "diffusion": DiffusionSpec,
         "sampling": SamplingSettings,
@@ -54,7 +54,7 @@ def defaults(config: ExperimentConfig) -> dict:
         "mesh": MeshSpec,
     }
     found = {name: dataclasses.asdict(cls()) for name, cls in classes.items()}
-    found["sampling"]["steps"] = 250  # all schedules here are longer
+    found["sampling"]["steps"] = 250  # all noise schedules here are longer
     if not config.stage_kind.is_sampled:
         found["diffusion"] = found["sampling"] = {}
     inputs = {"low_res_size": config.data.low_res_size, "mask_channels": False}
@@ -63,12 +63,12 @@ def defaults(config: ExperimentConfig) -> dict:
     return found
 
 
-def test_every_config_file_is_here():
+def test_all_config_files_are_tested():
     assert {path.stem for path in FOLDER.rglob("*.py")} == {path.stem for path in FILES} | {"fine_tune"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_field_that_is_left_out_has_its_default_or_is_named_in_one_line(configs, name):
+def test_omitted_field_has_default_or_is_named_in_one_line(configs, name):
     config, named = configs[name], []
     documented = defaults(config)
     for path in leaves(config.sections()):
@@ -84,7 +84,7 @@ def test_field_that_is_left_out_has_its_default_or_is_named_in_one_line(configs,
             assert field in str(error) and "\n" not in str(error), path
             named.append(path)
             continue
-        if len(path) == 1:  # a section whose fields all have defaults
+        if len(path) == 1:  # a whole section, whose fields all have defaults
             assert found[field] == documented.get(field, {}), path
         elif path[:2] == ("data", "blur") and len(path) == 3:
             assert found["data"]["blur"][field] == BlurSpec.__dataclass_fields__[field].default, path
@@ -94,22 +94,22 @@ def test_field_that_is_left_out_has_its_default_or_is_named_in_one_line(configs,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_field_is_declared_and_an_unknown_one_is_named(configs, name):
+def test_unknown_field_is_rejected(configs, name):
     sections = configs[name].sections()
     for section in [name for name in sections if isinstance(sections[name], dict)]:
-        wrong = {**sections, section: {**sections[section], "unheard_of": 1}}
-        with pytest.raises(ValueError, match=f"config.{section}.*unheard_of") as error:
-            typed(wrong)
+        invalid = {**sections, section: {**sections[section], "undeclared": 1}}
+        with pytest.raises(ValueError, match=f"config.{section}.*undeclared") as error:
+            typed(invalid)
         assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_config_survives_json(configs, name):
+def test_config_round_trips_through_json(configs, name):
     assert typed(configs[name].to_json()) == configs[name]
 
 
 def rows(config: ExperimentConfig, context_length: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """One row of the batches."""
+    """Returns the shapes of one row of a batch."""
     data = config.data
     shapes = {
         "image": (data.crop_size, data.crop_size, 3),
@@ -127,7 +127,7 @@ def rows(config: ExperimentConfig, context_length: int) -> dict[str, jax.ShapeDt
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_task_of_a_config_initializes_the_network_of_its_stage(configs, name):
+def test_config_task_initializes_network_of_its_stage(configs, name):
     config = configs[name]
     module, encoders = config.build(np.float32), load_encoders(config)
     check_widths(config, module, encoders)

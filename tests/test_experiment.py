@@ -1,4 +1,4 @@
-"""Configs: every file of configs/shapes builds its task, and a wrong field is refused by name."""
+"""Configs: the files in configs/shapes, overrides, deprecated names and validation."""
 
 import dataclasses
 import pathlib
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from tests.cascades.tiny import CONFIGS as CONFIGS_OF_TINY
+from tests.cascades.tiny import CONFIGS as TINY_CONFIGS
 from tests.cascades.tiny import write_tiny_cascade
 from unclip_jax import experiment, parameters
 from unclip_jax.cascades import folder
@@ -25,26 +25,26 @@ CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs/shapes").glob("*.
 DECODER, UPSAMPLER = (next(path for path in CONFIGS if path.stem == name) for name in ("decoder", "upsampler_16_to_64"))
 
 
-def test_every_stage_has_a_config():
+def test_shapes_configs_cover_all_stages():
     stages = {experiment.load_config(path).task.stage for path in CONFIGS}
     assert stages == {"clip", "diffusion_prior", "decoder", "upsampler_16_to_64", "upsampler_64_to_256"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_names_its_stage_and_builds_its_network(path):
+def test_shapes_config_has_stage_name_and_builds_network(path):
     config = experiment.load_config(path)
     assert config.task.stage == path.stem
     typed(config).build(jnp.float32)
 
 
-def test_override_sets_a_leaf_in_its_own_type():
+def test_override_sets_field_with_its_type():
     overrides = ["optimizer.learning_rate=1", "training.steps=7", "data.dir=/data", "model.channel_mult=(1, 2)"]
     config = experiment.load_config(CONFIGS[1], overrides)
     assert (config.optimizer.learning_rate, config.training.steps, config.data.dir) == (1.0, 7, "/data")
     assert config.model.channel_mult == (1, 2) and isinstance(config.optimizer.learning_rate, float)
 
 
-def test_override_is_read_by_its_declared_type_and_not_by_its_value():
+def test_override_is_parsed_by_declared_type_of_field():
     overrides = ["optimizer.skip_norm=3", "data.dir=7", "data.blur.sigma=1", "sampling.steps=9", "task.snr_clip=[0, 5]"]
     config = typed(experiment.load_config(UPSAMPLER, overrides))
     assert config.optimizer.skip_norm == 3.0 and config.data.dir == "7" and config.data.blur.sigma == 1.0
@@ -55,14 +55,14 @@ def test_override_is_read_by_its_declared_type_and_not_by_its_value():
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("optimizer.learning_rat=1", r"config.optimizer has no field 'learning_rat'; known: .*learning_rate"),
-        ("optimiser.b1=1", r"config has no field 'optimiser'; known: .*optimizer"),
+        ("optimizer.learning_rat=1", r"config.optimizer has no field 'learning_rat'. Available: .*learning_rate"),
+        ("optimiser.b1=1", r"config has no field 'optimiser'. Available: .*optimizer"),
         ("training.steps=many", r"--config.training.steps must be an integer, got 'many'"),
         ("training.steps", r"needs a value"),
-        ("training.steps.x=1", r"config.training.steps has no field 'x'"),
+        ("training.steps.x=1", r"config.training.steps has no field 'x'. Available: none"),
         ("data.flip=1", r"--config.data.flip must be True or False, got 1"),
         ("model=3", r"--config.model is a section"),
-        ("encoders.text=shapes", r"config.encoders has no role text; known: none"),
+        ("encoders.text=shapes", r"config.encoders has no role text. Available: none"),
         ("task.kind=vae", r"Unknown stage kind 'vae' in config.task.kind. Available: clip"),
         ("task.kind=glide", r"'glide' can be loaded and sampled, but not trained. Trainable: clip, diffusion_prior"),
         ("task.stage=a/b", r"config.task.stage: name of a stage must consist of letters"),
@@ -70,34 +70,34 @@ def test_override_is_read_by_its_declared_type_and_not_by_its_value():
         ("sampling.eta=0.5", r"config.sampling.eta has no effect on kind 'clip'"),
     ],
 )
-def test_wrong_override_is_refused_in_one_line(override, message):
+def test_invalid_override_is_rejected_in_one_line(override, message):
     with pytest.raises(ValueError, match=message) as error:
         experiment.load_config(CONFIGS[0], [override])
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("section", ["task", "model", "encoders", "diffusion", "sampling", "data", "optimizer", "mesh"])
-def test_unknown_field_of_a_config_file_is_refused_in_every_section(tmp_path, section):
+def test_unknown_field_in_config_file_is_rejected(tmp_path, section):
     (tmp_path / "config.py").write_text(
         f"import runpy\ndef get_config():\n    config = runpy.run_path({str(DECODER)!r})['get_config']()\n"
         f"    config.{section}.unheard = 'of'\n    return config\n"
     )
-    with pytest.raises(ValueError, match=rf"config.{section} has no (field|role) unheard; known: "):
+    with pytest.raises(ValueError, match=rf"config.{section} has no (field|role) unheard. Available: "):
         experiment.load_config(tmp_path / "config.py")
 
 
-def test_missing_config_and_config_without_function_are_refused(tmp_path):
+def test_missing_config_file_and_file_without_get_config_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         experiment.load_config(tmp_path / "none.py")
     (tmp_path / "empty.py").write_text("x = 1\n")
-    with pytest.raises(ValueError, match="has no function get_config"):
+    with pytest.raises(ValueError, match="file with get_config.., but .* has no such function"):
         experiment.load_config(tmp_path / "empty.py")
 
 
-def test_unknown_kind_and_field_of_a_network_name_the_known_ones():
+def test_unknown_kind_and_network_field_are_rejected_with_available_ones():
     with pytest.raises(ValueError, match="kind 'vae' in config.task.kind. Available: clip"):
         parse({"task": {"kind": "vae", "stage": "x"}})
-    with pytest.raises(ValueError, match="no field chanels; known: .*channels"):
+    with pytest.raises(ValueError, match="no field chanels. Available: .*channels"):
         parse({"task": {"kind": "upsampler", "stage": "x"}, "model": {"chanels": 32}})
 
 
@@ -111,20 +111,20 @@ def test_unknown_kind_and_field_of_a_network_name_the_known_ones():
         (DECODER, "encoders.clip=None", "config lacks encoders.clip, which a stage of kind 'decoder' needs"),
     ],
 )
-def test_data_and_encoders_that_do_not_fit_the_network_are_refused(path, override, message):
+def test_data_and_encoders_that_do_not_match_network_are_rejected(path, override, message):
     with pytest.raises(ValueError, match=message):
         experiment.load_config(path, [override])
 
 
 @pytest.mark.parametrize("name", ["embed_dim", "text_width"])
-def test_widths_of_another_encoder_are_refused_before_the_data_are_opened(tmp_path, name):
+def test_widths_of_another_encoder_are_rejected_before_data_is_opened(tmp_path, name):
     config = experiment.load_config(DECODER, [f"model.{name}=64", "data.source=folder", "data.dir=nowhere"])
     with pytest.raises(ValueError, match=rf"config.model.{name} must be 128, as in config.encoders.clip \('shapes'\)"):
         experiment.train_stage(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_old_names_of_fields_are_accepted_with_a_warning(tmp_path):
+def test_deprecated_field_names_are_accepted_with_warning(tmp_path):
     (tmp_path / "config.py").write_text(
         "from unclip_jax.experiment import default_config\ndef get_config():\n    config = default_config()\n"
         "    config.task = {'kind': 'decoder', 'stage': 'mine', 'colour_jitter': 0.25}\n"
@@ -134,12 +134,12 @@ def test_old_names_of_fields_are_accepted_with_a_warning(tmp_path):
         "    config.frozen.clip = 'shapes'\n    config.sampling.scale = 3.0\n    config.data.captions = True\n"
         "    config.data.image_size, config.data.clip_size = 16, 64\n    return config\n"
     )
-    with pytest.warns(DeprecationWarning) as warned:
+    with pytest.warns(DeprecationWarning) as records:
         config = experiment.load_config(tmp_path / "config.py", ["data.moments=True", "sampling.scale=4.0"])
     assert config.encoders.clip == "shapes" and config.sampling.guidance_scale == 4.0
     assert config.task.color_jitter == 0.25 and config.data.scene_targets is True
-    said = {str(warning.message) for warning in warned}
-    assert said == {
+    messages = {str(warning.message) for warning in records}
+    assert messages == {
         "config.frozen.clip is now called config.encoders.clip.",
         "config.sampling.scale is now called config.sampling.guidance_scale.",
         "config.task.colour_jitter is now called config.task.color_jitter.",
@@ -147,7 +147,7 @@ def test_old_names_of_fields_are_accepted_with_a_warning(tmp_path):
     }
 
 
-def test_a_workdir_of_old_names_and_without_later_fields_resumes():
+def test_check_same_accepts_stored_config_with_deprecated_names_and_missing_fields():
     config = typed(experiment.load_config(DECODER))
     old = config.to_json()
     old["frozen"] = {"clip": "/elsewhere"}
@@ -166,14 +166,14 @@ def test_a_workdir_of_old_names_and_without_later_fields_resumes():
     check_same(other, config.to_json(), "w")
 
 
-def test_what_is_trained_on_is_exact_where_cascades_open_in_bfloat16(tmp_path, monkeypatch):
+def test_frozen_and_initial_params_are_float32_when_cascades_load_in_bfloat16(tmp_path, monkeypatch):
     source = write_tiny_cascade(tmp_path / "tiny")
     monkeypatch.setattr(folder, "compute_dtype", lambda name, platform: precision.compute_dtype(name, "gpu"))
     stored = parameters.digest_of_file(source / "clip" / folder.PARAMS)
     assert parameters.digest(load_clip(source).params) != stored
     config = experiment.default_config()
     config.task = ConfigDict({"kind": "decoder", "stage": "decoder"})
-    config.model = ConfigDict(CONFIGS_OF_TINY["decoder"]["model"])
+    config.model = ConfigDict(TINY_CONFIGS["decoder"]["model"])
     config.encoders.clip, config.training.init_from = str(source), str(source / "decoder")
     config.training.dtype = "bfloat16"
     config.data.image_size, config.data.clip_size, config.data.captions = config.model.image_size, 16, True
@@ -183,14 +183,14 @@ def test_what_is_trained_on_is_exact_where_cascades_open_in_bfloat16(tmp_path, m
     stored_decoder = parameters.digest_of_file(source / "decoder" / folder.PARAMS)
     assert _encoder_digests({}, source) == {"clip": stored}
     start = _start(config)
-    params, begun_with = start.params, start.source
-    assert parameters.digest(params) == begun_with["digest"] == stored_decoder
+    params, provenance = start.params, start.source
+    assert parameters.digest(params) == provenance["digest"] == stored_decoder
     experiment.package([], tmp_path / "packaged", clip=source)
     assert parameters.digest_of_file(tmp_path / "packaged" / "clip" / folder.PARAMS) == stored
 
 
-def test_extras_are_fitted_to_one_epoch_at_most(tmp_path):
-    """Over an endless stream, a small dataset would count some records more often than others."""
+def test_extras_are_computed_from_at_most_one_epoch(tmp_path):
+    """Beyond one epoch, some records of a small dataset would count more often than others."""
     import itertools
     import types
 
@@ -210,7 +210,7 @@ def test_extras_are_fitted_to_one_epoch_at_most(tmp_path):
     assert _extras(config, None, Data(), tmp_path) == {"seen": [0, 1, 2]}
 
 
-def test_encoder_is_demanded_and_can_be_changed():
+def test_encoder_is_required_and_can_be_changed():
     path = CONFIGS[0].parent / "diffusion_prior.py"
     with pytest.raises(ValueError, match="^config lacks encoders.clip, which a stage of kind 'diffusion_prior' needs"):
         experiment.load_config(path, ["encoders.clip=None"])
@@ -219,12 +219,12 @@ def test_encoder_is_demanded_and_can_be_changed():
     assert typed(config).encoders == {"clip": "runs/shapes"}
 
 
-def test_stored_encoder_that_a_kind_does_not_read_is_left_out():
-    """The base version took frozen.clip for every kind, and ignored it where it was not read."""
+def test_parse_stored_ignores_encoder_that_kind_does_not_use():
+    """Earlier versions accepted frozen.clip for all kinds and ignored it if the kind did not use it."""
     stored = experiment.load_config(CONFIGS[0].parent / "upsampler_16_to_64.py").to_dict()
     stored["frozen"] = {"clip": "shapes"}
     assert parse_stored(stored).encoders == {}
-    with pytest.raises(ValueError, match="config.encoders has no role clip; known: none"):
+    with pytest.raises(ValueError, match="config.encoders has no role clip. Available: none"):
         typed({**stored, "encoders": {"clip": "shapes"}, "frozen": {}})
 
 
@@ -236,7 +236,7 @@ def test_stored_encoder_that_a_kind_does_not_read_is_left_out():
         ("training.preview_count=-3", "config.training.preview_count must be at least 1, got -3."),
     ],
 )
-def test_numbers_that_no_run_can_have_are_refused(override, message):
+def test_out_of_range_training_settings_are_rejected(override, message):
     with pytest.raises(ValueError) as error:
         experiment.load_config(CONFIGS[0], [override])
     assert str(error.value) == message

@@ -1,4 +1,4 @@
-"""Dataclasses are read from mappings and text by their declared types, and everything else is one line."""
+"""Parsing of dataclasses from mappings and text, and one-line errors for invalid input."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def parse(**content) -> Outer:
     return fields.parse(Outer, {"name": "x", "inner": {"size": 3}, **content}, where="config.outer")
 
 
-def test_values_are_read_by_their_types():
+def test_parse_converts_values_to_declared_types():
     parsed = parse(inner={"size": [2, 3], "scale": 2}, widths=[1, 2.5], limit=5, named={"k": {"size": 1}}, anything=[1])
     assert parsed == Outer(
         name="x",
@@ -48,7 +48,7 @@ def test_values_are_read_by_their_types():
     assert isinstance(parsed.inner.scale, float) and isinstance(parsed.widths[0], float)
 
 
-def test_json_of_a_dataclass_is_parsed_to_the_same():
+def test_to_json_and_parse_are_inverse():
     parsed = parse(inner={"size": [2, 3]}, widths=[1.0], named={"k": {"size": 1}})
     assert fields.parse(Outer, fields.to_json(parsed), where="x") == parsed
     assert fields.to_json(parsed)["inner"] == {"size": [2, 3], "scale": 1.0}
@@ -57,13 +57,13 @@ def test_json_of_a_dataclass_is_parsed_to_the_same():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"nme": 1}, "config.outer has no field nme; known: name, inner, mode, widths, flag, limit, named, anything"),
+        ({"nme": 1}, "outer has no field nme. Available: name, inner, mode, widths, flag, limit, named, anything."),
         ({"inner": {}}, "config.outer.inner lacks size."),
-        ({"inner": {"size": 1, "sz": 2}}, "config.outer.inner has no field sz; known: size, scale"),
+        ({"inner": {"size": 1, "sz": 2}}, "config.outer.inner has no field sz. Available: size, scale."),
         ({"inner": {"size": 1.5}}, "config.outer.inner.size must be an integer or a list of 2 (integer), got 1.5."),
         ({"inner": {"size": [1, 2, 3]}}, "inner.size must be an integer or a list of 2 (integer), got [1, 2, 3]."),
         ({"inner": {"size": True}}, "config.outer.inner.size must be an integer or a list of 2 (integer), got True."),
-        ({"inner": 3}, "config.outer.inner must be named fields, got 3."),
+        ({"inner": 3}, "config.outer.inner must be a mapping of fields, got 3."),
         ({"name": None}, "config.outer.name must be a string, got None."),
         ({"name": "bad"}, "config.outer.name must not be 'bad'."),
         ({"mode": "c"}, "config.outer.mode must be 'a' or 'b', got 'c'."),
@@ -74,15 +74,15 @@ def test_json_of_a_dataclass_is_parsed_to_the_same():
         ({"named": {"k": {}}}, "config.outer.named.k lacks size."),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line_with_the_place(content, message):
+def test_parse_rejects_invalid_fields_with_one_line(content, message):
     with pytest.raises(ValueError) as error:
         parse(**content)
     assert str(error.value).endswith(message) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [None, 3, "x", [1]])
-def test_what_holds_no_fields_is_refused(content):
-    with pytest.raises(ValueError, match="^config must hold named fields, got"):
+def test_parse_rejects_content_that_is_not_a_mapping(content):
+    with pytest.raises(ValueError, match="^config must be a mapping of fields, got"):
         fields.parse(Inner, content, where="config")
 
 
@@ -103,18 +103,18 @@ def test_what_holds_no_fields_is_refused(content):
         (float | None, "None", None),
     ],
 )
-def test_text_is_read_by_the_declared_type(annotation, text, value):
+def test_convert_text_converts_to_the_declared_type(annotation, text, value):
     read = fields.convert_text(annotation, text, where="x")
     assert read == value and type(read) is type(value)
 
 
 @pytest.mark.parametrize(("annotation", "text"), [(int, "many"), (int, "1.5"), (bool, "1"), (float, "None")])
-def test_text_of_another_type_is_one_line(annotation, text):
+def test_convert_text_rejects_text_of_another_type(annotation, text):
     with pytest.raises(ValueError, match=r"^--x must be .*, got"):
         fields.convert_text(annotation, text, where="--x")
 
 
-def test_numbers_of_numpy_become_pythons_own():
+def test_parse_converts_numpy_scalars_to_python_numbers():
     import json
 
     import numpy as np

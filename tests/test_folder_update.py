@@ -1,4 +1,4 @@
-"""A folder is the old one or the new one at every moment, whenever the process that updates it is killed."""
+"""Atomic folder updates: readers see the old or the new state, even if the updating process is killed."""
 
 import os
 import pathlib
@@ -34,7 +34,7 @@ def update(folder, contents):
 
 
 def read(folder):
-    """All files as a reader finds them, {path: text}."""
+    """Returns the text of all files as seen by a reader, by path."""
     names = {path.name for path in folder.iterdir()} - {COMMITTED, STAGED, ".lock"}
     if (folder / COMMITTED).exists():
         names |= {path.name for path in (folder / COMMITTED).iterdir()}
@@ -52,7 +52,7 @@ def hidden(folder):
 
 
 def first_killed(tmp_path, before, contents):
-    """For every operation of an update at which it can be killed: a folder that was."""
+    """Yields one folder per file-system operation of an update, whose update was killed at that operation."""
     for operations in range(1000):
         folder = tmp_path / str(operations)
         if before:
@@ -64,16 +64,16 @@ def first_killed(tmp_path, before, contents):
             yield folder
         else:
             return
-    raise AssertionError("the update never ended")
+    raise AssertionError("the update did not end")
 
 
-def test_folder_update_replaces_whole_entries_and_leaves_others(tmp_path):
+def test_folder_update_replaces_entire_entries_and_keeps_others(tmp_path):
     write(tmp_path, OLD | MINE)
     update(tmp_path, CHANGES)
     assert read(tmp_path) == NEW | MINE and hidden(tmp_path) == []
 
 
-def test_folder_killed_at_any_operation_reads_as_old_or_new_and_can_be_updated(tmp_path):
+def test_folder_update_killed_at_any_operation_reads_as_old_or_new(tmp_path):
     seen = []
     for folder in first_killed(tmp_path, OLD | MINE, CHANGES):
         found = read(folder)
@@ -82,12 +82,12 @@ def test_folder_killed_at_any_operation_reads_as_old_or_new_and_can_be_updated(t
         expected = {name: text for name, text in found.items() if not name.startswith("stage/")} | LATER
         update(folder, LATER)
         assert read(folder) == expected and hidden(folder) == []
-    assert seen == sorted(seen, reverse=True)  # once new, it stays new
+    assert seen == sorted(seen, reverse=True)  # once committed, it stays committed
     assert seen.count("old") > 8 and seen.count("new") > 8
 
 
-def test_recovery_killed_at_any_operation_still_reads_as_new(tmp_path):
-    """The second process is killed too, while it completes what the first has committed."""
+def test_recover_killed_at_any_operation_reads_as_new(tmp_path):
+    """A second process is killed while it completes a committed update of the first."""
 
     def committed(folder):
         write(folder, OLD | MINE)
@@ -106,7 +106,7 @@ def test_recovery_killed_at_any_operation_still_reads_as_new(tmp_path):
         return
 
 
-def test_new_folder_killed_at_any_operation_is_new_or_complete(tmp_path):
+def test_folder_update_of_new_folder_killed_at_any_operation_is_new_or_complete(tmp_path):
     complete = 0
     for folder in first_killed(tmp_path, {}, CHANGES):
         if is_new(folder):
@@ -119,7 +119,7 @@ def test_new_folder_killed_at_any_operation_is_new_or_complete(tmp_path):
     assert complete > 3
 
 
-def test_failed_update_leaves_old_folder_and_no_files(tmp_path, full_disk):
+def test_folder_update_leaves_no_files_when_it_fails(tmp_path, full_disk):
     write(tmp_path / "a", OLD | MINE)
     for folder, before in ((tmp_path / "a", OLD | MINE), (tmp_path / "deep" / "new", None)):
         with full_disk(1000), pytest.raises(OSError, match="too large"):
@@ -133,7 +133,7 @@ def test_failed_update_leaves_old_folder_and_no_files(tmp_path, full_disk):
             assert read(folder) == before and hidden(folder) == []
 
 
-def test_new_files_are_on_disk_before_the_commit(tmp_path, monkeypatch):
+def test_folder_update_flushes_new_files_before_the_commit(tmp_path, monkeypatch):
     flushed, fsync = [], os.fsync
 
     def record(descriptor):
@@ -145,10 +145,10 @@ def test_new_files_are_on_disk_before_the_commit(tmp_path, monkeypatch):
     written = {path.stat().st_ino for name in CHANGES for path in (tmp_path / name, (tmp_path / name).parent)}
     before = {number for number, committed in flushed if not committed}
     assert written - {tmp_path.stat().st_ino} <= before
-    assert flushed[-1] == (tmp_path.stat().st_ino, True)  # then the commit
+    assert flushed[-1] == (tmp_path.stat().st_ino, True)  # the commit is flushed last
 
 
-def test_links_are_replaced_and_not_followed(tmp_path):
+def test_folder_update_replaces_links_without_following_them(tmp_path):
     write(tmp_path / "mine", {"a": "mine"})
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "stage").symlink_to(tmp_path / "mine")
@@ -158,28 +158,28 @@ def test_links_are_replaced_and_not_followed(tmp_path):
     assert (tmp_path / "mine" / "a").read_text() == "mine"
 
 
-def test_remains_of_uncommitted_update_do_not_count_as_content(tmp_path):
+def test_is_new_ignores_files_of_an_uncommitted_update(tmp_path):
     write(tmp_path / "folder" / STAGED, CHANGES)
     assert is_new(tmp_path / "folder") and is_new(tmp_path / "missing") and entries(tmp_path / "folder") == []
     write(tmp_path / "folder", {"file": "mine"})
     assert not is_new(tmp_path / "folder") and not is_new(tmp_path / "folder" / "file")
 
 
-def test_second_update_is_refused_while_the_first_is_running(tmp_path):
-    said = []
+def test_folder_update_rejects_a_concurrent_update(tmp_path):
+    messages = []
 
     def second():
         try:
             update(tmp_path, {"file": "second"})
         except FolderInUse as error:
-            said.append(str(error))
+            messages.append(str(error))
 
     with folder_update(tmp_path) as new:
         write(new, {"file": "first"})
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
-    assert said == [
+    assert messages == [
         f"folder {str(tmp_path)!r} is in use by another run (process {os.getpid()}). Wait until it has finished, stop "
         "it, or choose another folder."
     ]
@@ -211,7 +211,7 @@ for number in itertools.count():
 """
 
 
-def test_folder_of_processes_killed_at_random_is_never_a_mixture(tmp_path):
+def test_folder_update_of_killed_processes_is_never_a_mixture(tmp_path):
     for kill in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", ENDLESS, str(tmp_path / "folder")], cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""The command asks for huge pages where Linux gives them to those who ask, once, and nowhere else."""
+"""The command requests huge pages if Linux grants them on request, and re-executes itself once."""
 
 import os
 import subprocess
@@ -8,11 +8,11 @@ import pytest
 
 from unclip_jax import huge_pages
 
-ASKS = "glibc.malloc.hugetlb=1"
+ENABLED = "glibc.malloc.hugetlb=1"
 PROGRAM = """
 import os, pathlib, sys
 from unclip_jax.huge_pages import begin_anew
-print("begins", flush=True)
+print("starts", flush=True)
 begin_anew(pathlib.Path(sys.argv[1]))
 print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:])
 """
@@ -21,13 +21,13 @@ print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:])
 @pytest.mark.parametrize(
     ("tunables", "asking"),
     [
-        (None, ASKS),
-        ("", ASKS),
-        ("glibc.malloc.check=1", f"glibc.malloc.check=1:{ASKS}"),
-        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),  # somebody does not want them
+        (None, ENABLED),
+        ("", ENABLED),
+        ("glibc.malloc.check=1", f"glibc.malloc.check=1:{ENABLED}"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),  # disabled by the user
     ],
 )
-def test_asking_leaves_the_rest_as_it_is(tunables, asking):
+def test_asking_keeps_other_tunables(tunables, asking):
     environment = {"HOME": "/root"} | ({} if tunables is None else {"GLIBC_TUNABLES": tunables})
     assert huge_pages.asking(environment) == {"HOME": "/root", "GLIBC_TUNABLES": asking}
     assert not huge_pages.asks(environment)
@@ -38,21 +38,23 @@ def test_asking_leaves_the_rest_as_it_is(tunables, asking):
     ("content", "mode"),
     [("always [madvise] never\n", "madvise"), ("[always] madvise never\n", "always"), (None, "never")],
 )
-def test_a_process_begins_anew_only_where_it_has_to_ask(tmp_path, content, mode):
+def test_begin_anew_restarts_only_if_huge_pages_must_be_requested(tmp_path, content, mode):
     switch = tmp_path / "enabled"
     if content:
         switch.write_text(content)
     assert huge_pages.mode(switch) == mode
-    given = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     command = [sys.executable, "-c", PROGRAM, str(switch), "a b"]
-    printed = subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     again = mode == "madvise"
-    assert printed == "begins\n" * (1 + again) + f"{ASKS if again else None} {[str(switch), 'a b']}\n"
+    assert printed == "starts\n" * (1 + again) + f"{ENABLED if again else None} {[str(switch), 'a b']}\n"
 
 
-@pytest.mark.skipif(huge_pages.mode() != "madvise", reason="Linux gives huge pages to all or to none here")
+@pytest.mark.skipif(huge_pages.mode() != "madvise", reason="Linux does not grant huge pages on request here")
 @pytest.mark.parametrize("command", [["-m", "unclip_jax"], [os.path.join(os.path.dirname(sys.executable), "unclip")]])
-def test_the_command_asks(command):
-    given = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    done = subprocess.run([sys.executable, *command, "doctor"], env=given, capture_output=True, text=True, check=True)
-    assert "huge pages: madvise, asked for\n" in done.stdout
+def test_unclip_command_requests_huge_pages(command):
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, *command, "doctor"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "huge pages: madvise, requested\n" in done.stdout

@@ -1,4 +1,4 @@
-"""The floors of the package: who may import whom, read from the sources and never from a running program."""
+"""Layering of the package: allowed imports, checked by static analysis of the sources."""
 
 import ast
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "unclip_jax"
 
-# A file imports from lower floors or from its own folder only: not upwards, and not from another unit of its own floor.
+# A file may import from lower floors and from its own unit (folder), but not from other units on the same floor.
 FLOORS = {
     9: {"__main__"},
     8: {"commands", "__init__"},
@@ -24,34 +24,37 @@ FLOORS = {
         *("huge_pages", "images", "parameters", "paths", "registry", "rng", "schema"),
     },
 }
-GROUND = 1  # whose units may import each other
+GROUND = 1  # units of this floor may import each other
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 
-# The one way sideways: commands call the public names, as any user of the library would.
+# The only allowed import between units of one floor: commands use the public API, like any user of the library.
 SIDEWAYS = ("commands", "__init__")
 
-# What the floors would allow and the design does not.
-STRANGERS = {
-    "training": {"models", "diffusion", "autoregressive", "stages"},  # knows a Task, and no particular one
-    "evaluation": {"models", "diffusion", "autoregressive", "stages"},  # takes functions, whoever made them
+# Imports that the floors would allow but the design does not.
+FORBIDDEN = {
+    "training": {"models", "diffusion", "autoregressive", "stages"},  # depends on the Task interface only
+    "evaluation": {"models", "diffusion", "autoregressive", "stages"},  # depends on functions only
 }
 
-# Networks, training and sampling must not know what the example data look like, not even through others.
-UNAWARE = ({"models", "tasks", "kinds", "cascades"}, "unclip_jax.data.captioned_shapes")
+# Networks, tasks and sampling must not depend on the example dataset, not even indirectly.
+DATASET_INDEPENDENT = ({"models", "tasks", "kinds", "cascades"}, "unclip_jax.data.captioned_shapes")
 
-# The base install has none of the first; the second are private, deprecated, or the layer API that is not used here.
+# Packages that are not in the base installation.
 NOT_INSTALLED = {"torch", "torchvision", "tensorflow", "diffusers"}
-DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}  # where the name is another
-GOING = ("jax._src", "jax.experimental.pjit", "jax.experimental.shard_map", "jax.experimental.maps", "flax.nnx")
+# Import name -> name of the distribution, if they differ.
+DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "orbax": "orbax-checkpoint"}
+# Private or deprecated modules, and the layer API that this package does not use.
+BANNED = ("jax._src", "jax.experimental.pjit", "jax.experimental.shard_map", "jax.experimental.maps", "flax.nnx")
 
 
 def imported(name: str, source: str, modules: set[str], packages: set[str]) -> dict[str, int]:
-    """Every module that a source imports, wherever in the file -> the line of the first time.
+    """Returns {imported module: line of its first import}, including imports inside functions.
 
     Args:
-      name: dotted name of the file's module.
-      modules: all modules of the package. `from a import b` is the module a.b if there is one, else the module a.
-      packages: those of them that are an `__init__`.
+      name: Dotted name of the module.
+      source: Text of the module.
+      modules: All modules of the package. `from a import b` imports the module a.b if it exists, otherwise a.
+      packages: The modules that are an `__init__`.
     """
     found: dict[str, int] = {}
     for node in ast.walk(ast.parse(source)):
@@ -66,7 +69,7 @@ def imported(name: str, source: str, modules: set[str], packages: set[str]) -> d
             names = [
                 f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules or base not in modules else base
                 for alias in node.names
-                if (base, alias.name) != ("unclip_jax", "__version__")  # a literal, and loaded before any other module
+                if (base, alias.name) != ("unclip_jax", "__version__")  # a literal that is set before any import
             ]
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
             "import_module",
@@ -79,50 +82,50 @@ def imported(name: str, source: str, modules: set[str], packages: set[str]) -> d
 
 
 def unit_of(module: str) -> str:
-    """The module or folder directly under unclip_jax that a module belongs to."""
+    """Returns the module or folder directly under unclip_jax that contains a module."""
     return (module.split(".") + ["__init__"])[1]
 
 
-def complaints(sources: dict[str, str], packages: set[str]) -> list[str]:
-    """All breaches of the floors in a package, as sentences. `sources`: dotted module name -> text."""
+def violations(sources: dict[str, str], packages: set[str]) -> list[str]:
+    """Returns a message for each violation of the layering; `sources` maps dotted module names to texts."""
     modules = set(sources)
     imports = {name: imported(name, source, modules, packages) for name, source in sources.items()}
     ours = {
         name: {target: line for target, line in targets.items() if target.split(".")[0] == "unclip_jax"}
         for name, targets in imports.items()
     }
-    said = []
+    messages = []
     for name in sorted(modules):
         unit = unit_of(name)
         if unit not in FLOOR_OF:
-            said.append(f"{name}: {unit} has no floor")
+            messages.append(f"{name}: {unit} has no floor")
             continue
         for target, line in sorted(ours[name].items()):
             other = unit_of(target)
             where = f"{name} line {line} imports {target}"
             if other not in FLOOR_OF:
-                said.append(f"{where}: {other} has no floor")
+                messages.append(f"{where}: {other} has no floor")
             elif other != unit and FLOOR_OF[other] > FLOOR_OF[unit]:
-                said.append(f"{where}: upward, floor {FLOOR_OF[unit]} to {FLOOR_OF[other]}")
+                messages.append(f"{where}: upward, floor {FLOOR_OF[unit]} to {FLOOR_OF[other]}")
             elif other != unit and FLOOR_OF[other] == FLOOR_OF[unit] != GROUND and (unit, other) != SIDEWAYS:
-                said.append(f"{where}: sideways on floor {FLOOR_OF[unit]}")
-            elif other in STRANGERS.get(unit, ()):
-                said.append(f"{where}: {unit} knows no {other}")
+                messages.append(f"{where}: sideways on floor {FLOOR_OF[unit]}")
+            elif other in FORBIDDEN.get(unit, ()):
+                messages.append(f"{where}: {unit} must not depend on {other}")
         for target, line in sorted(imports[name].items()):
-            if target.split(".")[0] in NOT_INSTALLED or target.startswith(GOING):
-                said.append(f"{name} line {line} imports {target}: not in the base install, private or deprecated")
+            if target.split(".")[0] in NOT_INSTALLED or target.startswith(BANNED):
+                messages.append(f"{name} line {line} imports {target}: not in the base install, private or deprecated")
     graph = {name: {target for target in targets if target in modules} for name, targets in ours.items()}
-    said += [f"circle: {' -> '.join(circle)}" for circle in circles(graph)]
-    units, hidden = UNAWARE
+    messages += [f"cycle: {' -> '.join(cycle)}" for cycle in import_cycles(graph)]
+    units, dataset = DATASET_INDEPENDENT
     for name in sorted(modules):
         if unit_of(name) in units:
-            path = way(graph, name, hidden)
-            said += [f"{name} reaches {hidden}: {' -> '.join(path)}"] if path else []
-    return said
+            path = import_chain(graph, name, dataset)
+            messages += [f"{name} reaches {dataset}: {' -> '.join(path)}"] if path else []
+    return messages
 
 
-def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Circles of imports, each from one of its modules back to it. Empty if there are none."""
+def import_cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Returns the import cycles, each starting and ending at the same module."""
     found, done = [], set()
 
     def visit(name: str, path: list[str]) -> None:
@@ -138,8 +141,11 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
-def way(graph: dict[str, set[str]], start: str, end: str) -> list[str] | None:
-    """A chain of imports from `start` to `end` or into it. Importing a.b.c runs a.b too."""
+def import_chain(graph: dict[str, set[str]], start: str, end: str) -> list[str] | None:
+    """Returns a chain of imports from `start` to `end` or to a module in it.
+
+    Importing a.b.c also imports a.b.
+    """
     paths, seen = [[start]], {start}
     for path in paths:
         if path[-1] == end or path[-1].startswith(f"{end}."):
@@ -163,23 +169,23 @@ def read_package() -> tuple[dict[str, str], set[str]]:
     return sources, packages
 
 
-def test_every_file_imports_from_lower_floors_or_its_own_folder_only():
+def test_imports_respect_the_layering():
     sources, packages = read_package()
     assert len(sources) > 20
-    assert complaints(sources, packages) == []
+    assert violations(sources, packages) == []
 
 
-def test_no_file_is_longer_than_one_concept():
+def test_no_file_is_longer_than_250_lines():
     lines = {name: source.count("\n") for name, source in read_package()[0].items()}
     assert {name: count for name, count in lines.items() if count > 250} == {}
 
 
-def test_every_folder_of_the_package_is_a_package():
+def test_every_folder_has_an_init_file():
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
 
 
-def test_every_package_that_is_imported_is_declared_in_setup_py():
+def test_imported_packages_are_declared_in_setup_py():
     sources, packages = read_package()
     found = {
         target.split(".")[0]: name
@@ -194,15 +200,15 @@ def test_every_package_that_is_imported_is_declared_in_setup_py():
     assert {name: needed[name] for name in needed.keys() - {name.replace("_", "-") for name in declared}} == {}
 
 
-def test_no_test_imports_what_the_test_install_does_not_have():
+def test_tests_import_only_installed_packages():
     for path in sorted(PACKAGE.parent.joinpath("tests").rglob("*.py")):
-        if "golden" not in path.parts:  # which run other people's code, by hand or where it is installed
+        if "golden" not in path.parts:  # these run reference implementations, if they are installed
             found = imported(path.stem, path.read_text(encoding="utf-8"), set(), set())
             assert not [name for name in found if name.split(".")[0] in NOT_INSTALLED], path
 
 
-# A small package without a fault; each case below plants one.
-SOUND = {
+# A small package without violations; each case below adds one.
+VALID = {
     "unclip_jax": "",
     "unclip_jax.arrays": "import jax\nfrom unclip_jax import __version__",
     "unclip_jax.images": "from unclip_jax.arrays import Float",
@@ -226,15 +232,15 @@ SOUND = {
     "unclip_jax.training": "",
     "unclip_jax.training.loop": "",
 }
-PACKAGES = {name for name in SOUND if any(other.startswith(f"{name}.") for other in SOUND)}
+PACKAGES = {name for name in VALID if any(other.startswith(f"{name}.") for other in VALID)}
 
 
-def test_a_sound_package_has_no_complaints():
-    assert complaints(SOUND, PACKAGES) == []
+def test_valid_package_has_no_violations():
+    assert violations(VALID, PACKAGES) == []
 
 
 @pytest.mark.parametrize(
-    ("module", "line", "complaint"),
+    ("module", "line", "violation"),
     [
         ("models.clip", "from unclip_jax.stages import spec", "upward, floor 2 to 3"),
         ("models.clip", "import unclip_jax.stages.spec", "upward, floor 2 to 3"),
@@ -246,8 +252,8 @@ def test_a_sound_package_has_no_complaints():
         ("models.clip", "from unclip_jax.diffusion import forward_process", "sideways on floor 2"),
         ("tasks.decoder", "from unclip_jax.training.loop import train", "sideways on floor 4"),
         ("diffusion.forward_process", "from unclip_jax.models.clip import CLIP", "sideways on floor 2"),
-        ("training.loop", "from unclip_jax.models import clip", "training knows no models"),
-        ("models.layers", "from . import clip", "circle: unclip_jax.models.clip -> unclip_jax.models.layers"),
+        ("training.loop", "from unclip_jax.models import clip", "training must not depend on models"),
+        ("models.layers", "from . import clip", "cycle: unclip_jax.models.clip -> unclip_jax.models.layers"),
         ("tasks.decoder", "from unclip_jax.data.captioned_shapes.scene import Scene", "tasks.decoder reaches"),
         ("data.blur", "from unclip_jax.data.captioned_shapes import scene", "tasks.decoder reaches"),
         ("data", "from unclip_jax.data.captioned_shapes import scene", "tasks.decoder reaches"),
@@ -257,20 +263,23 @@ def test_a_sound_package_has_no_complaints():
         ("helpers", "", "helpers has no floor"),
     ],
 )
-def test_a_planted_import_is_found(module, line, complaint):
+def test_forbidden_import_is_detected(module, line, violation):
     name = f"unclip_jax.{module}"
-    planted = SOUND | {name: f"{SOUND.get(name, '')}\n{line}"}
-    assert any(complaint in said for said in complaints(planted, PACKAGES)), complaints(planted, PACKAGES)
+    changed = VALID | {name: f"{VALID.get(name, '')}\n{line}"}
+    assert any(violation in message for message in violations(changed, PACKAGES)), violations(changed, PACKAGES)
 
 
-# The folders that may read the kind of a stage. Everything else asks a `StageKind` for what it needs to know.
+# Units that may read the kind of a stage. All others use the interface of `StageKind`.
 READ_KINDS = {"stages", "kinds"}
 
 
 def reads_of_kinds(source: str, kinds: set[str]) -> list[int]:
-    """Lines that read an attribute `kind`, or compare something called `kind` or the name of a stage kind."""
+    """Returns the lines that read an attribute `kind` or compare a stage kind.
 
-    def is_called_kind(node: ast.AST) -> bool:
+    A comparison counts if an operand is named `kind` or is the name of a stage kind.
+    """
+
+    def is_named_kind(node: ast.AST) -> bool:
         if isinstance(node, ast.Call):  # config.get("kind")
             return any(isinstance(argument, ast.Constant) and argument.value == "kind" for argument in node.args)
         if isinstance(node, ast.Subscript):
@@ -288,12 +297,12 @@ def reads_of_kinds(source: str, kinds: set[str]) -> list[int]:
         operands = [part for operand in compared for part in (operand, *getattr(operand, "elts", ()))]
         operands = [getattr(part, "value", part) if isinstance(part, ast.MatchValue) else part for part in operands]
         read = isinstance(node, ast.Attribute) and node.attr == "kind" and isinstance(node.ctx, ast.Load)
-        if read or any(is_called_kind(part) or names_a_kind(part) for part in operands):
+        if read or any(is_named_kind(part) or names_a_kind(part) for part in operands):
             found.append(node.lineno)
     return found
 
 
-def test_stage_kinds_are_read_by_stages_and_kinds_only():
+def test_stage_kinds_are_read_only_in_stages_and_kinds():
     from unclip_jax.kinds import KINDS
 
     sources, _ = read_package()
@@ -320,16 +329,16 @@ def test_stage_kinds_are_read_by_stages_and_kinds_only():
         "match stage.kind:\n    case other: pass",
     ],
 )
-def test_a_planted_read_of_a_kind_is_found(line):
+def test_read_of_stage_kind_is_detected(line):
     assert reads_of_kinds(f"y = 1\n{line}", {"decoder", "upsampler", "glide", "unet", "clip"}) != []
 
 
-def test_kinds_that_are_only_written_are_not_reads():
+def test_assignment_of_stage_kind_is_not_a_read():
     written = "spec = StageSpec(kind='decoder')\nx = {'kind': 'clip'}\ny = x['kind']"
     assert reads_of_kinds(written, {"decoder", "clip"}) == []
 
 
-def test_every_module_can_be_imported():
+def test_all_modules_can_be_imported():
     import importlib
 
     for name in read_package()[0]:

@@ -1,4 +1,4 @@
-"""Parameters go to safetensors and back exactly, and a file that does not fit is refused by name."""
+"""Saving and loading of parameters, their digest, and errors for files that do not match."""
 
 import shutil
 
@@ -17,14 +17,14 @@ TREE = {
 SHAPES = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, TREE))
 
 
-def test_saved_and_loaded_parameters_are_the_same_bytes(tmp_path):
+def test_load_restores_saved_parameters_exactly(tmp_path):
     parameters.save(tmp_path / "p.safetensors", TREE)
     loaded = parameters.load(tmp_path / "p.safetensors", SHAPES)
     assert parameters.digest(loaded) == parameters.digest(TREE) == parameters.digest_of_file(tmp_path / "p.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
 
 
-def test_digest_sees_one_flipped_bit_a_name_and_a_type():
+def test_digest_depends_on_values_names_and_dtypes():
     changed = jax.tree.map(np.copy, TREE)
     changed["a"]["bias"].view(np.uint32)[0] ^= 1
     renamed = {"b": TREE["a"], "scale": TREE["scale"]}
@@ -33,15 +33,15 @@ def test_digest_sees_one_flipped_bit_a_name_and_a_type():
     assert len(digests) == 4
 
 
-def test_half_precision_files_load_as_float32(tmp_path):
+def test_load_converts_half_precision_to_float32(tmp_path):
     parameters.save(tmp_path / "p.safetensors", TREE, dtype=np.float16)
     loaded = parameters.load(tmp_path / "p.safetensors", SHAPES)
     assert loaded["a"]["kernel"].dtype == np.float32
-    np.testing.assert_array_equal(loaded["a"]["kernel"], TREE["a"]["kernel"])  # small whole numbers are exact
+    np.testing.assert_array_equal(loaded["a"]["kernel"], TREE["a"]["kernel"])  # these values are exact in float16
     assert parameters.digest_of_file(tmp_path / "p.safetensors") == parameters.digest(loaded)
 
 
-def test_parameters_are_loaded_from_a_store(tmp_path):
+def test_load_reads_from_an_object_store(tmp_path):
     tree = {"a": np.arange(3.0, dtype=np.float32)}
     parameters.save(tmp_path / "params.safetensors", tree)
 
@@ -56,22 +56,22 @@ def test_parameters_are_loaded_from_a_store(tmp_path):
     np.testing.assert_array_equal(loaded["a"], tree["a"])
 
 
-def test_every_misfit_is_named(tmp_path):
+def test_load_error_lists_all_mismatched_tensors(tmp_path):
     file = {"a": {"kernel": np.zeros((3, 2), np.float32), "scale": np.zeros(3, np.float32)}, "scale": np.float32(0)}
     parameters.save(tmp_path / "p.safetensors", file)
     with pytest.raises(ValueError) as error:
         parameters.load(tmp_path / "p.safetensors", SHAPES)
-    for part in ("missing: a/bias", "left over: a/scale", r"a/kernel [3, 2] instead of [2, 3]"):
+    for part in ("Missing: a/bias", "Unexpected: a/scale", "Wrong shape: a/kernel [3, 2] instead of [2, 3]"):
         assert part in str(error.value)
 
 
-def test_what_is_no_safetensors_file_is_refused(tmp_path):
+def test_load_rejects_files_that_are_not_safetensors(tmp_path):
     (tmp_path / "p.safetensors").write_bytes(b"not weights at all")
     with pytest.raises(ValueError, match="not a safetensors file"):
         parameters.load(tmp_path / "p.safetensors", SHAPES)
 
 
-def test_a_large_parameter_goes_to_the_devices_in_pieces_and_is_there_once(tmp_path, monkeypatch):
+def test_on_devices_transfers_large_parameters_in_pieces_without_copies(tmp_path, monkeypatch):
     tree = {"kernel": np.random.default_rng(0).standard_normal((40, 32)).astype(np.float16), "scale": np.ones(4)}
     parameters.save(tmp_path / "p.safetensors", tree)
     monkeypatch.setattr(parameters, "PIECE", 1024)
@@ -103,5 +103,5 @@ def test_a_large_parameter_goes_to_the_devices_in_pieces_and_is_there_once(tmp_p
     assert parameters.digest_of_file(tmp_path / "p.safetensors") == exact
 
 
-def test_count_is_the_number_of_numbers():
+def test_count_is_the_number_of_elements():
     assert parameters.count(SHAPES) == 10

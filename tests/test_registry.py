@@ -1,4 +1,4 @@
-"""Registries, with a small distribution on sys.path that declares entry points."""
+"""Registries, also with entry points of a small distribution on sys.path."""
 
 import importlib
 import importlib.metadata
@@ -15,7 +15,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def distribution(tmp_path, monkeypatch):
-    """Installs a distribution `fake-colors` with the given entry points; returns its module's name and its group."""
+    """Returns a function that installs `fake-colors` with entry points and returns its module name and group."""
     number = next(NUMBERS)
     module, group = f"fake_colors_{number}", f"tests.colors_{number}"
 
@@ -35,7 +35,7 @@ def distribution(tmp_path, monkeypatch):
     return install
 
 
-def test_choose_returns_the_entry():
+def test_choose_returns_entry():
     colors = Registry("color", "tests.nothing", {"blue": 1, "black": 2})
     assert colors.choose("black") == 2
     assert "blue" in colors and "red" not in colors and ["blue"] not in colors
@@ -50,19 +50,19 @@ def test_choose_returns_the_entry():
         ("cascade.json", "Unknown color 'red' in cascade.json. Available: blue, black."),
     ],
 )
-def test_choose_refuses_an_unknown_name(where, message):
+def test_choose_rejects_unknown_name(where, message):
     with pytest.raises(ValueError) as error:
         Registry("color", "tests.nothing", {"blue": 1, "black": 2}).choose("red", where)
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("name", [None, 3, ["blue"]])
-def test_choose_refuses_what_is_not_a_name(name):
+def test_choose_rejects_value_that_is_not_a_string(name):
     with pytest.raises(ValueError, match="Unknown color .* Available: blue."):
         Registry("color", "tests.nothing", {"blue": 1}).choose(name)
 
 
-def test_register_adds_an_entry_once():
+def test_register_adds_entry_once():
     entry, colors = object(), Registry("color", "tests.nothing", {"blue": 1})
     colors.register("red", entry)
     colors.register("red", entry)
@@ -73,13 +73,13 @@ def test_register_adds_an_entry_once():
     assert colors.choose("blue") == 1
 
 
-def test_registries_do_not_share_their_entries():
+def test_registries_do_not_share_entries():
     builtin = {"blue": 1}
     Registry("color", "tests.nothing", builtin).register("red", 2)
     assert builtin == {"blue": 1} and "red" not in Registry("color", "tests.nothing", builtin)
 
 
-def test_entry_points_load_when_a_name_is_unknown_and_then_once(distribution, monkeypatch):
+def test_entry_points_are_loaded_once_when_name_is_unknown(distribution, monkeypatch):
     module, group = distribution("red = {module}:red", "green = {module}:green")
     colors = Registry("color", group, {"blue": 1})
     calls, entry_points = [], importlib.metadata.entry_points
@@ -106,16 +106,16 @@ def test_entries_yields_entry_points_last(distribution, monkeypatch):
     assert list(entries) == [] and list(colors.entries()) == [1, 2, red]
 
 
-def test_failures_are_listed(distribution):
+def test_failures_lists_broken_entry_points(distribution):
     module, group = distribution("a = {module}_broken:red", "red = {module}:red")
     (line,) = Registry("color", group).failures()
     assert line == "Entry point 'a' of fake-colors failed to load: RuntimeError: first second"
 
 
-@pytest.mark.parametrize("ask", [Registry.names, list, lambda colors: [name for name, _ in colors.items()]])
-def test_listing_loads_the_entry_points(distribution, ask):
+@pytest.mark.parametrize("list_names", [Registry.names, list, lambda colors: [name for name, _ in colors.items()]])
+def test_listing_names_loads_entry_points(distribution, list_names):
     _, group = distribution("red = {module}:red")
-    assert ask(Registry("color", group, {"blue": 1})) == ["blue", "red"]
+    assert list_names(Registry("color", group, {"blue": 1})) == ["blue", "red"]
 
 
 def test_entries_of_a_type_have_names_of_their_own(distribution):
@@ -138,7 +138,7 @@ def test_entry_of_another_type_is_refused(distribution):
     assert colors.names() == []
 
 
-def test_broken_entry_points_are_named_only_when_a_name_is_unknown(distribution):
+def test_broken_entry_points_are_reported_only_when_name_is_unknown(distribution):
     _, group = distribution(
         "a = {module}_broken:red", "b = {module}:missing", "blue = {module}:green", "red = {module}:red"
     )

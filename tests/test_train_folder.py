@@ -1,4 +1,4 @@
-"""launch/train_folder.sh: a folder of captioned pictures goes in, and a cascade that makes pictures comes out."""
+"""launch/train_folder.sh: trains a cascade on a folder of captioned images."""
 
 import pathlib
 import re
@@ -31,12 +31,12 @@ def run(*arguments, cwd):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twenty-four pictures of one colour each, two of them for the tests, and tiny configs."""
-    for number in range(24):
-        split = tmp_path / "pictures" / ("test" if number >= 16 else "train")
+    """A folder with 24 uniformly colored images, eight of them in the test split, and tiny configs."""
+    for index in range(24):
+        split = tmp_path / "images" / ("test" if index >= 16 else "train")
         split.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (256, 300), (10 * number, 0, 255 - 10 * number)).save(split / f"{number}.png")
-        (split / f"{number}.txt").write_text(f"colour number {number}\nanother picture\n")
+        Image.new("RGB", (256, 300), (10 * index, 0, 255 - 10 * index)).save(split / f"{index}.png")
+        (split / f"{index}.txt").write_text(f"color number {index}\nanother image\n")
     (tmp_path / "configs").mkdir()
     for stage, tiny in TINY.items():
         model = [field for field in tiny if field.startswith("model.")]
@@ -50,20 +50,20 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_becomes_a_cascade_and_a_second_run_finds_all_done(folder):
-    arguments = ["pictures", "made", "--configs", "configs", *(f"--config.{field}" for field in SHORT)]
+def test_train_folder_trains_cascade_and_second_run_changes_nothing(folder):
+    arguments = ["images", "runs", "--configs", "configs", *(f"--config.{field}" for field in SHORT)]
     first = run(*arguments, cwd=folder)
     assert first.returncode == 0, first.stdout + first.stderr
-    cascade = load_cascade(folder / "made/cascade")
+    cascade = load_cascade(folder / "runs/cascade")
     assert list(cascade.stages) == list(TINY)
-    manifest = read_manifest(folder / "made/embeddings")
+    manifest = read_manifest(folder / "runs/embeddings")
     assert manifest["splits"] == {name: {"records": n, "unreadable": 0} for name, n in (("train", 16), ("test", 8))}
-    assert manifest["clip"] == parameters.digest(load_clip(folder / "made/cascade").params)
+    assert manifest["clip"] == parameters.digest(load_clip(folder / "runs/cascade").params)
     assert cascade.stages["diffusion_prior"].spec.encoders["clip"].digest == manifest["clip"]
-    picture = np.asarray(Image.open(folder / "made/sample.png"))
-    assert picture.shape == (256, 256, 3) and "picture of: colour number 16" in first.stdout
+    sample = np.asarray(Image.open(folder / "runs/sample.png"))
+    assert sample.shape == (256, 256, 3) and "Prompt: color number 16" in first.stdout
 
-    weights = {path: path.read_bytes() for path in (folder / "made/cascade").glob("*/params.safetensors")}
+    weights = {path: path.read_bytes() for path in (folder / "runs/cascade").glob("*/params.safetensors")}
     second = run(*arguments, cwd=folder)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "== embeddings" not in second.stdout and len(weights) == 5
@@ -73,13 +73,13 @@ def test_a_folder_becomes_a_cascade_and_a_second_run_finds_all_done(folder):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "needs PICTURES and perhaps RUNS_DIR, and got 0 of them"),
-        (["a", "b", "c"], "needs PICTURES and perhaps RUNS_DIR, and got 3 of them"),
-        (["a", "--clip"], "--clip needs a value"),
-        (["a", "--steps=3"], r"unknown argument --steps=3. Known: --clip, --configs, --config"),
+        ([], "Expected IMAGES and optionally RUNS_DIR, got 0 positional arguments."),
+        (["a", "b", "c"], "Expected IMAGES and optionally RUNS_DIR, got 3 positional arguments."),
+        (["a", "--clip"], "--clip requires a value."),
+        (["a", "--steps=3"], r"Unknown argument --steps=3. Available: --clip, --configs, --config"),
     ],
 )
-def test_wrong_arguments_are_refused_in_one_line(arguments, message, tmp_path):
+def test_train_folder_prints_one_line_for_invalid_arguments(arguments, message, tmp_path):
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 1 and re.fullmatch(rf"train_folder.sh: .*{message}.*\n", done.stderr)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Each kind that has a task, from a config that leaves out every field with a default to a sample."""
+"""Training, packaging and sampling of each trainable kind, with default settings."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from unclip_jax.stages.stage import Stage
 pytestmark = [pytest.mark.usefixtures("one_device"), pytest.mark.slow]
 
 U_NET = {"image_size": 64, "channels": 32, "channel_mult": (1,), "res_blocks": 1}
-# Fields without a default. The data are 64 px, as by default.
+# Required fields only. Images are 64 px, the default of the data.
 MODELS = {
     "clip": {
         "embed_dim": 16, "image_size": 64, "patch_size": 32, "image_width": 16, "image_layers": 1, "image_heads": 2,
@@ -29,7 +29,7 @@ MODELS = {
     },
     "upsampler": U_NET,
 }  # fmt: skip
-# What a kind needs besides: the fields of batches that it is trained on, and the prior's parameterization.
+# Other required settings: the batch fields of the task, and the parameterization of the prior.
 NEEDED = {
     "clip": {"data": {"captions": True}},
     "diffusion_prior": {"data": {"captions": True}, "diffusion": {"predicts": "x0"}},
@@ -40,7 +40,7 @@ NEEDED = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Every kind trained for two steps and packaged in one cascade, CLIP first."""
+    """Trains every kind for two steps, CLIP first, and packages all of them into one cascade."""
     folder = tmp_path_factory.mktemp("kinds")
     for name, model in MODELS.items():
         sections = {"task": {"kind": name, "stage": name}, "model": model, **NEEDED[name]}
@@ -52,12 +52,12 @@ def folder(tmp_path_factory):
     return folder / "made"
 
 
-def test_every_trainable_kind_is_here():
+def test_every_trainable_kind_is_covered():
     assert set(MODELS) == {name for name, kind in KINDS.items() if kind.make_task is not None}
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_stage_of_a_config_of_defaults_loads_and_samples(folder, name):
+def test_stage_trained_with_defaults_loads_and_samples(folder, name):
     stage, clip = load_stage(folder / name), load_stage(folder / "clip")
     if not kind_of(stage).is_sampled:
         assert np.isfinite(encoded(stage, ["a ring"]).text[name].pooled).all()
@@ -76,7 +76,7 @@ def test_stage_of_a_config_of_defaults_loads_and_samples(folder, name):
 
 
 def encoded(clip: Stage, captions: list[str]) -> Conditions:
-    """Everything that a stage may be conditioned on."""
+    """Returns all conditions that a stage may read."""
     image = np.zeros((len(captions), 64, 64, 3), np.uint8)
     conditions = kind_of(clip).encode_text(clip, captions).merge(kind_of(clip).encode_images(clip, image))
     return conditions.merge(Conditions(low_res=np.zeros((len(captions), 32, 32, 3), np.float32)))

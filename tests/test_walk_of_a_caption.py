@@ -1,4 +1,4 @@
-"""The walk of a caption: the files that `unclip train` enters for a decoder, in order. `pytest -s` prints them."""
+"""Files that `unclip train` enters for a decoder, in order. `pytest -s` prints them."""
 
 import pytest
 from PIL import Image
@@ -7,32 +7,32 @@ from tests.cascades.tiny import write_tiny_cascade
 from tests.commands.test_package import CONFIGS, SHORT, TINY
 from tests.walk import floor_of, walk
 
-# What a reader follows: the config, the kind, the inputs, one batch, the step, the task, the network and the loss.
+# The main path: the config, the kind, the inputs, one batch, the step, the task, the network and the loss.
 STOPS = [
     "commands/train", "experiment/config", "kinds/decoder", "experiment/assemble", "data/sources", "data/pipeline",
     "data/rows", "training/loop", "training/compiled_functions", "tasks/decoder", "models/decoder", "diffusion/losses",
 ]  # fmt: skip
-# Every other file on floor 3 and above, with what it is entered for.
+# All other files on floor 3 and above, with their purpose on this path.
 HELPERS = {
-    "__main__": "finds the command",
-    "commands/compilation_cache": "where compiled programs are kept",
-    "experiment/aliases": "former names of config fields",
-    "experiment/spec": "the typed config, and whether its sections fit each other",
-    "experiment/train": "the call that the command makes",
+    "__main__": "dispatches to the command",
+    "commands/compilation_cache": "folder of compiled programs",
+    "experiment/aliases": "deprecated names of config fields",
+    "experiment/spec": "the typed config and checks across its sections",
+    "experiment/train": "the function that the command calls",
     "experiment/encoders": "loads the frozen encoders",
     "cascades/embedding": "loads the CLIP that the config names",
-    "cascades/loading": "its cascade",
-    "cascades/sources": "whether a name is that of a bundled cascade",
+    "cascades/loading": "loads its cascade",
+    "cascades/sources": "recognizes names of bundled cascades",
     "cascades/folder": "reads the stages of a folder",
-    "cascades/cascade": "the stages and what they produce",
-    "cascades/priors": "which prior is loaded",
+    "cascades/cascade": "the stages and their outputs",
+    "cascades/priors": "chooses the prior to load",
     "kinds/__init__": "the table of kinds",
-    "kinds/kind": "builds a network by its kind",
+    "kinds/kind": "builds a network according to its kind",
     "tasks/denoising": "options and noise that diffusion tasks share",
     "training/spec": "the typed settings of a run",
     "training/workdir_lock": "one run per workdir",
-    "training/resume": "whether the workdir has a checkpoint",
-    "training/checkpoint_record": "what a checkpoint says about itself",
+    "training/resume": "finds the latest checkpoint",
+    "training/checkpoint_record": "config and checksums of a checkpoint",
     "training/checkpoints": "saves the state",
     "training/optimizer": "AdamW and its learning rate",
     "training/state": "the state before the first step",
@@ -41,22 +41,22 @@ HELPERS = {
     "training/ema": "the moving average",
     "training/run_log": "metrics, bad steps and the progress bar",
     "training/metric_writer": "metrics.jsonl and TensorBoard",
-    "training/loss_spikes": "whether a loss is a spike",
+    "training/loss_spikes": "detects loss spikes",
     "training/step_timer": "images per second",
     "training/interrupt": "Ctrl-C and SIGTERM",
     "stages/spec": "the typed spec of a stage",
     "data/spec": "the typed settings of the data",
-    "data/source_type": "what a source provides",
+    "data/source_type": "fields that a source provides",
     "data/image_folder": "the source of this test",
     "data/cached_source": "keeps records in memory",
     "data/records": "unreadable records",
-    "data/transforms": "resizing and the generators of a row",
+    "data/transforms": "resizing and random generators of a row",
 }
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, one_device):
-    """Training reads a folder of images, in this process (0 data workers)."""
+    """The files that training on a folder of images enters. Data is loaded in this process (0 workers)."""
     tmp_path = tmp_path_factory.mktemp("walk")
     folder = write_tiny_cascade(tmp_path / "cascade")
     for split in ("train", "test"):
@@ -74,17 +74,17 @@ def files(tmp_path_factory, one_device):
     return walk(["train", f"--config={CONFIGS / 'decoder.py'}", f"--workdir={tmp_path / 'run'}", *overrides])
 
 
-def test_a_caption_passes_every_stop(files):
+def test_train_enters_all_files_of_main_path(files):
     assert [stop for stop in STOPS if stop not in files] == []
 
 
-def test_the_other_files_on_upper_floors_are_known_helpers(files):
+def test_train_enters_only_listed_helpers_on_upper_floors(files):
     upper = {file for file in files if floor_of(file) >= 3}
     assert upper - set(STOPS) == set(HELPERS)
 
 
-def test_the_command_parses_assembles_and_trains_in_this_order(files):
+def test_train_parses_assembles_and_trains_in_order(files):
     stops = ["commands/train", "experiment/config", "kinds/decoder", "experiment/assemble", "data/pipeline"]
-    places = [files.index(stop) for stop in [*stops, "training/compiled_functions", "models/decoder"]]
-    assert places == sorted(places)
+    positions = [files.index(stop) for stop in [*stops, "training/compiled_functions", "models/decoder"]]
+    assert positions == sorted(positions)
     assert files.index("models/decoder") < files.index("diffusion/losses")

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it makes a picture in a fresh environment, away from the checkout."""
+"""The wheel: its contents, and its use in a new environment outside the checkout."""
 
 import email
 import email.message
@@ -30,7 +30,7 @@ def run(*command, **settings):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Built from a copy: a build folder left in the checkout would slip old files into every later wheel."""
+    """Builds the wheel from a copy, because files of an old build folder would be included."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
@@ -40,17 +40,18 @@ def wheel(tmp_path_factory):
     return built
 
 
-def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
+def test_wheel_contains_exactly_the_package(wheel):
     assert wheel.name == f"unclip_jax-{__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if not name.endswith("/") and ".dist-info/" not in name}
     bundled = ROOT / "unclip_jax" / "cascades" / "bundled"
     package = [*(ROOT / "unclip_jax").rglob("*.py"), *(path for path in bundled.rglob("*") if path.is_file())]
+    package.append(ROOT / "unclip_jax/py.typed")
     expected = {path.relative_to(ROOT).as_posix() for path in package if "__pycache__" not in path.parts}
     assert files == expected
 
 
-def test_the_base_install_asks_for_neither_torch_nor_tensorflow(wheel):
+def test_base_install_requires_neither_torch_nor_tensorflow(wheel):
     metadata = metadata_of(wheel)
     base = base_requirements(metadata)
     assert not [line for line in base if line.startswith(("torch", "tensorflow")) and "datasets" not in line]
@@ -61,37 +62,44 @@ def test_the_base_install_asks_for_neither_torch_nor_tensorflow(wheel):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("versions", ["newest", "lowest"])
-def test_a_fresh_environment_makes_a_picture_and_trains_away_from_the_checkout(wheel, tmp_path, versions):
-    home, away = tmp_path / "environment", tmp_path / "away"
-    away.mkdir()
-    run(sys.executable, "-m", "venv", home)
-    limits = tmp_path / "constraints.txt"
-    limits.write_text("\n".join(lowest(wheel)) if versions == "lowest" else "")
-    run(home / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "-c", limits, wheel)
-    installed = run(home / "bin" / "python", "-m", "pip", "list", "--format=freeze").stdout.lower().split()
+def test_wheel_generates_and_trains_in_a_new_environment(wheel, tmp_path, versions):
+    environment, outside = tmp_path / "environment", tmp_path / "outside"
+    outside.mkdir()
+    run(sys.executable, "-m", "venv", environment)
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("\n".join(lowest(wheel)) if versions == "lowest" else "")
+    run(environment / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "-c", constraints, wheel)
+    installed = run(environment / "bin" / "python", "-m", "pip", "list", "--format=freeze").stdout.lower().split()
     assert not {line.partition("==")[0] for line in installed} & {"torch", "tensorflow", "diffusers", "pytest"}
 
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    command = (home / "bin" / "unclip", "generate", PROMPT, "--out", "picture.png")
-    done = run(*command, cwd=away, env=surroundings)
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    command = (environment / "bin" / "unclip", "generate", PROMPT, "--out", "image.png")
+    done = run(*command, cwd=outside, env=variables)
     assert "Traceback" not in done.stderr and "Deprecat" not in done.stderr, done.stderr
 
-    picture = images.read_image(away / "picture.png")
-    assert picture.shape == (256, 256, 3)
-    shown = read(picture)
-    assert shown is not None and shown.background == "blue"
-    assert [(item.colour, item.shape) for item in shown.objects] == [("red", "circle")]
-    metadata = images.read_png_metadata(away / "picture.png")
+    image = images.read_image(outside / "image.png")
+    assert image.shape == (256, 256, 3)
+    scene = read(image)
+    assert scene is not None and scene.background == "blue"
+    assert [(item.colour, item.shape) for item in scene.objects] == [("red", "circle")]
+    metadata = images.read_png_metadata(outside / "image.png")
     assert metadata["prompt"] == PROMPT and metadata["seed"] == "0"
 
     stages = {}
     for name, fields in TINY.items():
-        # As wide as the bundled CLIP, beside which they train.
+        # Keep the width of the bundled CLIP, which is their encoder.
         fields = [field for field in fields if not field.startswith(("model.embed_dim", "model.text_width"))]
         stages[name] = [str(CONFIGS / f"{name}.py"), *SHORT, *fields, *OFTEN]
     (tmp_path / "stages.json").write_text(json.dumps(stages))
-    shutil.copy(ROOT / "tests" / "train_every_stage.py", away)
-    run(home / "bin" / "python", "train_every_stage.py", tmp_path / "stages.json", "runs", cwd=away, env=surroundings)
+    shutil.copy(ROOT / "tests" / "train_every_stage.py", outside)
+    run(
+        environment / "bin" / "python",
+        "train_every_stage.py",
+        tmp_path / "stages.json",
+        "runs",
+        cwd=outside,
+        env=variables,
+    )
 
 
 def metadata_of(wheel) -> email.message.Message:
@@ -101,12 +109,12 @@ def metadata_of(wheel) -> email.message.Message:
 
 
 def base_requirements(metadata) -> list[str]:
-    """What the package needs without any extra."""
+    """Returns the requirements without extras."""
     return [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
 
 
 def lowest(wheel) -> list[str]:
-    """The lowest version that the wheel declares of each of its direct dependencies, as constraints."""
+    """Returns constraints for the lowest declared version of each direct dependency."""
     base = [re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line) for line in base_requirements(metadata_of(wheel))]
     assert all(base)
     return [f"{match[1]}=={match[2]}" for match in base]

@@ -1,4 +1,4 @@
-"""The tokenizer of a workdir is complete or missing, whenever the run that writes it is killed."""
+"""Tokenizer of a workdir: either complete or missing, even if the run is killed while writing it."""
 
 import types
 
@@ -26,7 +26,7 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """The tokenizer that a run from scratch trains, and a workdir of another with one unknown word more."""
+    """A folder with the tokenizer of a new run, and a workdir whose tokenizer knows one more word."""
     other = tmp_path_factory.mktemp("other")
     for directory in (other / "expected", other / "run" / "tokenizer"):
         train_tokenizer(CAPTIONS, vocab_size=VOCAB, context_length=CONTEXT, directory=directory)
@@ -34,31 +34,31 @@ def expected(tmp_path_factory):
     return other
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["trained", "copied"])
-def test_tokenizer_killed_at_any_operation_is_complete_or_made_again(expected, tmp_path, begun):
-    wanted = files(expected / "run" / "tokenizer") if begun else files(expected / "expected")
+@pytest.mark.parametrize("from_init", [False, True], ids=["trained", "copied"])
+def test_tokenizer_is_complete_or_rewritten_after_kill_at_any_operation(expected, tmp_path, from_init):
+    content = files(expected / "run" / "tokenizer") if from_init else files(expected / "expected")
     for operations in range(100):
         workdir = tmp_path / str(operations)
         try:
             with killed_after(operations):
-                make(workdir, expected / "run" if begun else None)
+                make(workdir, expected / "run" if from_init else None)
         except Killed:
-            assert not (workdir / "tokenizer").exists() or files(workdir / "tokenizer") == wanted
-            make(workdir, expected / "run" if begun else None)
-            assert files(workdir / "tokenizer") == wanted
+            assert not (workdir / "tokenizer").exists() or files(workdir / "tokenizer") == content
+            make(workdir, expected / "run" if from_init else None)
+            assert files(workdir / "tokenizer") == content
             assert [path.name for path in workdir.iterdir()] == ["tokenizer"]
         else:
             assert operations > 4
             return
 
 
-def test_half_written_tokenizer_of_an_earlier_version_is_made_again_and_other_files_are_not_deleted(expected, tmp_path):
+def test_incomplete_tokenizer_is_rewritten_unless_folder_has_other_files(expected, tmp_path):
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "words.json").write_text("[")
     make(tmp_path)
     assert files(tmp_path / "tokenizer") == files(expected / "expected")
     (tmp_path / "tokenizer" / "vocab.json").unlink()
     (tmp_path / "tokenizer" / "cat.png").write_text("mine")
-    with pytest.raises(ValueError, match="tokenizer' exists already and is not replaced"):
+    with pytest.raises(ValueError, match="tokenizer' already exists"):
         make(tmp_path)
     assert (tmp_path / "tokenizer" / "cat.png").exists()

@@ -1,7 +1,7 @@
-"""Wrong input to every command: exit code 2, one line that says what is wrong, and nothing written.
+"""Invalid input to every command: exit code 2, a one-line message, and no files written.
 
-What each command says of its own arguments is tested beside it; here are the ways in which input is wrong anywhere:
-types, ranges, names, files that are not what they say, damaged folders, places that cannot be read or written.
+Arguments of a single command are tested in tests/commands. This file covers what can be wrong for every command: types,
+ranges, names, files of another format, corrupt folders, and paths that cannot be read or written.
 """
 
 import json
@@ -26,17 +26,17 @@ TRAIN = [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, on_one_device):
-    """A folder with a whole cascade, a trained workdir, and everything that is wrong with others like them."""
+    """A folder with an intact cascade, a trained workdir, and corrupt variants of them."""
     world = tmp_path_factory.mktemp("world")
     write_tiny_cascade(world / "whole")
-    for name, damage in DAMAGED_CASCADES.items():
+    for name, damage in CORRUPT_CASCADES.items():
         shutil.copytree(world / "whole", world / name)
         damage(world / name)
     fields = [f"--config.{field}" for field in (*TINY["upsampler_16_to_64"], *TRAIN)]
     with on_one_device():
         assert main(["train", f"--config={CONFIGS}/upsampler_16_to_64.py", f"--workdir={world}/run", *fields]) == 0
-    shutil.copytree(world / "run", world / "run_damaged")
-    for path in (world / "run_damaged/checkpoints").rglob("*"):
+    shutil.copytree(world / "run", world / "run_corrupt")
+    for path in (world / "run_corrupt/checkpoints").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:10])
     (world / "file").write_text("not a folder")
@@ -45,20 +45,20 @@ def world(tmp_path_factory, on_one_device):
     (world / "broken.py").write_text("def get_config(:\n")
     (world / "raises.py").write_text("def get_config():\n    return undefined\n")
     (world / "number.py").write_text("def get_config():\n    return 3\n")
-    write_pictures(world)
+    write_image_folders(world)
     return world
 
 
-def write_pictures(world):
-    for folder in ("plain", "no_captions", "small", "lies"):
+def write_image_folders(world):
+    for folder in ("plain", "no_captions", "small", "invalid"):
         (world / folder).mkdir()
-        for number in range(40):
+        for index in range(40):
             side = 8 if folder == "small" else 64
-            path = world / folder / f"{number}.png"
-            Image.new("RGB", (side, side), (number, 0, 0)).save(path)
+            path = world / folder / f"{index}.png"
+            Image.new("RGB", (side, side), (index, 0, 0)).save(path)
             if folder != "no_captions":
-                path.with_suffix(".txt").write_text(f"number {number}")
-            if folder == "lies":
+                path.with_suffix(".txt").write_text(f"number {index}")
+            if folder == "invalid":
                 path.write_bytes(b"GIF89a, or so it says")
 
 
@@ -86,7 +86,7 @@ def first(arrays):
     return sorted(arrays)[0]
 
 
-DAMAGED_CASCADES = {
+CORRUPT_CASCADES = {
     "no_index": lambda cascade: (cascade / "cascade.json").unlink(),
     "index_is_list": lambda cascade: (cascade / "cascade.json").write_text("[]"),
     "index_is_cut": lambda cascade: (cascade / "cascade.json").write_text('{"schema": 1, "sta'),
@@ -107,25 +107,25 @@ DAMAGED_CASCADES = {
     "no_tokenizer": lambda cascade: shutil.rmtree(cascade / "clip/tokenizer"),
     "tokenizer_cut": lambda cascade: (cascade / "clip/tokenizer/vocab.json").write_text('{"a": '),
 }
-DRAWN = ["generate", "a red circle", "--cascade"]
-SAID_OF_CASCADES = {
+GENERATE = ["generate", "a red circle", "--cascade"]
+CASCADE_MESSAGES = {
     "no_index": "is neither a folder with a cascade.json nor a known published model. Known: Karlo (",
-    "index_is_list": "holds no JSON object",
+    "index_is_list": "must contain a JSON object",
     "index_is_cut": "cannot be read as JSON",
-    "index_of_the_future": "has schema 99 and must have 2",
+    "index_of_the_future": "schema must be at most 2, got 99",
     "stage_gone": "decoder/config.json' cannot be read",
     "no_statistics": "diffusion_prior/extras.safetensors",
     "unknown_kind": "Unknown stage kind 'vae' in stage 'decoder'. Available: clip",
-    "unknown_field": "has no field chanels; known: ",
+    "unknown_field": "has no field chanels. Available: ",
     "no_sampling": "lacks sampling",
-    "unknown_sampler": "sampler of decoder is 'euler'; known: ddpm, ddim, dpm",
+    "unknown_sampler": "sampler of decoder must be one of ddpm, ddim, dpm, got 'euler'",
     "unknown_schedule": "'cubic'",
     "weights_gone": "params.safetensors",
     "weights_cut": "params.safetensors",
     "weights_are_pickle": "params.safetensors",
-    "tensor_gone": "missing: ",
-    "tensor_too_many": "left over: extra",
-    "tensor_misshapen": "of another shape: ",
+    "tensor_gone": "Missing: ",
+    "tensor_too_many": "Unexpected: extra",
+    "tensor_misshapen": "Wrong shape: ",
     "no_tokenizer": "tokenizer",
     "tokenizer_cut": "tokenizer",
 }
@@ -141,26 +141,29 @@ def prior(*fields):
     return ["train", f"--config={CONFIGS / 'diffusion_prior.py'}", "--workdir=new", *fields]
 
 
-WHOLE = [*DRAWN, "whole"]
-WRONG = {
+WHOLE = [*GENERATE, "whole"]
+CASES = {
     # Names
     "no command": ([], "the following arguments are required: COMMAND"),
     "unknown command": (["generat", "x"], "invalid choice: 'generat'"),
     "unknown flag": (["generate", "x", "--sed", "1"], "unknown argument --sed 1 (did you mean --seed?)"),
-    "flag cut short": (["generate", "x", "--see", "1"], "unknown argument --see 1"),
-    "unknown cascade": ([*DRAWN, "shape"], "cascade 'shape' is no folder with a cascade.json and not bundled; known:"),
+    "abbreviated flag": (["generate", "x", "--see", "1"], "unknown argument --see 1"),
+    "unknown cascade": (
+        [*GENERATE, "shape"],
+        "cascade must be a bundled cascade or a cascade folder, got 'shape'.",
+    ),
     "unknown stage of steps": ([*WHOLE, "--steps", "decodr=3"], "decodr"),
     "unknown stage of sampler": ([*WHOLE, "--sampler", "decodr=ddim"], "decodr"),
-    "unknown sampler": ([*WHOLE, "--sampler", "decoder=euler"], "sampler of decoder is 'euler'; known: ddpm"),
+    "unknown sampler": ([*WHOLE, "--sampler", "decoder=euler"], "sampler of decoder must be one of ddpm"),
     "unknown path": ([*WHOLE, "--steps", "decoder=slow27"], "slow27"),
-    "unknown setting": ([*WHOLE, "--sampling", "decoder.etta=1"], "names etta; known: sampler, steps, guidance_scale"),
-    "unknown variance": ([*WHOLE, "--sampling", "decoder.variance=fixed"], "variance of decoder is 'fixed'; known:"),
+    "unknown setting": ([*WHOLE, "--sampling", "decoder.etta=1"], "has no field etta. Available: sampler, steps, "),
+    "unknown variance": ([*WHOLE, "--sampling", "decoder.variance=fixed"], "variance of decoder must be one of"),
     "unknown suite": (["evaluate", "--suite", "coco"], "Unknown suite 'coco' in --suite. Available: shapes"),
     "unknown row": (["evaluate", "--rows", "one_objekt"], "one_objekt"),
     "unknown data": (["prepare-data", "coco"], "invalid choice: 'coco'"),
     "unknown accelerator": (["doctor", "--expect", "npu"], "invalid choice: 'npu'"),
-    "unknown config field": (train("optimizer.lr=1"), "config.optimizer has no field 'lr'; known:"),
-    "unknown config section": (train("optimiser.b1=1"), "config has no field 'optimiser'; known:"),
+    "unknown config field": (train("optimizer.lr=1"), "config.optimizer has no field 'lr'. Available: "),
+    "unknown config section": (train("optimiser.b1=1"), "config has no field 'optimiser'. Available: "),
     "unknown source": (train("data.source=laion"), "config.data.source must be one of captioned_shapes, "),
     "unknown image field": (train("data.image_field=picture"), "image_field must be image or thumbnail with source"),
     "unknown schedule": (train("diffusion.schedule=cubic"), "'cubic'"),
@@ -169,98 +172,110 @@ WRONG = {
     "unknown dtype": (train("training.dtype=float8"), "'float8'"),
     "unknown split": (train("data.split=validation"), "validation"),
     # Types and ranges
-    "no prompt": (["generate", "--cascade", "whole"], "draws what a prompt says; give it prompts, and no classes"),
-    "class of a cascade without": (["generate", "--class", "1", "--cascade", "whole"], "draws what a prompt says"),
-    "prompt and class": ([*WHOLE, "--class", "1"], "--class 1 and prompt 'a red circle' are given; one sort is wanted"),
-    "temperature is zero": ([*WHOLE, "--sampling", "decoder.temperature=0"], "temperature of decoder is 0; it must be"),
+    "no prompt": (["generate", "--cascade", "whole"], "is text-conditional. Pass prompts instead of class labels"),
+    "class label for a text-conditional cascade": (
+        ["generate", "--class", "1", "--cascade", "whole"],
+        "is text-conditional.",
+    ),
+    "prompt and class": ([*WHOLE, "--class", "1"], "got both prompt 'a red circle' and --class 1. Pass one or"),
+    "temperature is zero": ([*WHOLE, "--sampling", "decoder.temperature=0"], "temperature of decoder must be positive"),
     "count is a word": ([*WHOLE, "--count", "many"], "invalid int value: 'many'"),
     "count is zero": ([*WHOLE, "--count", "0"], "count"),
     "seed is negative": ([*WHOLE, "--seed", "-1"], "seed"),
     "first image is negative": ([*WHOLE, "--first-image", "-3"], "first_image"),
-    "steps without stage": ([*WHOLE, "--steps", "50"], "--steps '50': '50' is no pair STAGE=VALUE, such as decoder=50"),
-    "steps are zero": ([*WHOLE, "--steps", "decoder=0"], "steps of decoder is 0; it must be from 1 to 1000"),
-    "more steps than the schedule": ([*WHOLE, "--steps", "decoder=1001"], "steps of decoder is 1001; it must be from"),
-    "scale is no number": ([*WHOLE, "--decoder-scale", "nan"], "scale of decoder is nan; it must be a finite number"),
+    "steps without stage": ([*WHOLE, "--steps", "50"], "--steps must consist of STAGE=VALUE pairs, such as decoder=50"),
+    "steps are zero": ([*WHOLE, "--steps", "decoder=0"], "steps of decoder must be between 1 and 1000, got 0"),
+    "more steps than the schedule": ([*WHOLE, "--steps", "decoder=1001"], "between 1 and 1000, got 1001"),
+    "scale is not a number": (
+        [*WHOLE, "--decoder-scale", "nan"],
+        "scale of decoder must be a finite number, got nan",
+    ),
     "scale is a word": ([*WHOLE, "--decoder-scale", "strong"], "invalid float value: 'strong'"),
-    "eta above one": ([*WHOLE, "--sampling", "decoder.eta=2"], "eta of decoder is 2; it must be from 0 to 1"),
-    "threshold above all": ([*WHOLE, "--sampling", "decoder.threshold=101"], "threshold of decoder is 101"),
-    "interval is upside down": ([*WHOLE, "--sampling", "decoder.guidance_interval=9,3"], "guidance_interval of"),
-    "candidates are none": ([*WHOLE, "--candidates", "0"], "candidates"),
-    "setting without a value": ([*WHOLE, "--sampling", "decoder.eta"], "'decoder.eta' is not STAGE.FIELD=VALUE"),
+    "eta above one": ([*WHOLE, "--sampling", "decoder.eta=2"], "eta of decoder must be in [0, 1], got 2"),
+    "threshold above 100": ([*WHOLE, "--sampling", "decoder.threshold=101"], "must be a percentile"),
+    "interval is reversed": ([*WHOLE, "--sampling", "decoder.guidance_interval=9,3"], "guidance_interval of"),
+    "zero candidates": ([*WHOLE, "--candidates", "0"], "candidates"),
+    "setting without a value": ([*WHOLE, "--sampling", "decoder.eta"], "--sampling must be STAGE.FIELD=VALUE"),
     "empty prompt": (["generate", "", "--cascade", "whole"], "empty"),
     "blank prompt": (["generate", " \t", "--cascade", "whole"], "empty"),
-    "one prompt for a row": (["evaluate", "--prompts", "1"], "--prompts must be at least 2, got 1."),
-    "seed of the suite": (["evaluate", "--seed", "-1"], "--seed must be from 0 to 4294967295, got -1."),
-    "batch of no rows": (train("training.global_batch=0"), "global_batch"),
-    "batch that does not divide": (train("training.global_batch=12"), "does not divide among 8 devices"),
-    "micro-batches that do not divide": (train("training.micro_batches=3"), "3 micro-batches"),
+    "too few prompts for a row": (["evaluate", "--prompts", "1"], "--prompts must be at least 2, got 1."),
+    "seed of the suite is negative": (["evaluate", "--seed", "-1"], "--seed must be from 0 to 4294967295, got -1."),
+    "empty batch": (train("training.global_batch=0"), "global_batch"),
+    "batch is not divisible": (train("training.global_batch=12"), "must be a positive multiple of 8 (mesh"),
+    "batch is not divisible by micro-batches": (train("training.micro_batches=3"), "3 micro-batches"),
     "steps of training are negative": (train("training.steps=-1"), "training.steps"),
-    "mesh of too many devices": (train("mesh.fsdp=16"), "fsdp=16"),
-    "mesh of no devices": (train("mesh.data=0"), "data=0"),
+    "mesh with too many devices": (train("mesh.fsdp=16"), "fsdp=16"),
+    "mesh without devices": (train("mesh.data=0"), "data=0"),
     "batch is a word": (train("training.global_batch=big"), "global_batch must be an integer, got 'big'"),
-    "decay of one": (train("training.ema_decay=1.5"), "ema_decay"),
-    "side that cannot be halved": (train("model.channel_mult=(1,)*9"), "channel_mult"),
-    "groups that do not divide": (train("model.groups=7"), "groups 7 does not divide the 16 channels"),
-    "crop of no whole pixels": (train("data.crop_fraction=0.3"), "crop_fraction of image_size 64 must give a whole"),
-    "low resolution that does not divide": (train("data.low_res_size=15"), "low_res_size must divide image_size 64"),
-    "even blur": (train("data.blur.kernel=4"), "kernel"),
-    "share above one": (train("data.bsr=1.5"), "config.data.bsr must be in [0, 1], got 1.5"),
-    "pictures smaller than the network's": (
+    "decay above one": (train("training.ema_decay=1.5"), "ema_decay"),
+    "too many levels for the image size": (train("model.channel_mult=(1,)*9"), "channel_mult"),
+    "channels are not divisible by groups": (train("model.groups=7"), "groups must divide the 16 channels"),
+    "crop is not a whole number of pixels": (
+        train("data.crop_fraction=0.3"),
+        "crop_fraction must give a whole number of pixels from 1 to 64",
+    ),
+    "image size is not divisible by low resolution": (
+        train("data.low_res_size=15"),
+        "low_res_size must divide image_size 64",
+    ),
+    "even blur kernel": (train("data.blur.kernel=4"), "kernel"),
+    "fraction above one": (train("data.bsr=1.5"), "config.data.bsr must be in [0, 1], got 1.5"),
+    "images smaller than required by the network": (
         train("model.image_size=512", "data.image_size=512", "data.low_res_size=128"),
         "512",
     ),
-    "network of another size": (train("model.image_size=32"), "config.model.image_size must be config.data.image_size"),
-    # Files that are not what they say, and places
-    "config is missing": (train(config="none.py"), "--config 'none.py' does not exist"),
+    "network of another image size": (
+        train("model.image_size=32"),
+        "config.model.image_size must be config.data.image_size",
+    ),
+    # Files of another format, and paths
+    "config is missing": (train(config="none.py"), "with get_config(), but 'none.py' does not exist."),
     "config is a folder": (train(config="empty"), "empty"),
     "config cannot be parsed": (train(config="broken.py"), "broken.py"),
     "config raises": (train(config="raises.py"), "undefined"),
     "config returns a number": (train(config="number.py"), "number.py"),
     "workdir is a file": (train(workdir="file"), "file"),
     "workdir below a file": (train(workdir="file/new"), "file"),
-    "weights from nowhere": (train("training.init_from=nowhere"), "folder of a packaged stage, got 'nowhere'"),
-    "weights of a damaged run": (train("training.init_from=run_damaged"), "run_damaged"),
-    "weights of another network": (train("training.init_from=whole/decoder"), "do not fit the network"),
-    "frozen CLIP from nowhere": (prior("encoders.clip=nowhere"), "cascade 'nowhere' is no folder"),
-    "frozen CLIP without CLIP": (prior("encoders.clip=whole/decoder"), "clip"),
+    "weights are missing": (train("training.init_from=nowhere"), "the folder of a stage in a cascade, got 'nowhere'"),
+    "weights of a corrupt run": (train("training.init_from=run_corrupt"), "run_corrupt"),
+    "weights of another network": (train("training.init_from=whole/decoder"), "do not match the network"),
+    "frozen CLIP is missing": (prior("encoders.clip=nowhere"), "bundled cascade or a cascade folder, got 'nowhere'"),
+    "frozen CLIP is another stage": (prior("encoders.clip=whole/decoder"), "clip"),
     "prior that predicts noise": (prior("diffusion.predicts=eps"), "diffusion.predicts of diffusion_prior must be"),
-    "folder of pictures not given": (train("data.source=folder"), "data.dir must be a folder of images with captions"),
-    "folder of pictures is missing": (
-        train("data.source=folder", "data.dir=none"),
-        "must be a folder of images, got 'none'",
-    ),
-    "folder without pictures": (train("data.source=folder", "data.dir=empty"), "has no images"),
-    "pictures without captions": (train("data.source=folder", "data.dir=no_captions"), "have no .txt of their name"),
-    "pictures that are too small": (
-        train("data.source=folder", "data.dir=small"),
-        "is 8 px, smaller than the required",
-    ),
-    "pictures that are none": (train("data.source=folder", "data.dir=lies"), "records"),
-    "embeddings that are none": (prior("data.source=embeddings", "data.dir=empty"), "holds no embeddings"),
-    "embeddings over a folder": (
+    "image folder is not set": (train("data.source=folder"), "data.dir must be a folder of images with captions"),
+    "image folder is missing": (train("data.source=folder", "data.dir=none"), "must be a folder of images, got 'none'"),
+    "image folder is empty": (train("data.source=folder", "data.dir=empty"), "has no images"),
+    "images without captions": (train("data.source=folder", "data.dir=no_captions"), "have no .txt file of the same"),
+    "images that are too small": (train("data.source=folder", "data.dir=small"), "is 8 px, smaller than the required"),
+    "image files without image data": (train("data.source=folder", "data.dir=invalid"), "records"),
+    "embeddings are missing": (prior("data.source=embeddings", "data.dir=empty"), "contains no embeddings"),
+    "embeddings into an existing folder": (
         ["prepare-data", "embeddings", f"--config={CONFIGS / 'diffusion_prior.py'}", "--out=empty"],
-        "exists; embeddings are written to a new folder",
+        "already exists. Embeddings must be written to a new folder",
     ),
-    "embeddings by no CLIP": (
+    "embeddings without CLIP": (
         ["prepare-data", "embeddings", f"--config={CONFIGS / 'upsampler_16_to_64.py'}", "--out=new"],
-        "config.encoders must name an encoder of images",
+        "config.encoders must contain an image encoder.",
     ),
-    "importing a cascade": (["import-weights", "whole", "--out", "new"], "must be a published model, got a cascade"),
-    "packaging nothing": (["package", "--out", "new"], "neither a WORKDIR nor --clip is given"),
-    "packaging what is not there": (["package", "nowhere", "--out", "new"], "nowhere"),
-    "packaging a damaged run": (["package", "run_damaged", "--out", "new"], "run_damaged"),
-    "packaging onto a file": (["package", "run", "--out", "file"], "file"),
-    "picture below a file": ([*WHOLE, "--out", "file/x.png"], "is to lie in 'file', which is a file"),
-    "picture in a missing folder": ([*WHOLE, "--out", "none/x.png"], "which is missing; name an existing folder"),
-    "picture of another kind": ([*WHOLE, "--out", "x.jpg"], "ends in '.jpg'; give a .png"),
-    "pictures into a file": ([*WHOLE, "--out", "file"], "cannot be written"),
-    "results over a folder": (
+    "import of a cascade": (["import-weights", "whole", "--out", "new"], "must be a published model, got a cascade"),
+    "package nothing": (["package", "--out", "new"], "Pass at least one WORKDIR or --clip."),
+    "package a missing workdir": (["package", "nowhere", "--out", "new"], "nowhere"),
+    "package a corrupt run": (["package", "run_corrupt", "--out", "new"], "run_corrupt"),
+    "package into a file": (["package", "run", "--out", "file"], "file"),
+    "image in a file instead of a folder": ([*WHOLE, "--out", "file/x.png"], "'file' is not a folder."),
+    "image in a missing folder": ([*WHOLE, "--out", "none/x.png"], "'none' does not exist."),
+    "image of another format": ([*WHOLE, "--out", "x.jpg"], "--out must end in .png or be a folder"),
+    "images into a file": ([*WHOLE, "--out", "file"], "cannot be written"),
+    "results into a folder": (
         ["evaluate", "--cascade", "whole", "--json", "empty"],
         "--json must be a file, got the folder 'empty'",
     ),
-    "results below a file": (["evaluate", "--cascade", "whole", "--json", "file/x"], "in an existing, writable folder"),
-    "data below a file": (["prepare-data", "shapes", "--size", "tiny", "--dir", "file/x"], "file/x"),
-    **{f"cascade: {name}": ([*DRAWN, name], said) for name, said in SAID_OF_CASCADES.items()},
+    "results in a file instead of a folder": (
+        ["evaluate", "--cascade", "whole", "--json", "file/x"],
+        "in an existing, writable folder",
+    ),
+    "data in a file instead of a folder": (["prepare-data", "shapes", "--size", "tiny", "--dir", "file/x"], "file/x"),
+    **{f"cascade: {name}": ([*GENERATE, name], message) for name, message in CASCADE_MESSAGES.items()},
 }
 
 
@@ -268,21 +283,21 @@ def listing(world):
     return sorted((str(path), path.stat().st_size) for path in world.rglob("*"))
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_is_one_line_and_exit_code_2_and_writes_nothing(case, world, monkeypatch, capfd):
-    argv, said = WRONG[case]
+@pytest.mark.parametrize("case", CASES)
+def test_invalid_input_prints_one_line_exits_with_2_and_writes_nothing(case, world, monkeypatch, capfd):
+    argv, message = CASES[case]
     monkeypatch.chdir(world)
     before = listing(world)
     capfd.readouterr()
     try:
         code = main(argv)
-    except SystemExit as stopped:
-        code = stopped.code
+    except SystemExit as exit:
+        code = exit.code
     err = capfd.readouterr().err
     assert code == 2, err
-    assert said in err and err.count("\n") == 1 and err.endswith("\n"), err
+    assert message in err and err.count("\n") == 1 and err.endswith("\n"), err
     assert listing(world) == before
 
 
-def test_there_are_enough_of_them():
-    assert len(WRONG) >= 60 and set(SAID_OF_CASCADES) == set(DAMAGED_CASCADES)
+def test_all_corrupt_cascades_have_a_case():
+    assert len(CASES) >= 60 and set(CASCADE_MESSAGES) == set(CORRUPT_CASCADES)

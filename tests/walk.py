@@ -1,6 +1,6 @@
-"""Walks through the package: the files that a command enters, in order.
+"""Recording of the files that a command enters, in order.
 
-A file is entered when one of its functions is called; importing it does not count.
+A file is entered when one of its functions is called. Importing it does not count.
 """
 
 import contextlib
@@ -24,19 +24,22 @@ PACKAGE = pathlib.Path(unclip_jax.__file__).parent
 
 @contextlib.contextmanager
 def recorded() -> Iterator[dict[str, None]]:
-    """Yields the files whose functions are called within the block, in all threads, in the order of the first call."""
-    found: dict[str, None] = {}
+    """Yields the files whose functions are called in the block, in the order of the first call.
+
+    All threads are recorded.
+    """
+    files: dict[str, None] = {}
 
     def profile(frame, event, argument):
         code = frame.f_code
-        is_function = code.co_flags & inspect.CO_OPTIMIZED  # modules and the bodies of classes are not
+        is_function = code.co_flags & inspect.CO_OPTIMIZED  # False for modules and class bodies
         if event == "call" and is_function and code.co_filename.startswith(f"{PACKAGE}/"):
-            found.setdefault(pathlib.Path(code.co_filename).relative_to(PACKAGE).with_suffix("").as_posix())
+            files.setdefault(pathlib.Path(code.co_filename).relative_to(PACKAGE).with_suffix("").as_posix())
 
     threading.setprofile(profile)
     sys.setprofile(profile)
     try:
-        yield found
+        yield files
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
@@ -47,16 +50,19 @@ def floor_of(file: str) -> int:
 
 
 def walk(arguments: Sequence[str]) -> list[str]:
-    """Runs a command and returns the files that it enters. Cached programs and public names would skip some."""
+    """Runs a command and returns the files that it enters.
+
+    Compiled programs and public names are removed from their caches first, because cached ones would skip files.
+    """
     for module in pkgutil.walk_packages(unclip_jax.__path__, "unclip_jax."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in unclip_jax.__all__:
-        vars(unclip_jax).pop(name, None)  # public names are looked up once
+        vars(unclip_jax).pop(name, None)  # public names are imported on first access
     jax.clear_caches()
     diffusion._compiled.cache_clear()
-    with recorded() as found:
+    with recorded() as files:
         code = main(list(arguments))
     assert code == 0
-    print("\n" + "\n".join(f"floor {floor_of(file)}  {file}" for file in found))
-    return list(found)
+    print("\n" + "\n".join(f"floor {floor_of(file)}  {file}" for file in files))
+    return list(files)

@@ -1,15 +1,17 @@
-"""Array annotations, and the one glossary of axis letters.
+"""Array annotations and the glossary of their axis letters.
 
-An annotation names the axes of an array in order, separated by spaces: `Float["B H W C"]`. The letters mean the same
-everywhere, in signatures and in einsums:
+An annotation lists the axes of an array in order, separated by spaces: `Float["B H W C"]`. In signatures and einsums,
+the letters mean:
 
-    B  rows of a batch             L  tokens               E  width of a CLIP embedding
-    H W  height, width             D  width of a network   V  vocabulary
-    C  channels                    N  attention heads      T  steps of the noise schedule
-    S  side of CLIP's input        K  width of a head
+    B    rows of a batch           L  tokens               E  width of a CLIP embedding
+    H W  height, width             D  width of a network   V  vocabulary size
+    C    channels                  N  attention heads      T  steps of the noise schedule
+    S    side of CLIP's input      K  width of a head
 
-Lower-case `h w` are the sides of a low-resolution input. The annotations are for the reader; shapes are checked where
-data enters, and not at run time.
+Outside of attention, N is a number of images, captions or steps. Lower-case `h w` are the height and width of a
+low-resolution input. Other letters are explained where they are used.
+
+The annotations are documentation and are not checked at run time. Shapes are validated where data enters the package.
 """
 
 from typing import Annotated, Any
@@ -20,7 +22,7 @@ PyTree = Any
 
 
 class _Axes:
-    """`Float["B E"]` is jax.Array, annotated with its element type and its axes."""
+    """Element type of annotations: `Float["B E"]` is `jax.Array` with the element type and the axes."""
 
     def __init__(self, dtype: str):
         self.dtype = dtype

@@ -1,4 +1,4 @@
-"""Error messages: the one form for an unknown name, and the text of an error that becomes part of another message."""
+"""Shared error messages: unknown names, and one-line summaries of other errors."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -7,13 +7,15 @@ T = TypeVar("T")
 
 
 def choose(table: Mapping[str, T], name: str, what: str) -> T:
-    """Returns `table[name]`.
+    """Returns the entry of a table with the given name.
 
     Args:
-      what: What the names stand for, such as "noise schedule".
+      table: The entries by name.
+      name: Name of an entry.
+      what: Noun for an entry in the message, such as "noise schedule".
 
     Raises:
-      ValueError: If the name is unknown. The message lists the known names.
+      ValueError: If the name is unknown. The message lists the available names.
     """
     if not isinstance(name, str) or name not in table:
         raise unknown(what, name, ", ".join(table))
@@ -21,16 +23,18 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
 
 
 def unknown(what: str, name: Any, available: str, *, where: str | None = None) -> ValueError:
-    """Returns the error for a name that is not known.
+    """Returns the error for an unknown name.
 
     Args:
-      available: The known names, listed.
-      where: The file or setting that contains the name.
+      what: Noun for the named thing, such as "sampler".
+      name: The unknown name.
+      available: The known names as one string, separated by commas.
+      where: The file or setting that contains the name. If None, the message does not mention it.
     """
     place = "" if where is None else f" in {where}"
     return ValueError(f"Unknown {what} {name!r}{place}. Available: {available}.")
 
 
 def first_line(error: Any) -> str:
-    """Returns the first line of an error's message, at most 400 characters; its type's name if the message is empty."""
+    """Returns the first line of an error message, at most 400 characters, or the error's type if empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]

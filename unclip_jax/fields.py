@@ -1,8 +1,9 @@
-"""Dataclasses from JSON, config sections and command-line text, read by their declared types.
+"""Parsing of JSON, config sections and command-line text into dataclasses by their declared types.
 
-Types may be str, int, float, bool, None, `Any`, Literal, unions of these, tuples, mappings and other dataclasses. A
-list stands for a tuple and an int for a float; nothing else is converted, so a misspelled value is an error and not a
-guess. Values of other annotations are not checked.
+Supported types are str, int, float, bool, None, `Any`, Literal, unions of these, tuples, mappings and other
+dataclasses. If the declared type requires it, lists become tuples, ints become floats, NumPy scalars become Python
+numbers and mappings become dataclasses. Nothing else is converted, so a misspelled value raises an error. Values of
+other classes are checked with `isinstance`, and values with any other annotation are not checked.
 """
 
 import ast
@@ -20,15 +21,16 @@ def parse(cls: type[T], content: Mapping[str, Any], *, where: str) -> T:
     """Builds a dataclass from a mapping of its fields.
 
     Args:
-      content: Field names and values. Fields that have a default may be missing.
-      where: Where the content comes from, for messages, such as "config.optimizer".
+      cls: The dataclass.
+      content: Values by field name. Fields that have a default may be missing.
+      where: Source of the content for error messages, such as "config.optimizer".
 
     Raises:
-      ValueError: For an unknown field (with the known names), a missing one, a value of another type, or a value that
-        the dataclass itself rejects.
+      ValueError: If `content` is not a mapping, or if a field is unknown or missing, has the wrong type, or is rejected
+        by the dataclass itself.
     """
     if not isinstance(content, Mapping):
-        raise ValueError(f"{where} must hold named fields, got {content!r}.")
+        raise ValueError(f"{where} must be a mapping of fields, got {content!r}.")
     check_names(content, names(cls), where=where)
     missing = [name for name in required_names(cls) if name not in content]
     if missing:
@@ -42,19 +44,19 @@ def parse(cls: type[T], content: Mapping[str, Any], *, where: str) -> T:
 
 
 def check_names(content: Mapping[str, Any], known: Sequence[str], *, where: str) -> None:
-    """Raises ValueError if `content` has names that are not known."""
+    """Raises ValueError if `content` has names that are not in `known`."""
     unknown = [str(name) for name in content if name not in known]
     if unknown:
-        raise ValueError(f"{where} has no field {', '.join(unknown)}; known: {', '.join(known)}")
+        raise ValueError(f"{where} has no field {', '.join(unknown)}. Available: {', '.join(known)}.")
 
 
 def names(cls: type) -> list[str]:
-    """Returns the names of a dataclass's fields."""
+    """Returns the names of the fields that the constructor of a dataclass accepts."""
     return [field.name for field in dataclasses.fields(cls) if field.init]
 
 
 def required_names(cls: type) -> list[str]:
-    """Returns the names of the fields that have no default."""
+    """Returns the names of the fields that the constructor of a dataclass requires."""
     unset = dataclasses.MISSING
     return [
         field.name
@@ -64,10 +66,15 @@ def required_names(cls: type) -> list[str]:
 
 
 def convert(annotation: Any, value: Any, *, where: str) -> Any:
-    """Returns `value` as the annotated type.
+    """Converts a value to its annotated type.
+
+    Args:
+      annotation: The declared type.
+      value: The value, for example from JSON.
+      where: Name of the value for error messages, such as "config.optimizer.b1".
 
     Raises:
-      ValueError: If it is of another type. The message names `where`, the type and the value.
+      ValueError: If the value has another type.
     """
     options = _options(annotation)
     for option in options:
@@ -78,7 +85,18 @@ def convert(annotation: Any, value: Any, *, where: str) -> Any:
 
 
 def convert_text(annotation: Any, text: str, *, where: str) -> Any:
-    """Returns the value that `text` from a command line stands for; `convert` without quotes around strings."""
+    """Converts command-line text to the annotated type.
+
+    Strings need no quotes. Everything else is written as a Python literal.
+
+    Args:
+      annotation: The declared type.
+      text: The text.
+      where: Name of the value for error messages.
+
+    Raises:
+      ValueError: If the text does not represent a value of the type.
+    """
     options = _options(annotation)
     if text == "None" and type(None) in options:
         return None
@@ -92,7 +110,7 @@ def convert_text(annotation: Any, text: str, *, where: str) -> Any:
 
 
 def to_json(value: Any) -> Any:
-    """Returns a dataclass, tuple or mapping as JSON holds it."""
+    """Converts dataclasses and tuples, at any depth, to the dicts and lists that JSON can represent."""
     if dataclasses.is_dataclass(value):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -100,12 +118,12 @@ def to_json(value: Any) -> Any:
     return [to_json(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-_NUMBERS = {int: numbers.Integral, float: numbers.Real}  # NumPy's scalars among them
+_NUMBERS = {int: numbers.Integral, float: numbers.Real}  # including NumPy scalars
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "True or False", type(None): "None"}
 
 
 def describe(option: Any) -> str:
-    """Returns a type's name in a message."""
+    """Describes a type for an error message."""
     origin, arguments = typing.get_origin(option), typing.get_args(option)
     if origin is Literal:
         return " or ".join(map(repr, arguments))
@@ -115,11 +133,11 @@ def describe(option: Any) -> str:
         return f"a list{count} ({', '.join(dict.fromkeys(items))})"
     if option in _NAMES:
         return _NAMES[option]
-    return "named fields"
+    return "a mapping of fields"
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type alone."""
+    """Returns the members of a union, or the type itself."""
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return tuple(member for option in typing.get_args(annotation) for member in _options(option))
     return (annotation,)
@@ -136,7 +154,7 @@ def _is_of(option: Any, value: Any) -> bool:
         return (
             isinstance(value, list | tuple)
             and len(value) == len(items)
-            and all(any(_is_of(kind, part) for kind in _options(item)) for item, part in zip(items, value))
+            and all(any(_is_of(kind, part) for kind in _options(item)) for item, part in zip(items, value, strict=True))
         )
     if dataclasses.is_dataclass(option):
         return isinstance(value, option | Mapping)
@@ -150,7 +168,7 @@ def _converted(option: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(option), typing.get_args(option)
     if origin is tuple:
         items = arguments[:1] * len(value) if ... in arguments else arguments
-        return tuple(convert(item, part, where=where) for item, part in zip(items, value))
+        return tuple(convert(item, part, where=where) for item, part in zip(items, value, strict=True))
     if dataclasses.is_dataclass(option) and not isinstance(value, option):
         return parse(option, value, where=where)
     if isinstance(origin, type) and issubclass(origin, Mapping) and len(arguments) == 2:

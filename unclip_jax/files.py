@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there at all: written beside their place, then renamed into it; and JSON."""
+"""Atomic writes of files and folders (write to a temporary name, then rename), and JSON reading."""
 
 import contextlib
 import json
@@ -10,7 +10,15 @@ from etils import epath
 
 
 def atomic_write(path: epath.PathLike, content: str | bytes) -> None:
-    """Writes a file, over one that may be there. Raises OSError where it cannot, and leaves what was there."""
+    """Writes a file atomically, replacing an existing one.
+
+    Args:
+      path: The file.
+      content: Its content. Text is encoded as UTF-8.
+
+    Raises:
+      OSError: If the file cannot be written. An existing file is left unchanged.
+    """
     path = epath.Path(path)
     partial = path.parent / f".{path.name}.partial"
     try:
@@ -23,21 +31,27 @@ def atomic_write(path: epath.PathLike, content: str | bytes) -> None:
 
 
 def read_json(path: epath.PathLike) -> dict[str, Any]:
-    """The JSON object in a file. Raises ValueError, with one line, for what is none or cannot be read."""
+    """Reads a JSON object from a file.
+
+    Raises:
+      ValueError: If the file cannot be read, is not valid JSON, or contains something other than an object.
+    """
     path = epath.Path(path)
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as JSON ({error})") from error
+        raise ValueError(f"{str(path)!r} cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} holds no JSON object")
+        raise ValueError(f"{str(path)!r} must contain a JSON object, got {type(content).__name__}.")
     return content
 
 
 @contextlib.contextmanager
 def local_copy(path: epath.PathLike) -> Iterator[str]:
-    """The path of a file, for code that knows none but this machine's: of one in a store (`gs://`) that of a copy,
-    which is there until the block ends."""
+    """Yields a local path of a file, for libraries that only read local files.
+
+    A file in an object store (`gs://`) is copied to a temporary folder, which is removed when the block ends.
+    """
     if "://" not in str(path):
         yield str(path)
         return
@@ -48,7 +62,7 @@ def local_copy(path: epath.PathLike) -> Iterator[str]:
 
 
 def check_writable(path: epath.PathLike) -> None:
-    """Raises OSError where no file could be written at `path`, which is left as it is."""
+    """Raises OSError if a file cannot be written at `path`, and leaves an existing file unchanged."""
     path = epath.Path(path)
     trial = path.parent / f".{path.name}.trial"
     trial.write_bytes(b"")
@@ -56,25 +70,23 @@ def check_writable(path: epath.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(
-    path: epath.PathLike, *, replace: Callable[[epath.Path], bool] | None = None
-) -> Iterator[epath.Path]:
-    """Yields a new folder to fill, which appears at `path` when the block ends without an error.
+def atomic_folder(path: epath.PathLike, *, replace: Callable[[epath.Path], bool] | None = None) -> Iterator[epath.Path]:
+    """Yields an empty folder that is moved to `path` when the block ends without an error.
 
-    If the block raises, or the process is killed, whatever was at `path` stays.
+    If the block raises or the process is killed within it, an existing folder at `path` is left unchanged. If the
+    process is killed while the folder is replaced, the next call for the same path restores it.
 
     Args:
-      path: Where the folder appears. Nothing, or an empty folder, may be there.
-      replace: Tells whether an existing path contains only files that may be deleted for the new folder. If None, a
-        path that contains anything is refused.
+      path: Destination. It must be missing or an empty folder, unless `replace` allows its replacement.
+      replace: Returns whether an existing, non-empty path may be deleted. If None, it may not.
 
     Raises:
-      ValueError: If `path` exists and may not be replaced. It is checked before the block and again before the
+      ValueError: If `path` exists and may not be replaced. This is checked before the block and again before the
         replacement.
     """
     path = epath.Path(path)
     partial, old = (path.parent / f".{path.name}.unclip-{suffix}" for suffix in ("partial", "old"))
-    if old.exists() and not path.exists():  # killed between the two renames below
+    if old.exists() and not path.exists():  # the process was killed between the two renames below
         old.rename(path)
     _check_replaceable(path, replace)
     partial.rmtree(missing_ok=True)
@@ -96,4 +108,4 @@ def atomic_folder(
 def _check_replaceable(path: epath.Path, replace: Callable[[epath.Path], bool] | None) -> None:
     empty = path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty and not (replace and replace(path)):
-        raise ValueError(f"{str(path)!r} exists already and is not replaced. Choose a new folder.")
+        raise ValueError(f"{str(path)!r} already exists. Choose a new folder.")

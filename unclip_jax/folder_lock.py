@@ -1,4 +1,4 @@
-"""A lock on a local folder, which the operating system releases when the process ends, however it ends."""
+"""Lock on a local folder, released by the operating system even if the process is killed."""
 
 import contextlib
 import contextvars
@@ -15,24 +15,24 @@ ATTEMPTS = 100  # each fails only if another process releases the lock at the sa
 _held: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar("held", default=frozenset())
 
 
-class FolderInUse(ValueError):
-    """A folder that another process, or another thread of this one, has locked."""
+class FolderInUse(ValueError):  # noqa: N818
+    """Error for a folder that is locked by another process or by another thread of this process."""
 
 
 @contextlib.contextmanager
 def lock_folder(folder: epath.PathLike, *, what: str = "folder") -> Iterator[None]:
     """Holds the lock of a folder for the duration of the block.
 
-    The folder is created if it is missing, and removed again if the block leaves it empty. Within the block the same
-    thread may lock the folder again, which does nothing. Paths in an object store (`gs://`) and file systems without
-    locks are not locked.
+    The folder is created if it is missing, and removed again if the block leaves it empty. Locking it again within the
+    block, in the same thread, has no effect. Paths in an object store (`gs://`) and file systems without locks are not
+    locked.
 
     Args:
-      folder: The folder, in which the file `.lock` contains the process number of the holder.
-      what: Name of the folder's role in the error message, such as "workdir".
+      folder: The folder. While it is locked, its file `.lock` contains the process ID of the holder.
+      what: Noun for the folder in the error message, such as "workdir".
 
     Raises:
-      FolderInUse: If the lock is held elsewhere. Nothing has been written then.
+      FolderInUse: If another process or thread holds the lock. Nothing is written in this case.
       OSError: If the folder cannot be written to.
     """
     real = os.path.realpath(folder)
@@ -47,8 +47,9 @@ def lock_folder(folder: epath.PathLike, *, what: str = "folder") -> Iterator[Non
     finally:
         _held.reset(token)
         try:
+            # Delete the file before releasing the lock. Afterwards it may belong to the next holder.
             with contextlib.suppress(FileNotFoundError):  # the user has removed the folder
-                os.unlink(os.path.join(real, LOCK))  # before the release: afterwards it may belong to the next holder
+                os.unlink(os.path.join(real, LOCK))
         finally:
             os.close(descriptor)
         with contextlib.suppress(OSError):  # not empty
@@ -57,7 +58,7 @@ def lock_folder(folder: epath.PathLike, *, what: str = "folder") -> Iterator[Non
 
 
 def _acquire(folder: str, name: str) -> int:
-    """Returns the descriptor of the locked file."""
+    """Locks the lock file of a folder and returns its file descriptor."""
     path = os.path.join(folder, LOCK)
     for _ in range(ATTEMPTS):
         os.makedirs(folder, exist_ok=True)
@@ -66,10 +67,10 @@ def _acquire(folder: str, name: str) -> int:
         except FileNotFoundError:  # the previous holder has just removed the folder
             continue
         try:
-            with contextlib.suppress(OSError):  # without support for locks, the folder is used unlocked
+            with contextlib.suppress(OSError):  # proceed without a lock if the file system does not support it
                 _lock(descriptor, name)
             if _is_file(descriptor, path):
-                with contextlib.suppress(OSError):  # only messages need the number
+                with contextlib.suppress(OSError):  # the process ID is only needed for messages
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
                 return descriptor
@@ -77,7 +78,7 @@ def _acquire(folder: str, name: str) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
-    raise FolderInUse(f"{name} cannot be locked: other processes lock it again and again. Try again later.")
+    raise FolderInUse(f"{name} cannot be locked because other processes lock it repeatedly. Try again later.")
 
 
 def _lock(descriptor: int, name: str) -> None:
@@ -92,7 +93,10 @@ def _lock(descriptor: int, name: str) -> None:
 
 
 def _is_file(descriptor: int, path: str) -> bool:
-    """Whether the locked file is still the one at `path`: the previous holder removes it when it releases the lock."""
+    """Returns whether the locked file is still at `path`.
+
+    The previous holder deletes the file when it releases the lock.
+    """
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:

@@ -1,17 +1,17 @@
-"""Updates of several files and folders in one folder that take effect completely or not at all.
+"""Atomic updates of several files and folders within one folder.
 
-At every moment the folder reads as before the update or as after it, even if the process is killed, without an
-operation of the file system that exchanges folders. An update is a write-ahead journal:
+Readers see the folder either before or after the update, even if the process is killed at any point. No atomic exchange
+of folders is required from the file system. An update is a write-ahead journal:
 
     1. New entries are written to FOLDER/.unclip-update.partial/ and flushed to disk.
     2. That folder is renamed to FOLDER/.unclip-update/. This single rename commits the update.
-    3. Each entry of it is moved over the entry of the same name in FOLDER, folders first, and then it is removed.
+    3. Its entries replace the entries of the same name in FOLDER, folders first, and the empty folder is deleted.
 
 Readers locate entries with `current`, which prefers a committed entry that has not been moved yet. The next update
-first completes one that was interrupted after its commit, and discards one that was interrupted before.
+first completes an update that was interrupted after its commit, or discards one that was interrupted before it.
 
-In an object store (`gs://`) the algorithm is the same, but renaming a folder is not atomic there: a process that is
-killed during step 2 or 3 may leave a mixture.
+The algorithm is the same in an object store (`gs://`), but renaming a folder is not atomic there. A process that is
+killed during step 2 or 3 may leave a mixture of old and new entries.
 """
 
 import contextlib
@@ -30,15 +30,15 @@ STAGED = ".unclip-update.partial"
 def folder_update(folder: epath.PathLike) -> Iterator[epath.Path]:
     """Yields an empty folder whose entries replace those of `folder` when the block ends without an error.
 
-    An entry, a file or a folder, replaces the whole entry of the same name. Entries of other names stay. Whether an
-    existing entry may be replaced is for the caller to check. If the block raises, `folder` stays as it was.
+    An entry is a file or a folder, and replaces the entire entry of the same name. Other entries are kept. The caller
+    must check whether an existing entry may be replaced. If the block raises, `folder` is left unchanged.
 
     Args:
-      folder: The folder to update. It is created if it is missing, and locked for the duration of the block.
+      folder: The folder to update. It is created if it is missing and locked for the duration of the block.
 
     Raises:
-      FolderInUse: If another process is updating `folder`.
-      OSError: If a file cannot be written or moved. An update that was already committed is completed by the next one.
+      FolderInUse: If another process or thread holds the lock of `folder`.
+      OSError: If a file cannot be written or moved. If the update was already committed, the next update completes it.
     """
     folder = epath.Path(folder)
     with lock_folder(folder):
@@ -54,16 +54,16 @@ def folder_update(folder: epath.PathLike) -> Iterator[epath.Path]:
                 staged.rmtree(missing_ok=True)
             raise
         if "://" not in str(folder):
-            _flush(str(folder))  # the commit itself
+            _flush(str(folder))  # makes the rename itself durable
         recover(folder)
 
 
 def current(folder: epath.PathLike, *names: str) -> epath.Path:
-    """Returns the path of an entry of `folder`, or of a file within it, that a reader has to open.
+    """Returns the path from which to read an entry of `folder`, or a file within the entry.
 
     Args:
       folder: A folder that is written by `folder_update`.
-      *names: Name of the entry, then names within it. The path may not exist.
+      *names: Name of the entry, followed by path components within it. The path need not exist.
     """
     folder = epath.Path(folder)
     pending = (folder / COMMITTED / names[0]).exists()
@@ -71,18 +71,23 @@ def current(folder: epath.PathLike, *names: str) -> epath.Path:
 
 
 def is_new(folder: epath.PathLike) -> bool:
-    """Returns whether a path is missing, or a folder that is empty except for the remains of an interrupted update."""
+    """Returns whether a folder is missing or empty, ignoring the lock and files of an uncommitted update."""
     folder = epath.Path(folder)
     return not folder.exists() or (folder.is_dir() and not entries(folder))
 
 
 def entries(folder: epath.PathLike) -> list[str]:
-    """Returns the sorted names of the entries of a folder, without the files of an update that was not committed."""
+    """Returns the sorted names of a folder's entries, except the lock and files of an uncommitted update."""
     return sorted(path.name for path in epath.Path(folder).iterdir() if path.name not in (STAGED, LOCK))
 
 
 def recover(folder: epath.PathLike) -> None:
-    """Completes an interrupted update of `folder` that was committed, or discards it if it was not."""
+    """Completes an interrupted update of `folder` if it was committed, and discards it otherwise.
+
+    Raises:
+      FolderInUse: If another process or thread holds the lock of `folder`.
+      OSError: If an entry cannot be moved.
+    """
     folder = epath.Path(folder)
     with lock_folder(folder):
         if (folder / STAGED).exists():
@@ -96,8 +101,8 @@ def recover(folder: epath.PathLike) -> None:
 
 
 def _move(entry: epath.Path, target: epath.Path) -> None:
-    """Moves a committed entry over `target`. While `target` is missing or incomplete, readers use the entry."""
-    if os.path.islink(target):  # only the link is replaced
+    """Moves a committed entry over `target`, which readers do not use until then."""
+    if os.path.islink(target):  # replace the link, not its target
         target.unlink()
     elif target.is_dir():
         target.rmtree()
@@ -107,7 +112,7 @@ def _move(entry: epath.Path, target: epath.Path) -> None:
 
 
 def _flush_tree(folder: epath.Path) -> None:
-    """Writes a local folder to disk with its contents: otherwise a rename may reach the disk before older writes."""
+    """Flushes a local folder and its contents to disk, so that they precede the rename."""
     if "://" not in str(folder):
         for directory, _, names in os.walk(folder):
             for path in (*(os.path.join(directory, name) for name in names), directory):

@@ -1,8 +1,8 @@
-"""Memory in pages of 2 MiB, for CPUs.
+"""Huge pages (2 MiB) for CPU memory on Linux.
 
-XLA takes its working memory anew for every call, and Linux hands memory out page by page, each zeroed when it is first
-touched. In pages of 4 KiB that is a quarter of the time of a training step. Where Linux gives huge pages to those who
-ask ("madvise"), glibc asks if its tunable says so when the process starts, and at no later time.
+XLA allocates its working memory again for every call, and Linux zeroes each page when it is first touched. With pages
+of 4 KiB this takes a quarter of the time of a training step. If Linux grants huge pages only on request ("madvise"),
+glibc requests them if its tunable is set when the process starts. Setting it later has no effect.
 """
 
 import os
@@ -15,8 +15,11 @@ SWITCH = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def mode(switch: pathlib.Path = SWITCH) -> str:
-    """Whom Linux gives huge pages: "always", "madvise" (to those who ask) or "never"; also "never" where there is no
-    such switch, as on other systems."""
+    """Returns when Linux grants huge pages: "always", "madvise" (on request) or "never".
+
+    Args:
+      switch: File with the setting. If it cannot be read, as on other systems, the result is "never".
+    """
     try:
         return switch.read_text().partition("[")[2].partition("]")[0]
     except OSError:
@@ -24,13 +27,13 @@ def mode(switch: pathlib.Path = SWITCH) -> str:
 
 
 def asks(environment: Mapping[str, str]) -> bool:
-    """Whether a process of this environment asks: the tunable is set, and not to 0."""
+    """Returns whether a process with this environment requests huge pages: the tunable is set and not 0."""
     tunables = environment.get("GLIBC_TUNABLES", "")
     return TUNABLE in tunables and f"{TUNABLE}=0" not in tunables
 
 
 def asking(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` with the tunable set for a process that is to ask; one that is set already is left as it is."""
+    """Returns `environment` with the tunable set to 1, unless it already has a value."""
     tunables = environment.get("GLIBC_TUNABLES", "")
     if TUNABLE in tunables:
         return dict(environment)
@@ -38,8 +41,14 @@ def asking(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def begin_anew(switch: pathlib.Path = SWITCH) -> None:
-    """Starts this process once more, with the same arguments and number, if it has to ask for huge pages and did not.
-    Returns where there is nothing to gain. To be called before anything is done."""
+    """Re-executes the current process with huge pages enabled, if they are available but not enabled.
+
+    The arguments and the process ID stay the same. If the environment already sets the tunable, or if Linux does not
+    grant huge pages on request, the function returns. Call it first, since everything done before is repeated.
+
+    Args:
+      switch: File with the setting of Linux (see `mode`).
+    """
     environment = asking(os.environ)
     if mode(switch) == "madvise" and environment != os.environ:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

@@ -6,5 +6,5 @@ from etils import epath
 
 
 def default_directory() -> epath.Path:
-    """Returns the folder of prepared data and compiled programs: $UNCLIP_CACHE, or ~/.cache/unclip_jax."""
+    """Returns the folder for prepared data and compiled programs: $UNCLIP_CACHE or ~/.cache/unclip_jax."""
     return epath.Path(os.environ.get("UNCLIP_CACHE") or "~/.cache/unclip_jax").expanduser()

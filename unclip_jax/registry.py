@@ -1,4 +1,4 @@
-"""Tables of named entries that other packages can extend through entry points."""
+"""Registries: tables of named entries that other packages can extend through entry points."""
 
 import importlib.metadata
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ class Registry(Generic[T]):
 
     Other packages add entries by calling `register` or by declaring entry points of the registry's group, each of which
     refers to an entry. All entry points of the group are loaded once, when a name is unknown or the names are listed.
-    Entries that are already known take precedence.
+    Existing entries take precedence over entry points.
 
     Args:
       what: Noun for an entry in messages, such as "sampler".
@@ -33,7 +33,11 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(self, name: str, entry: T) -> None:
-        """Adds an entry. Registering the same object again has no effect.
+        """Adds an entry.
+
+        Args:
+          name: Name of the entry.
+          entry: The entry. Registering the same object again has no effect.
 
         Raises:
           ValueError: If `name` belongs to a different entry, or if the entry has another name or type.
@@ -46,34 +50,38 @@ class Registry(Generic[T]):
         self._entries[name] = entry
 
     def choose(self, name: str, where: str | None = None) -> T:
-        """Returns the entry of a name.
+        """Returns the entry with a name.
 
         Args:
           name: The name.
-          where: The file or setting that contains the name, for the error message.
+          where: The file or setting that contains the name, for the error message. If None, it is not mentioned.
 
         Raises:
-          ValueError: If the name is unknown. The message has the known names and the entry points that failed to load.
+          ValueError: If the name is unknown. The message lists the available names and the entry points that failed to
+            load.
         """
         if name not in self:
             raise unknown(self._what, name, self.available(), where=where)
         return self._entries[name]
 
     def find(self, name: object) -> T | None:
-        """Returns the entry of a name, or None if it is unknown."""
+        """Returns the entry with a name, or None if the name is unknown."""
         return self._entries[name] if name in self else None
 
     def available(self) -> str:
-        """Returns the known names and the entry points that failed to load, as one line for an error message."""
+        """Returns the known names and the entry points that failed to load as one line, for error messages."""
         return ". ".join([", ".join(self.names()), *self.failures()])
 
     def failures(self) -> list[str]:
-        """Returns a line for every entry point that failed to load."""
+        """Returns an error message for every entry point that failed to load."""
         self._load_entry_points()
         return list(self._failures)
 
     def entries(self) -> Iterator[T]:
-        """Yields the entries in order of registration. Entry points are loaded only after the known entries."""
+        """Yields the entries in order of registration.
+
+        Entry points are loaded only after all existing entries have been yielded.
+        """
         known = dict(self._entries)
         yield from known.values()
         yield from (entry for name, entry in self.items() if name not in known)
@@ -109,7 +117,7 @@ class Registry(Generic[T]):
                 entry = point.load()
                 self._check_type(entry)
                 self.register(point.name if self._entry_type is None else entry.name, entry)
-            except Exception as error:  # a broken package must not take the other entries with it
+            except Exception as error:  # a broken package must not make the other entries unavailable
                 cause = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
                 package = "an unknown package" if point.dist is None else point.dist.name
                 self._failures.append(f"Entry point {point.name!r} of {package} failed to load: {cause}")

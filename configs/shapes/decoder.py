@@ -1,6 +1,6 @@
-"""The decoder on captioned shapes: from a CLIP embedding and a caption to a 16 px picture.
+"""Decoder on captioned shapes: generates a 16 px image from a CLIP image embedding and a caption.
 
-Architecture: Karlo's decoder (GLIDE's U-Net, conditioned as in unCLIP, arXiv 2204.06125, section 2.1) at a small size.
+Architecture: Karlo's decoder (GLIDE's U-Net, conditioned as in unCLIP, arXiv 2204.06125, Section 2.1), at a small size.
 Expected: see configs/shapes/README.md.
 Run:      unclip train --config=configs/shapes/decoder.py --workdir=runs/decoder
 """
@@ -11,6 +11,7 @@ from unclip_jax.experiment import default_config
 
 
 def get_config() -> ConfigDict:
+    """Returns the config that trains the stage `decoder`."""
     config = default_config()
     config.task = ConfigDict(
         {
@@ -18,11 +19,12 @@ def get_config() -> ConfigDict:
             "stage": "decoder",
             "drop_image": 0.1,
             "drop_text": 0.5,
-            # Of pairs never shown the prior makes colours between those that it knows: the caption's word decides.
+            # For held-out pairs, the prior interpolates between colors from training. With jittered colors, the decoder
+            # learns to follow the color in the caption instead.
             "color_jitter": 0.5,
             "vb_weight": 1e-5,
-            # Most rows at ratios of signal to noise between 1 and 100, where outlines are won or lost; and up to 10 an
-            # error of x0 weighs the more, the less noise there is to excuse it.
+            # Sample most timesteps at signal-to-noise ratios between 1 and 100, where outlines are decided. The weight
+            # of the x0 loss is the signal-to-noise ratio, clipped to [1, 10].
             "logit_normal": (-0.8, 1.2),
             "snr_clip": (1.0, 10.0),
         }
@@ -35,20 +37,21 @@ def get_config() -> ConfigDict:
             "res_blocks": 2,
             "attention_resolutions": (8, 4),
             "head_channels": 32,
-            "groups": 8,  # 32 would leave two channels to a norm, which takes their mean, and with it colours, away
+            # In 32 groups of two channels, GroupNorm would remove the mean of each pair and with it flat colors.
+            "groups": 8,
             "embed_dim": 128,
             "text_width": 128,
             "context_width": 128,
         }
     )
     config.encoders.clip = "shapes"
-    # An error of eps, divided by sqrt(alpha_bar_t), shifts whole colours. v, which is x0 where there is noise and eps
-    # where there is none, learns fastest; but diffusers' scheduler for unCLIP does not know it.
+    # Errors of eps are divided by sqrt(alpha_bar_t) when converted to x0, which shifts colors. v trains fastest (it is
+    # close to x0 at high noise and to eps at low noise), but diffusers' scheduler for unCLIP does not support it.
     config.diffusion.predicts = "x0"
     config.diffusion.variance = "learned_range"
     config.diffusion.clip_x0 = 1.0
 
-    config.data.source = "captioned_shapes/recoloured"  # half in colours that no word stands for, half of two objects
+    config.data.source = "captioned_shapes/recoloured"  # half in unnamed colors, half with two objects
     config.data.image_field = "thumbnail"
     config.data.image_size = 16
     config.data.clip_size = 64
@@ -62,6 +65,6 @@ def get_config() -> ConfigDict:
     config.training.global_batch = 32
     config.training.steps = 15000
     config.training.ema_decay = 0.999
-    # Of four pictures the one that CLIP finds nearest to the caption: with the 12 steps of each, a second a picture.
+    # Sample four candidates and keep the one closest to the caption under CLIP. About 1 s per image at 12 steps.
     config.sampling = ConfigDict({"sampler": "ddim", "steps": 12, "guidance_scale": 1.5, "eta": 0.0, "candidates": 4})
     return config

@@ -1,6 +1,7 @@
-"""The diffusion prior on captioned shapes: from a caption to the CLIP embedding of its picture.
+"""Diffusion prior on captioned shapes: predicts a CLIP image embedding from a caption.
 
-Architecture: Karlo's PriorTransformer at a small size. Loss and drops: unCLIP (arXiv 2204.06125), section 2.2.
+Architecture: Karlo's PriorTransformer, at a small size. Loss and conditioning dropout: unCLIP (arXiv 2204.06125),
+    Section 2.2.
 Expected: see configs/shapes/README.md.
 Run:      unclip train --config=configs/shapes/diffusion_prior.py --workdir=runs/diffusion_prior
 """
@@ -11,6 +12,7 @@ from unclip_jax.experiment import default_config
 
 
 def get_config() -> ConfigDict:
+    """Returns the config that trains the stage `diffusion_prior`."""
     config = default_config()
     config.task = ConfigDict({"kind": "diffusion_prior", "stage": "diffusion_prior", "drop_text": 0.1})
     config.model = ConfigDict(
@@ -26,7 +28,7 @@ def get_config() -> ConfigDict:
     config.encoders.clip = "shapes"
     config.diffusion.predicts = "x0"
     config.diffusion.variance = "fixed_small"
-    config.diffusion.clip_x0 = 5.0  # in deviations; the embeddings are standardised
+    config.diffusion.clip_x0 = 5.0  # in standard deviations; embeddings are standardized
 
     config.data.image_field = "thumbnail"
     config.data.image_size = 64
@@ -39,8 +41,8 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 0.06
     config.training.global_batch = 128
     config.training.steps = 9000
-    # Unguided it draws, of pairs that were never shown, the nearest one that was; guided much, where a caption names no
-    # colour, one between two. One candidate for each of the decoder's: of two, the one nearer to the caption is the
-    # worse drawn.
+    # Without guidance, the prior replaces held-out pairs by the closest pair from training. With strong guidance, it
+    # interpolates between colors if the caption names none. One candidate per decoder sample: keeping the better of
+    # two under CLIP gave worse images.
     config.sampling = ConfigDict({"sampler": "ddpm", "steps": 16, "guidance_scale": 2.5})
     return config

@@ -1,6 +1,7 @@
-"""The second upsampler on captioned shapes: 64 to 256 px, on whole pictures.
+"""Second upsampler on captioned shapes: 64 to 256 px, trained on full images.
 
-Architecture: ADM's U-Net without attention or text (unCLIP, arXiv 2204.06125, section 2.1), linear schedule (Table 3).
+Architecture: ADM's U-Net without attention or text (unCLIP, arXiv 2204.06125, Section 2.1), with a linear schedule
+    (Table 3).
 Expected: see configs/shapes/README.md.
 Run:      unclip train --config=configs/shapes/upsampler_64_to_256.py --workdir=runs/upsampler_64_to_256
 """
@@ -11,15 +12,19 @@ from unclip_jax.experiment import default_config
 
 
 def get_config() -> ConfigDict:
+    """Returns the config that trains the stage `upsampler_64_to_256`."""
     config = default_config()
-    # It is sampled in a few steps, and the first of them, from noise alone, decides: most rows learn that one.
+    # With few sampling steps, the first one, which starts from pure noise, determines the result. Sample most training
+    # timesteps near it.
     config.task = ConfigDict({"kind": "upsampler", "stage": "upsampler_64_to_256", "logit_normal": (2.0, 1.5)})
-    # A norm of one channel alone would take away its mean, and with it the colours: four and more to a group.
+    # With one channel per group, GroupNorm would remove each channel's mean and with it flat colors. Use at least four
+    # channels per group.
     config.model = ConfigDict(
         {"image_size": 256, "channels": 16, "channel_mult": (1, 1, 2, 4), "res_blocks": 1, "groups": 4}
     )
     config.diffusion.schedule = "linear"
-    # At this size eps would be learned too slowly: an error of it, divided by sqrt(alpha_bar_t), shifts whole colours.
+    # At this size, eps trains too slowly: its errors are divided by sqrt(alpha_bar_t) when converted to x0, which
+    # shifts colors.
     config.diffusion.predicts = "x0"
     config.diffusion.variance = "fixed_small"
     config.diffusion.clip_x0 = 1.0

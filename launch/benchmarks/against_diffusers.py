@@ -1,17 +1,18 @@
-"""Text to 256 px, here and by diffusers, with the same random weights of Karlo's architecture, on this machine.
+"""Benchmark against diffusers: text to 256 px with the same random weights of Karlo's architecture.
 
     python launch/benchmarks/against_diffusers.py [--width 128] [--batches 1,4] [--runs 5] [--only train]
 
-Needs the extra `parity`. PyTorch and JAX each have a process of their own and all cores, and huge pages, if they can be
-had, as `unclip` has; they take turns, run by run.
-First both answer the same noised inputs, and must agree. Then: the whole call and each of its stages, and a training
-step of the decoder (forward, backward, AdamW), in float32, PyTorch as diffusers comes and with its networks in
-channels-last. Printed are medians with the smallest and largest, compile times apart, and how often JAX is as fast.
+Needs the extra `parity`. PyTorch and JAX alternate in two processes, each with all cores and, if available, with huge
+pages like `unclip`. Their outputs for the same noisy inputs are compared first and must match. The benchmark then
+measures the complete call with each of its stages, and a training step of the decoder (forward, backward, AdamW), in
+float32. PyTorch is measured with the default memory layout of diffusers and with channels-last networks. Prints the
+median, minimum and maximum without compile time, and the speedup of JAX.
 """
 
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -34,13 +35,13 @@ SCALES = {"prior": 4.0, "decoder": 8.0}
 STAGES = {"prior": "diffusion_prior", "decoder": "decoder", "super_res_first": "upsampler_64_to_256"}
 TORCH_LAYOUTS = {"diffusers": "contiguous_format", "channels-last": "channels_last"}
 TOLERANCE = 1e-3
-# What is timed, and how often it is done in a turn, of which the last counts: a training step follows another one, and
-# finds the system's memory as that has left it.
+# Name and number of calls per run, of which only the last one counts. A training step is measured after another one, so
+# that memory has already been allocated.
 PARTS = {"whole": 1, "train": 2}
 
 
 def write_cascade(folder: pathlib.Path, width: int) -> None:
-    """Karlo with `width` channels in its decoder, half of them in its upsampler, and half its prior."""
+    """Writes Karlo with `width` channels in its decoder, `width / 2` in its upsampler, and half its prior."""
     from unclip_jax.cascades.folder_writing import StageFiles, write_stages
     from unclip_jax.kinds import kind_of
     from unclip_jax.models.network import parameter_shapes
@@ -73,7 +74,7 @@ def write_cascade(folder: pathlib.Path, width: int) -> None:
 
 
 def random_like(tree: Any, rng: np.random.Generator) -> Any:
-    """Parameters under which activations keep their size, none of them 0 or 1."""
+    """Returns random parameters without zeros and ones that preserve the scale of activations."""
     import jax
 
     def draw(path, leaf) -> np.ndarray:
@@ -86,7 +87,7 @@ def random_like(tree: Any, rng: np.random.Generator) -> Any:
 
 
 def inputs(*shape: int) -> list[np.ndarray]:
-    """The same two normal inputs on both sides."""
+    """Returns two normally distributed inputs, the same for both implementations."""
     rng = np.random.default_rng(1)
     return [rng.standard_normal((1, *shape)).astype(np.float32) for _ in range(2)]
 
@@ -97,19 +98,19 @@ class JaxSide:
 
         self.cascade = unclip_jax.load_cascade(folder / "cascade", dtype="float32")
 
-    def answers(self) -> dict[str, np.ndarray]:
-        """Each network's answer to `inputs` at step 500."""
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Returns the output of each network for `inputs` at timestep 500."""
         from unclip_jax.kinds.clip import text_features
 
         text, t = text_features(self.cascade.stages["clip"], [PROMPT]), np.array([500])
         embedding = np.linspace(-1, 1, 768, dtype=np.float32)[None]
-        made = {}
+        outputs = {}
         for part, name in STAGES.items():
             stage = self.cascade.stages[name]
             x, low_res = inputs(768) if part == "prior" else inputs(*[stage.module.image_size] * 2, 3)
-            seen = {"prior": (text,), "decoder": (embedding, text), "super_res_first": (low_res,)}[part]
-            made[part] = np.asarray(stage.module.apply({"params": stage.params}, x, t, *seen))
-        return made
+            conditions = {"prior": (text,), "decoder": (embedding, text), "super_res_first": (low_res,)}[part]
+            outputs[part] = np.asarray(stage.module.apply({"params": stage.params}, x, t, *conditions))
+        return outputs
 
     def whole(self, batch: int, layout: str) -> dict[str, float]:
         import unclip_jax
@@ -141,14 +142,14 @@ class JaxSide:
 
         stage = self.cascade.stages["decoder"]
         optimizer = optax.adamw(1e-4)
-        # A copy, since the step gives its arguments' memory back; placed as the step's answers are, or the second call
-        # would compile again.
+        # Copy the parameters, because the step donates its arguments. Place them like the outputs of the step, so that
+        # the second call does not compile again.
         self.params = jax.device_put(jax.tree.map(np.array, stage.params), jax.local_devices()[0])
         self.state = jax.device_put(optimizer.init(self.params), jax.local_devices()[0])
 
         def loss(params, x, t, embedding, text):
-            answer = stage.module.apply({"params": params}, x, t, embedding, text)
-            return jnp.mean((answer[..., :3] - x) ** 2)
+            output = stage.module.apply({"params": params}, x, t, embedding, text)
+            return jnp.mean((output[..., :3] - x) ** 2)
 
         def step(params, state, *batch):
             updates, state = optimizer.update(jax.grad(loss)(params, *batch), state, params)
@@ -183,13 +184,13 @@ class TorchSide:
             self.networks[part].to(memory_format=getattr(torch, TORCH_LAYOUTS[layout]))
 
     def _text(self):
-        """What the frozen text tower says of the prompt."""
+        """Returns the text features of the prompt."""
         import torch
 
-        said = self.pipeline.tokenizer([PROMPT], padding="max_length", max_length=77, return_tensors="pt")
+        tokens = self.pipeline.tokenizer([PROMPT], padding="max_length", max_length=77, return_tensors="pt")
         with torch.no_grad():
-            read = self.pipeline.text_encoder(said.input_ids)
-        return read.text_embeds, read.last_hidden_state, said.attention_mask.bool()
+            features = self.pipeline.text_encoder(tokens.input_ids)
+        return features.text_embeds, features.last_hidden_state, tokens.attention_mask.bool()
 
     def _context(self, embedding, rows: int):
         import torch
@@ -202,7 +203,7 @@ class TorchSide:
         tokens = self.pipeline.text_proj.clip_extra_context_tokens
         return context, added, torch.nn.functional.pad(mask, (tokens, 0), value=True)
 
-    def answers(self) -> dict[str, np.ndarray]:
+    def outputs(self) -> dict[str, np.ndarray]:
         import torch
 
         def channels_first(array):
@@ -218,23 +219,25 @@ class TorchSide:
             decoder = self.networks["decoder"](channels_first(x), t, context, class_labels=added, attention_mask=mask)
             x, low_res = inputs(256, 256, 3)
             both = torch.cat([channels_first(x), channels_first(low_res)], dim=1)
-            large = self.networks["super_res_first"](both, t)
-        pictures = {"decoder": decoder.sample, "super_res_first": large.sample}
-        return {"prior": prior.numpy()} | {part: x.permute(0, 2, 3, 1).numpy() for part, x in pictures.items()}
+            upsampled = self.networks["super_res_first"](both, t)
+        images = {"decoder": decoder.sample, "super_res_first": upsampled.sample}
+        return {"prior": prior.numpy()} | {part: x.permute(0, 2, 3, 1).numpy() for part, x in images.items()}
 
     def whole(self, batch: int, layout: str) -> dict[str, float]:
         import torch
 
         self._lay_out(layout)
         ends: dict[str, float] = {}
+
+        def record_end(part: str, *_: object) -> None:
+            ends[part.replace("_last", "_first")] = time.perf_counter()
+
         hooks = [
-            self.networks[part].register_forward_hook(
-                lambda *_, name=part.replace("_last", "_first"): ends.update({name: time.perf_counter()})
-            )
-            for part in self.networks
+            network.register_forward_hook(functools.partial(record_end, part))
+            for part, network in self.networks.items()
         ]
         start = time.perf_counter()
-        steps = dict(zip(("prior", "decoder", "super_res"), STEPS.values()))
+        steps = dict(zip(("prior", "decoder", "super_res"), STEPS.values(), strict=True))
         with torch.inference_mode():
             self.pipeline(
                 [PROMPT] * batch, **{f"{part}_num_inference_steps": count for part, count in steps.items()},
@@ -255,8 +258,8 @@ class TorchSide:
         x = x.repeat(batch, 1, 1, 1)
         start = time.perf_counter()
         context, added, mask = self._context(torch.zeros(1, 768), batch)
-        answer = network(x, torch.full((batch,), 500), context, class_labels=added, attention_mask=mask).sample
-        torch.mean((answer[:, :3] - x) ** 2).backward()
+        output = network(x, torch.full((batch,), 500), context, class_labels=added, attention_mask=mask).sample
+        torch.mean((output[:, :3] - x) ** 2).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         seconds = time.perf_counter() - start
@@ -265,7 +268,7 @@ class TorchSide:
 
 
 def spans(start: float, ends: dict[str, float]) -> dict[str, float]:
-    """Seconds of each stage, from the end of the one before, and of the whole."""
+    """Returns the seconds of the complete call, and of each stage since the end of the previous one."""
     seconds, before = {}, start
     for part in STAGES:
         seconds[part], before = ends[part] - before, ends[part]
@@ -273,14 +276,14 @@ def spans(start: float, ends: dict[str, float]) -> dict[str, float]:
 
 
 def serve(kind: str, folder: pathlib.Path) -> None:
-    """Answers requests, a JSON line each, until there are no more."""
+    """Reads requests as JSON lines from stdin and writes a reply for each."""
     replies = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         side = {"jax": JaxSide, "torch": TorchSide}[kind](folder)
         for line in sys.stdin:
             request = json.loads(line)
-            if request["do"] == "answers":
-                np.savez(folder / f"{kind}.npz", **side.answers())
+            if request["do"] == "outputs":
+                np.savez(folder / f"{kind}.npz", **side.outputs())
                 reply: dict[str, Any] = {}
             else:
                 reply = getattr(side, request["do"])(request["batch"], request["layout"])
@@ -289,7 +292,7 @@ def serve(kind: str, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def served(kind: str, folder: pathlib.Path) -> Iterator[Callable[..., dict[str, float]]]:
-    """A process of one side, as a function of requests."""
+    """Starts the process of one implementation and yields a function that sends it requests."""
     command = [sys.executable, __file__, "--serve", kind, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=huge_pages.asking(os.environ), **pipes) as process:
@@ -298,7 +301,7 @@ def served(kind: str, folder: pathlib.Path) -> Iterator[Callable[..., dict[str, 
             print(json.dumps(request), file=process.stdin, flush=True)
             line = process.stdout.readline()
             if not line:
-                raise SystemExit(f"the {kind} process has ended")
+                raise SystemExit(f"The {kind} process has exited.")
             return json.loads(line)
 
         yield ask
@@ -308,42 +311,49 @@ def served(kind: str, folder: pathlib.Path) -> Iterator[Callable[..., dict[str, 
 def check_agreement(folder: pathlib.Path) -> None:
     ours, theirs = (np.load(folder / f"{kind}.npz") for kind in ("jax", "torch"))
     for part in STAGES:
-        far = np.max(np.abs(ours[part] - theirs[part])) / np.max(np.abs(theirs[part]))
-        print(f"agree    {part}: {far:.1e} of the largest answer")
-        if not far < TOLERANCE:
-            raise SystemExit(f"{part} answers otherwise; nothing is timed")
+        error = np.max(np.abs(ours[part] - theirs[part])) / np.max(np.abs(theirs[part]))
+        print(f"error    {part}: {error:.1e} of the largest output")
+        if not error < TOLERANCE:
+            raise SystemExit(f"The error of {part} must be below {TOLERANCE}, got {error:.1e}.")
 
 
 def compare(sides: dict[str, Callable], do: str, batch: int, runs: int) -> None:
-    """Prints a line for each part of what is done."""
-    contestants = {"jax": ("jax", ""), **{name: ("torch", name) for name in TORCH_LAYOUTS}}
-    first, taken = {}, {name: [] for name in contestants}
-    for turn in range(runs + 1):
-        for name, (side, layout) in contestants.items():
+    """Measures one of PARTS with each implementation and prints a line for the whole and for each stage."""
+    variants = {"jax": ("jax", ""), **{name: ("torch", name) for name in TORCH_LAYOUTS}}
+    first, durations = {}, {name: [] for name in variants}
+    for run in range(runs + 1):
+        for name, (side, layout) in variants.items():
             done = [sides[side](do=do, batch=batch, layout=layout) for _ in range(PARTS[do])]
-            if turn == 0:
+            if run == 0:
                 first[name] = next(iter(done[0].values()))
             else:
-                taken[name].append(done[-1])
-    for part in taken["jax"][0]:
-        found = {name: [run[part] for run in done] for name, done in taken.items()}
-        middle = {name: statistics.median(values) for name, values in found.items()}
+                durations[name].append(done[-1])
+    for part in durations["jax"][0]:
+        seconds = {name: [run[part] for run in done] for name, done in durations.items()}
+        median = {name: statistics.median(values) for name, values in seconds.items()}
         cells = "".join(
-            f"{middle[name]:9.2f} ({min(values):.2f} to {max(values):.2f})".rjust(26) for name, values in found.items()
+            f"{median[name]:9.2f} ({min(values):.2f} to {max(values):.2f})".rjust(26)
+            for name, values in seconds.items()
         )
-        ratios = "".join(f"{middle[name] / middle['jax']:14.2f}" for name in TORCH_LAYOUTS)
+        ratios = "".join(f"{median[name] / median['jax']:14.2f}" for name in TORCH_LAYOUTS)
         print(f"{batch:5}  {part:16}{cells}{ratios}", flush=True)
-    whole = {name: statistics.median(next(iter(run.values())) for run in done) for name, done in taken.items()}
-    beyond = ", ".join(f"{name} {first[name] - whole[name]:.1f} s" for name in contestants)
-    print(f"{batch:5}  first call, beyond the median: {beyond}", flush=True)
+    whole = {name: statistics.median(next(iter(run.values())) for run in done) for name, done in durations.items()}
+    extra = ", ".join(f"{name} {first[name] - whole[name]:.1f} s" for name in variants)
+    print(f"{batch:5}  first call minus median: {extra}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=128, help="channels of the decoder (128; Karlo has 320)")
-    parser.add_argument("--batches", default="1,4", help="numbers of pictures (1,4)")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each side, after one that is not (5)")
-    parser.add_argument("--only", choices=PARTS, help="the whole call and its stages, or the training step (both)")
+    parser.add_argument("--width", type=int, default=128, help="channels of the decoder; Karlo has 320 (default: 128)")
+    parser.add_argument("--batches", default="1,4", help="batch sizes, separated by commas (default: 1,4)")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="measured runs per implementation, after one warm-up run (default: 5)"
+    )
+    parser.add_argument(
+        "--only",
+        choices=PARTS,
+        help="measure only the complete call with its stages, or only the training step (default: both)",
+    )
     parser.add_argument("--serve", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
@@ -370,10 +380,10 @@ def main() -> None:
         with served("jax", folder) as jax_side, served("torch", folder) as torch_side:
             sides = {"jax": jax_side, "torch": torch_side}
             for ask in sides.values():
-                ask(do="answers")
+                ask(do="outputs")
             check_agreement(folder)
             names = "".join(f"{name}, seconds".rjust(26) for name in ("jax", *TORCH_LAYOUTS))
-            print(f"\nbatch  {'':16}{names}  times as fast as diffusers, channels-last")
+            print(f"\nbatch  {'':16}{names}  speedup over diffusers, channels-last")
             for batch in map(int, args.batches.split(",")):
                 for do in [args.only] if args.only else PARTS:
                     compare(sides, do, batch, args.runs)

@@ -1,4 +1,4 @@
-"""What the benchmarks say of the machine, and how they count and time."""
+"""Shared functions of the benchmarks: machine description, timing and FLOP counts."""
 
 import contextlib
 import datetime
@@ -19,7 +19,11 @@ import jax.numpy as jnp
 
 
 def header(rate: float) -> str:
-    """Machine, date, command and versions. `rate`: measured, of matrix products, in FLOP/s of one device."""
+    """Describes machine, date, command and versions.
+
+    Args:
+      rate: Measured rate of matrix products on one device, in FLOP/s.
+    """
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "flax"))
     devices = jax.local_devices()
     return (
@@ -27,12 +31,12 @@ def header(rate: float) -> str:
         f"date     {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC\n"
         f"command  {shlex.join(['python', *sys.argv])}\n"
         f"versions Python {platform.python_version()}, {versions}\n"
-        f"products {rate / 1e9:,.0f} GFLOP/s a device, measured"
+        f"matmul   {rate / 1e9:,.0f} GFLOP/s per device, measured"
     )
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """Returns the name of the processor, or its architecture if the name is not available."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         for line in file:
             if line.startswith("model name"):
@@ -41,36 +45,46 @@ def processor() -> str:
 
 
 def product_rate(size: int = 2048) -> float:
-    """FLOP/s of one device in products of square matrices, float32 on a CPU and bfloat16 elsewhere; the best."""
+    """Returns the best FLOP/s of a device in matrix products, in float32 on CPUs and bfloat16 elsewhere."""
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     a = jnp.ones((size, size), dtype)
     multiply = jax.jit(lambda a: a @ a)
-    return 2 * size**3 / best_seconds(lambda: multiply(a), least=1.0)
+    return 2 * size**3 / best_seconds(lambda: multiply(a), min_seconds=1.0)
 
 
-def best_seconds(call: Callable[[], object], *, least: float) -> float:
-    """Of the quickest of as many calls as fit into `least` seconds, three and more, after one that is not counted."""
+def best_seconds(call: Callable[[], object], *, min_seconds: float) -> float:
+    """Returns the shortest time of a call.
+
+    Args:
+      call: Function to measure. The first call is not counted.
+      min_seconds: Total duration of the measurement, which has at least three calls.
+    """
     jax.block_until_ready(call())
-    taken = []
-    while len(taken) < 3 or sum(taken) < least:
+    durations = []
+    while len(durations) < 3 or sum(durations) < min_seconds:
         start = time.perf_counter()
         jax.block_until_ready(call())
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        durations.append(time.perf_counter() - start)
+    return min(durations)
 
 
-def mean_seconds(call: Callable[[], object], *, least: float) -> float:
-    """Of a call among as many as fit into `least` seconds, three and more, none of which waits for the one before."""
+def mean_seconds(call: Callable[[], object], *, min_seconds: float) -> float:
+    """Returns the mean time of calls that are dispatched without waiting for the previous one.
+
+    Args:
+      call: Function to measure. The first call is not counted.
+      min_seconds: Total duration of the measurement, which has at least three calls.
+    """
     jax.block_until_ready(call())
     count, start = 0, time.perf_counter()
-    while count < 3 or time.perf_counter() - start < least:
-        answer, count = call(), count + 1
-    jax.block_until_ready(answer)
+    while count < 3 or time.perf_counter() - start < min_seconds:
+        result, count = call(), count + 1
+    jax.block_until_ready(result)
     return (time.perf_counter() - start) / count
 
 
 def peak_memory() -> int:
-    """Bytes: of the first device where it counts them, of this process where it does not, as on a CPU."""
+    """Returns the peak memory of the first device in bytes, or of this process if there are no statistics."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     unit = 1 if sys.platform == "darwin" else 1024
     return statistics.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -78,14 +92,14 @@ def peak_memory() -> int:
 
 @contextlib.contextmanager
 def unrolled_layers() -> Iterator[None]:
-    """Traces transformers without their loop over layers, of which XLA's count sees the first round alone."""
+    """Unrolls loops over layers within the block, because XLA counts the FLOPs of one iteration only."""
     with mock.patch.object(nn, "scan", functools.partial(nn.scan, unroll=1024)):
         yield
 
 
 def flops(function: Callable, *arguments: object) -> float:
-    """XLA's count of the operations of one call, over all devices together."""
+    """Returns the FLOPs of one call on all devices together, as counted by XLA."""
     with unrolled_layers():
-        # A new function, as the traced one is remembered.
+        # A new function, because JAX caches the trace of `function`.
         lowered = jax.jit(lambda *arguments: function(*arguments)).lower(*arguments)
     return lowered.cost_analysis()["flops"]

@@ -1,12 +1,12 @@
-"""Each stage, in training and in sampling: speed, share of the machine's rate, memory, and compile time.
+"""Benchmark of each stage in training and sampling: speed, utilization, memory and compile time.
 
     python launch/benchmarks/stages.py [--cascade shapes] [--configs configs/shapes] [--only STAGE ...] [--seconds 20]
 
-Training: the step of the stage's config on one batch that stays in memory, the same step fed by its input pipeline, and
-the pipeline alone. Sampling: the stage of the cascade with its own settings. Every measurement is a process of its own,
-with memory of its own, and asks for huge pages as `unclip` does; each stage runs twice, with an empty compilation cache
-and with the one so filled. FLOPs are XLA's count. Nothing is read but the configs, the cascade and the data that the
-configs name.
+Training measures the step of the stage's config on one batch that stays in device memory, the same step with its input
+pipeline ("fed"), and the pipeline alone. Sampling measures the stage of the cascade with its own settings. Each
+measurement runs in a separate process, with huge pages like `unclip`. Each stage runs twice, first with an empty
+compilation cache and then with the cache of the first run. FLOPs are counted by XLA. The benchmark reads only the
+configs, the cascade and the data of the configs.
 """
 
 import argparse
@@ -44,7 +44,7 @@ COLUMNS = (
     ("fed", "fed", "{:,.1f}"),
     ("pipeline", "pipeline", "{:,.0f}"),
     ("GFLOP/image", "gflop", "{:,.2f}"),
-    ("of rate", "share", "{:.0%}"),
+    ("utilization", "share", "{:.0%}"),
     ("peak MiB", "memory", "{:,.0f}"),
     ("compile s", "compile_cold", "{:.1f}"),
     ("cached s", "compile_cached", "{:.1f}"),
@@ -73,9 +73,9 @@ def measure_training(stage: str, args: argparse.Namespace) -> dict[str, float]:
         state, metrics = train(state, frozen, batch)
         return metrics["loss"]
 
-    seconds = machine.mean_seconds(lambda: step(resident), least=args.seconds)
-    fed = machine.mean_seconds(lambda: step(place_batch(next(stream), mesh)), least=args.seconds)
-    alone = machine.mean_seconds(lambda: next(stream), least=min(args.seconds, 5.0))
+    seconds = machine.mean_seconds(lambda: step(resident), min_seconds=args.seconds)
+    fed = machine.mean_seconds(lambda: step(place_batch(next(stream), mesh)), min_seconds=args.seconds)
+    alone = machine.mean_seconds(lambda: next(stream), min_seconds=min(args.seconds, 5.0))
     return {
         "speed": rows / seconds,
         "fed": rows / fed,
@@ -96,15 +96,15 @@ def measure_sampling(stage: str, args: argparse.Namespace) -> dict[str, float]:
         candidate_ids=np.tile(np.arange(settings.candidates), args.rows),
     )
 
-    def make() -> np.ndarray:
+    def sample() -> np.ndarray:
         conditions = conditions_of(cascade, this, [PROMPT] * args.rows).repeat(settings.candidates)
         empty = conditions_of(cascade, this, [""])
         return kind_of(this).sample_stage(this, conditions, empty, settings=settings, request=request)
 
     start = time.perf_counter()
-    make()
+    sample()
     first = time.perf_counter() - start
-    seconds = machine.best_seconds(make, least=args.seconds)
+    seconds = machine.best_seconds(sample, min_seconds=args.seconds)
     evaluations = len(named_path(settings.steps, this.spec.diffusion.steps)) - 1
     evaluations *= (2 if settings.guidance_scale != 1.0 else 1) * settings.candidates
     inputs = this.module.example_inputs()
@@ -113,7 +113,7 @@ def measure_sampling(stage: str, args: argparse.Namespace) -> dict[str, float]:
 
 
 def conditions_of(cascade: Cascade, stage: Stage, captions: list[str]) -> Conditions:
-    """Everything that a stage can read, one row per caption, with zeros for embeddings and low-resolution images."""
+    """Returns all conditions of a stage for N captions, with zero embeddings and low-resolution images."""
     conditions, rows = Conditions(), len(captions)
     for encoder in cascade.stages.values():
         if kind_of(encoder).encode_text is not None:
@@ -132,7 +132,7 @@ MEASURES = {"training": measure_training, "sampling": measure_sampling}
 
 
 def measure(what: str, stage: str, args: argparse.Namespace, rate: float) -> dict[str, float]:
-    """One stage in two processes, the second of which finds what the first has compiled."""
+    """Measures a stage in two processes, of which the second uses the compilation cache of the first."""
     with tempfile.TemporaryDirectory() as cache:
         cold, cached = (_child(what, stage, args, cache) for _ in range(2))
     share = cached["speed"] * cached["flops"] / (rate * jax.local_device_count())
@@ -157,12 +157,12 @@ def _child(what: str, stage: str, args: argparse.Namespace, cache: str) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cascade", default="shapes", help="a bundled name or a cascade folder (shapes)")
-    parser.add_argument("--configs", default="configs/shapes", help="a config for each stage (configs/shapes)")
-    parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages alone")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement (20)")
-    parser.add_argument("--rows", type=int, default=4, help="pictures of one sampling (4)")
-    parser.add_argument("--json", metavar="FILE", help="writes the numbers there, too")
+    parser.add_argument("--cascade", default="shapes", help="bundled name or cascade folder (default: shapes)")
+    parser.add_argument("--configs", default="configs/shapes", help="configs of the stages (default: configs/shapes)")
+    parser.add_argument("--only", nargs="+", metavar="STAGE", help="stages to measure (default: all)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds per measurement (default: 20)")
+    parser.add_argument("--rows", type=int, default=4, help="images per sampling call (default: 4)")
+    parser.add_argument("--json", metavar="FILE", help="also write the results to this file")
     parser.add_argument("--measure", nargs=2, metavar=("WHAT", "STAGE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -174,13 +174,12 @@ def main() -> None:
     specs = read_specs(resolve(args.cascade))
     stages = args.only or list(specs)
     sampled = [name for name in stages if name in specs and kind_of(specs[name]).is_sampled]
-    made = {"training": stages, "sampling": sampled}
     results = {}
-    for what, names in made.items():
+    for what, names in {"training": stages, "sampling": sampled}.items():
         print(f"\n{what:20}" + "".join(f"{title:>13}" for title, *_ in COLUMNS))
         for stage in names:
-            found = results[f"{what} {stage}"] = measure(what, stage, args, rate)
-            cells = (form.format(found[name]) if name in found else "" for _, name, form in COLUMNS)
+            measured = results[f"{what} {stage}"] = measure(what, stage, args, rate)
+            cells = (form.format(measured[name]) if name in measured else "" for _, name, form in COLUMNS)
             print(f"{stage:20}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
     if args.json:
         with open(args.json, "w") as file:

@@ -12,5 +12,5 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cascade(folder):
-    """On one device."""
+    """Returns the tiny cascade on one device."""
     return load_cascade(folder, devices=jax.local_devices()[:1])

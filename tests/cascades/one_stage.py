@@ -1,4 +1,4 @@
-"""Sampling of one stage of a cascade, without the stages before it."""
+"""Sampling of a single stage of a cascade, without the stages before it."""
 
 import dataclasses
 from typing import Any
@@ -14,13 +14,13 @@ from unclip_jax.stages.conditions import Conditions
 def sample_one(
     cascade: Cascade, name: str, conditions: Conditions, *, rows: int, steps: int | str | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Samples `rows` rows of one unguided stage, images in [-1, 1]. If `steps` is None, the stage's own."""
+    """Samples one stage without guidance. Images are in [-1, 1]; `steps=None` uses the default of the stage."""
     stage = cascade.stages[name]
-    given: dict[str, Any] = {} if steps is None else {"steps": steps}
+    overrides: dict[str, Any] = {} if steps is None else {"steps": steps}
     return kind_of(stage).sample_stage(
         stage,
         conditions,
         Conditions(),
-        settings=dataclasses.replace(stage.spec.sampling, **given),
+        settings=dataclasses.replace(stage.spec.sampling, **overrides),
         request=SampleRequest(seed=seed, image_ids=np.arange(rows), devices=cascade.devices),
     )

@@ -1,4 +1,4 @@
-"""What the tests of published models share: the recorded pictures, files as published, and the peer's noise."""
+"""Shared by the tests of published models: golden files, published folders with random weights, and recorded noise."""
 
 import json
 import pathlib
@@ -16,13 +16,13 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
 def load(name):
-    """A golden file, and what it says about itself."""
+    """Returns the arrays and the description of a golden file."""
     golden = np.load(GOLDEN / f"{name}.npz")
     return golden, json.loads(str(golden["about"]))
 
 
 def write_pipeline(folder, about):
-    """The folder that `save_pretrained` of diffusers' unCLIP pipeline would have written, with drawn weights."""
+    """Writes a folder like `save_pretrained` of diffusers' unCLIP pipelines, with random weights."""
     for name, config in about["configs"].items():
         (folder / name).mkdir()
         file = "scheduler_config.json" if name.endswith("scheduler") else "config.json"
@@ -44,9 +44,11 @@ def open_on_one_device(source, **arguments):
 
 
 def row_noise_of(rows: int, stages: Mapping[str, tuple[tuple[int, ...], int]]) -> Callable:
-    """Replaces `sampling.diffusion.row_noise` by `drawn.noise`, which the peer used.
+    """Returns a replacement for `sampling.diffusion.row_noise` that returns the noise of the golden files.
 
-    stages: {name: (shape of a row, draws)}; a stage is known by the shape of its rows.
+    Args:
+      rows: Number of rows.
+      stages: Shape of a row and number of draws of each stage. Stages are identified by the shape of their rows.
     """
     tables = {
         shape: jnp.stack([noise(stage, draw, (rows, *shape)) for draw in range(draws)])

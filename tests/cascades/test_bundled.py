@@ -1,4 +1,4 @@
-"""The bundled cascade draws what it is asked for, and its CLIP finds held-out pictures by their captions."""
+"""Quality of the bundled cascade: prompt accuracy, CLIP retrieval, and agreement with its configs."""
 
 import pathlib
 
@@ -19,8 +19,8 @@ from unclip_jax.kinds import kind_of
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs/shapes").glob("*.py"))
 
-# (size, colour, shape, background): every shape, colour and size, in pairs of shape and colour that training showed.
-ASKED = (
+# (size, color, shape, background), with all shapes, colors and sizes, in combinations seen in training.
+REQUESTED = (
     ("small", "red", "circle", "blue"),
     ("large", "yellow", "star", "black"),
     ("large", "blue", "square", "white"),
@@ -40,25 +40,25 @@ ASKED = (
 )
 
 
-def shown(picture):
-    """(size, colour, shape, background) of a picture of one object; None of any other."""
-    scene = read(picture)
+def recognize(image):
+    """Returns (size, color, shape, background) of an image with one object, otherwise None."""
+    scene = read(image)
     if scene is None or len(scene.objects) != 1:
         return None
     (item,) = scene.objects
     return item.size, item.colour, item.shape, scene.background
 
 
-def test_bundled_cascade_draws_most_of_what_it_is_asked_for():
+def test_bundled_cascade_follows_most_prompts():
     cascade = unclip_jax.load_cascade("shapes", devices=jax.devices()[:1])
-    prompts = [f"a {size} {colour} {shape} on a {background} background" for size, colour, shape, background in ASKED]
-    pictures = unclip_jax.text_to_image(cascade, prompts)
-    assert pictures.shape == (len(ASKED), 256, 256, 3)
-    seen = [shown(picture) for picture in pictures]
-    assert sum(answer == asked for answer, asked in zip(seen, ASKED, strict=True)) >= 14, seen
+    prompts = [f"a {size} {color} {shape} on a {background} background" for size, color, shape, background in REQUESTED]
+    images = unclip_jax.text_to_image(cascade, prompts)
+    assert images.shape == (len(REQUESTED), 256, 256, 3)
+    recognized = [recognize(image) for image in images]
+    assert sum(actual == expected for actual, expected in zip(recognized, REQUESTED, strict=True)) >= 14, recognized
 
 
-def test_bundled_clip_finds_pictures_by_captions():
+def test_bundled_clip_retrieves_images_by_caption():
     rng = np.random.default_rng(2026)
     scenes = [sample_scene(rng) for _ in range(64)]
     clip = unclip_jax.load_clip("shapes")
@@ -72,10 +72,10 @@ def test_bundled_clip_finds_pictures_by_captions():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_bundled_stage_is_what_its_config_trains(path):
+def test_bundled_stage_matches_its_config(path):
     config = typed(experiment.load_config(path))
-    said = read_specs(resolve("shapes"))[path.stem]
-    assert kind_of(said).build(said, where=path.stem) == config.build(np.float32)
-    assert said.kind == config.stage.kind and said.low_res_size == config.stage.low_res_size
-    assert said.diffusion == config.stage.diffusion
-    assert said.sampling == config.stage.sampling
+    spec = read_specs(resolve("shapes"))[path.stem]
+    assert kind_of(spec).build(spec, where=path.stem) == config.build(np.float32)
+    assert spec.kind == config.stage.kind and spec.low_res_size == config.stage.low_res_size
+    assert spec.diffusion == config.stage.diffusion
+    assert spec.sampling == config.stage.sampling

@@ -1,4 +1,4 @@
-"""Writing into a cascade folder: one writer at a time, from what it reads to what it writes."""
+"""Writing of cascade folders: locking and stage names."""
 
 import threading
 
@@ -13,8 +13,8 @@ from unclip_jax.cascades.folder_writing import write_stages
 from unclip_jax.folder_lock import FolderInUse
 
 
-def test_a_second_writer_is_refused_from_the_first_read_on(tmp_path, monkeypatch):
-    """Between reading the index and the update, a second writer's stage would be lost from the index."""
+def test_concurrent_writer_is_rejected(tmp_path, monkeypatch):
+    """A stage written between reading the index and the update would be lost from the index."""
     copy = tiny.write_tiny_cascade(tmp_path / "cascade")
     files, refused = tiny.files("decoder", {"kernel": np.ones(3)}), []
 
@@ -39,7 +39,7 @@ def test_a_second_writer_is_refused_from_the_first_read_on(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["", ".", "../x", "a/b", "/tmp/x", "tokenizer", "cascade.json"])
-def test_names_that_are_other_files_are_refused_and_nothing_is_written(tmp_path, name):
+def test_invalid_stage_names_are_rejected_before_writing(tmp_path, name):
     files = tiny.files("decoder", {"kernel": np.ones(3)})
     with pytest.raises(ValueError, match="^name of a stage must"):
         write_stages(tmp_path / "out", {name: files})

@@ -1,4 +1,4 @@
-"""Images that are not square: (height, width) in specs, networks and cascades."""
+"""Non-square images: (height, width) in specs, networks and cascades."""
 
 import json
 
@@ -44,7 +44,7 @@ TWO = {"small": config("unet", [8, 12]), "large": config("upsampler", [16, 24], 
 ADM = {"small": config("unet", [8, 12]), "large": config("unet", [16, 24], [8, 12], in_channels=6)}
 
 
-def test_a_unet_samples_its_height_and_width(tmp_path):
+def test_unet_generates_non_square_images(tmp_path):
     write(tmp_path / "cascade", ALONE)
     cascade = load(tmp_path / "cascade")
     assert cascade.stages["unet"].module.image_size == (16, 24)
@@ -56,10 +56,10 @@ def test_a_unet_samples_its_height_and_width(tmp_path):
 
 
 @pytest.mark.parametrize("stages", [TWO, ADM], ids=["upsampler", "unet"])
-def test_an_upsampler_continues_from_a_height_and_width(tmp_path, stages):
+def test_upsampler_generates_non_square_images(tmp_path, stages):
     write(tmp_path / "cascade", dict(reversed(stages.items())))
     cascade = load(tmp_path / "cascade")
-    assert list(cascade.stages) == ["small", "large"]  # by size, not in the order of writing
+    assert list(cascade.stages) == ["small", "large"]  # ordered by size, not as written
     assert cascade.stages["large"].spec.low_res_size == (8, 12)
     assert {name: stage.spec.to_json() for name, stage in cascade.stages.items()} == stages
     assert class_to_image(cascade, count=2).shape == (2, 16, 24, 3)
@@ -70,7 +70,7 @@ def test_an_upsampler_continues_from_a_height_and_width(tmp_path, stages):
 
 
 @pytest.mark.parametrize("low_res_size", [[12, 8], 8, [8, 8]])
-def test_another_height_and_width_than_the_stage_before_is_refused(tmp_path, low_res_size):
+def test_mismatched_low_res_size_is_rejected(tmp_path, low_res_size):
     write(tmp_path / "cascade", {"small": TWO["small"], "large": config("upsampler", [16, 24], low_res_size)})
     with pytest.raises(ValueError, match=r"low_res_size of large must be \(8, 12\), the size of small's images, got"):
         class_to_image(load(tmp_path / "cascade"))

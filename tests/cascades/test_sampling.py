@@ -1,4 +1,4 @@
-"""What the sampler must not do: compile again, or copy parameters at every call."""
+"""Sampling with a cascade: no recompilation, no repeated transfers, seeds and chunks."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.sampling.example_transforms import nudge_images, paint
+from tests.sampling.example_transforms import fill, nudge_images
 from unclip_jax.cascades.text_to_image import text_to_image
 from unclip_jax.sampling import diffusion, rows
 from unclip_jax.sampling.transforms import DenoiserTransform, SamplerTransform
@@ -14,30 +14,30 @@ from unclip_jax.sampling.transforms import DenoiserTransform, SamplerTransform
 
 @pytest.fixture
 def compilations():
-    """Counts programs that are compiled, or read from the persistent cache."""
-    counted = []
+    """Records every compilation, including loads from the persistent cache."""
+    recorded = []
 
     def listen(event: str, duration: float, **_: object) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            counted.append(duration)
+            recorded.append(duration)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    return counted
+    return recorded
 
 
 PROMPTS = ["a red circle", "a green ring", "a star"]
 
 
 def transforms(row: float, shared: float) -> dict:
-    """A transform of the decoder and one of its sampler, with one entry per image."""
+    """Returns a denoiser and a sampler transform of the decoder, with one row per image."""
     rows = np.full((3, 3), row, np.float32)
     return {
-        "denoiser_transforms": {"decoder": [DenoiserTransform(paint, rows=rows)]},
+        "denoiser_transforms": {"decoder": [DenoiserTransform(fill, rows=rows)]},
         "sampler_transforms": {"decoder": [SamplerTransform(nudge_images, rows=rows, shared=np.float32(shared))]},
     }
 
 
-def test_another_scale_seed_text_step_count_or_number_of_prompts_compiles_nothing(cascade, compilations):
+def test_changing_scale_seed_prompts_or_steps_does_not_recompile(cascade, compilations):
     text_to_image(cascade, PROMPTS, seed=0)
     before = len(compilations)
     for prompts, settings in (
@@ -51,10 +51,10 @@ def test_another_scale_seed_text_step_count_or_number_of_prompts_compiles_nothin
         text_to_image(cascade, prompts, **settings)
         assert len(compilations) == before, settings
     text_to_image(cascade, PROMPTS, decoder_scale=1.0)
-    assert len(compilations) > before  # unguided is another program: the count does count
+    assert len(compilations) > before  # sampling without guidance compiles, which checks the counter
 
 
-def test_other_arrays_of_transforms_compile_nothing(cascade, compilations):
+def test_changing_transform_arrays_does_not_recompile(cascade, compilations):
     text_to_image(cascade, PROMPTS)
     before = len(compilations)
     text_to_image(cascade, PROMPTS, **transforms(0.0, 0.1))
@@ -65,8 +65,8 @@ def test_other_arrays_of_transforms_compile_nothing(cascade, compilations):
         assert len(compilations) == first
 
 
-def test_one_seed_per_prompt_gives_the_images_of_calls_with_each(cascade):
-    """The number of an image counts within the call."""
+def test_seed_per_prompt_matches_separate_calls(cascade):
+    """The image index counts over all prompts of a call."""
     both = text_to_image(cascade, PROMPTS[:2], seed=[3, 5], count=2, candidates=2)
     apart = [
         text_to_image(cascade, [prompt], seed=seed, first_image=first, count=2, candidates=2)
@@ -84,16 +84,19 @@ def test_one_seed_per_prompt_gives_the_images_of_calls_with_each(cascade):
 
 @pytest.mark.parametrize(
     ("seed", "message"),
-    [([1], "seed must be one integer or one for each of the 2 inputs, got 1."), ([1, -1], "seed is -1; it must be")],
+    [
+        ([1], "seed must be one integer or one for each of the 2 inputs, got 1."),
+        ([1, -1], "seed must be from 0 to 4294967295, got -1."),
+    ],
 )
-def test_seeds_that_are_not_one_per_prompt_are_refused(cascade, seed, message):
+def test_invalid_seed_list_is_rejected(cascade, seed, message):
     with pytest.raises(ValueError, match=message):
         text_to_image(cascade, PROMPTS[:2], seed=seed)
 
 
-def test_no_segment_copies_parameters_or_anything_else_to_the_devices(cascade, monkeypatch):
+def test_segments_transfer_nothing_to_the_devices(cascade, monkeypatch):
     arguments = {"prompts": ["a red circle"], "seed": 1}
-    text_to_image(cascade, **arguments)  # compiles: constants may be copied then
+    text_to_image(cascade, **arguments)  # compiles, which may transfer constants
     compiled, calls = diffusion._compiled, []
 
     def guarded(program):
@@ -108,7 +111,7 @@ def test_no_segment_copies_parameters_or_anything_else_to_the_devices(cascade, m
 
     monkeypatch.setattr(diffusion, "_compiled", guarded)
     text_to_image(cascade, **arguments)
-    assert len(calls) == 3  # a segment for each stage
+    assert len(calls) == 3  # one segment per stage
     stage = cascade.stages["decoder"]
     on_host = dataclasses.replace(stage, params=jax.device_get(stage.params))
     moved = dataclasses.replace(cascade, stages={**cascade.stages, stage.name: on_host})
@@ -116,10 +119,10 @@ def test_no_segment_copies_parameters_or_anything_else_to_the_devices(cascade, m
         text_to_image(moved, **arguments)
 
 
-def test_one_lot_after_another_gives_the_same_pictures(cascade, monkeypatch):
+def test_chunked_sampling_generates_the_same_images(cascade, monkeypatch):
     prompts = ["a red circle", "a green ring", "a star", "a cross", "a blue ring"]
     whole = text_to_image(cascade, prompts, seed=1)
     monkeypatch.setattr(rows, "ROWS_PER_DEVICE", {16: 2, 64: 2})
-    lots = text_to_image(cascade, prompts, seed=1)
-    assert np.max(np.abs(whole.astype(int) - lots.astype(int))) <= 1
-    assert np.max(np.abs(whole[0].astype(int) - lots[1].astype(int))) > 10
+    chunked = text_to_image(cascade, prompts, seed=1)
+    assert np.max(np.abs(whole.astype(int) - chunked.astype(int))) <= 1
+    assert np.max(np.abs(whole[0].astype(int) - chunked[1].astype(int))) > 10

@@ -1,4 +1,4 @@
-"""Cascade folders of schema 1, one for each weight family, load and generate what version 0.1.0 generated from them."""
+"""Cascade folders of schema 1, one per weight family, compared with the outputs of version 0.1.0."""
 
 import collections
 import json
@@ -27,12 +27,12 @@ def found():
     return outputs(FOLDER)
 
 
-def test_outputs_are_complete(found):
+def test_expected_outputs_are_complete(found):
     assert set(found) == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_schema_1_folder_generates_the_same(found, name):
+def test_schema_1_folder_matches_outputs_of_version_0_1_0(found, name):
     output, expected = found[name], EXPECTED[name]
     assert (output.shape, output.dtype) == (expected.shape, expected.dtype)
     if expected.dtype == np.uint8:
@@ -42,7 +42,7 @@ def test_schema_1_folder_generates_the_same(found, name):
         np.testing.assert_allclose(output, expected, atol=1e-4)
 
 
-def test_schema_1_classifier_loads_with_its_shapes():
+def test_schema_1_classifier_loads_with_stored_shapes():
     cascade = opened(FOLDER / "guided_diffusion_classifier")
     assert list(cascade.stages) == ["classifier"]
     stored = load_file(FOLDER / "guided_diffusion_classifier" / "classifier" / "params.safetensors")
@@ -56,7 +56,7 @@ def test_schema_1_folders_stay_small():
     assert sum(path.stat().st_size for path in files) <= 200_000
 
 
-def test_adding_a_stage_upgrades_the_folder_and_leaves_tensor_files_alone(tmp_path):
+def test_writing_a_stage_upgrades_folder_and_keeps_tensor_files(tmp_path):
     copy = shutil.copytree(FOLDER / "karlo", tmp_path / "karlo")
     before = {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*.safetensors")}
     name, again = "upsampler_8_to_16", read_stages(epath.Path(copy))["upsampler_8_to_16"]

@@ -1,4 +1,4 @@
-"""Which stages run, and in which order: by what they produce and by their sizes, never by their names or places."""
+"""Execution order of stages, which depends on outputs and image sizes only; and validation of requests."""
 
 import dataclasses
 
@@ -15,19 +15,19 @@ from unclip_jax.stages.spec import EncoderRef
 
 
 def renamed(cascade: Cascade, name: str, new: str, **changes) -> Cascade:
-    """The cascade with a copy of a stage under another name, at the end."""
+    """Returns the cascade with a renamed copy of a stage appended."""
     stage = cascade.stages[name]
     copy = dataclasses.replace(stage, spec=dataclasses.replace(stage.spec, name=new, **changes))
     return dataclasses.replace(cascade, stages={**cascade.stages, new: copy})
 
 
-def test_stages_run_in_their_order_whatever_order_they_are_asked_for_in(folder):
+def test_loaded_stages_are_in_execution_order(folder):
     names = list(tiny.CONFIGS)
     opened = load_cascade(folder, stages=names[::-1], devices=jax.local_devices()[:1])
     assert list(opened.stages) == names
 
 
-def test_a_second_decoder_is_run_by_itself(cascade):
+def test_second_decoder_runs_when_selected_by_stop_after(cascade):
     two = renamed(cascade, "decoder", "other")
     chain = [stage.name for stage in image_stages(two)]
     assert chain == ["decoder", "upsampler_8_to_16"]
@@ -36,7 +36,7 @@ def test_a_second_decoder_is_run_by_itself(cascade):
     assert made.shape == (1, 8, 8, 3)
 
 
-def test_sizes_that_do_not_fit_are_one_line_unless_the_stage_does_not_run(cascade):
+def test_mismatched_sizes_are_rejected_only_if_the_stage_runs(cascade):
     stages = renamed(cascade, "upsampler_8_to_16", "x", low_res_size=4).stages
     kept = {name: stage for name, stage in stages.items() if name != "upsampler_8_to_16"}
     broken = dataclasses.replace(cascade, stages=kept)
@@ -46,7 +46,7 @@ def test_sizes_that_do_not_fit_are_one_line_unless_the_stage_does_not_run(cascad
     assert unclip_jax.text_to_image(broken, ["a ring"], stop_after="decoder", steps=few).shape == (1, 8, 8, 3)
 
 
-def test_prior_of_another_encoder_does_not_run(cascade):
+def test_prior_of_different_encoder_is_skipped(cascade):
     other = {"clip": EncoderRef(stage="other_clip")}
     two = renamed(renamed(cascade, "clip", "other_clip"), "diffusion_prior", "a_prior", encoders=other)
     first = {"clip": two.stages["clip"], "a_prior": two.stages["a_prior"], **two.stages}
@@ -68,13 +68,13 @@ def test_prior_of_another_encoder_does_not_run(cascade):
         ({"count": 1.5}, "count must be an integer, got 1.5."),
     ],
 )
-def test_request_that_is_not_whole_numbers_is_one_line(cascade, arguments, message):
+def test_non_integer_arguments_are_rejected(cascade, arguments, message):
     with pytest.raises(ValueError) as error:
         unclip_jax.text_to_image(cascade, ["a ring"], **arguments)
     assert str(error.value) == message
 
 
-def test_integers_of_arrays_and_unset_settings_are_taken(cascade):
+def test_array_integers_and_none_settings_are_accepted(cascade):
     steps = {"prior": 1, "decoder": 1, "upsampler_8_to_16": 1}
     right = unclip_jax.text_to_image(cascade, ["a ring"], seed=3, steps=steps)
     for seed in (np.asarray(3), np.int64(3), jax.numpy.asarray(3), [np.int32(3)]):
@@ -84,7 +84,7 @@ def test_integers_of_arrays_and_unset_settings_are_taken(cascade):
         np.testing.assert_array_equal(made, right)
 
 
-def test_former_names_are_taken_with_a_deprecation_warning(cascade, folder):
+def test_deprecated_names_warn(cascade, folder):
     steps = {"prior": 1, "decoder": 1, "upsampler_8_to_16": 1}
     right = unclip_jax.text_to_image(cascade, ["a ring"], decoder_scale=2.0, steps=steps)
     with pytest.warns(DeprecationWarning, match="sampling field 'scale' is now called 'guidance_scale'."):

@@ -1,4 +1,4 @@
-"""unCLIP's own decoder, which is GLIDE with an image embedding, with a CLIP and a prior; and stages of other names."""
+"""Cascade with the decoder of the unCLIP paper (GLIDE with an image embedding), under a custom stage name."""
 
 import dataclasses
 import json
@@ -34,12 +34,12 @@ PAPER = {
 
 @pytest.fixture(scope="module")
 def cascade(tmp_path_factory):
-    """The tiny cascade with unCLIP's own decoder, called "paper", in place of Karlo's."""
+    """Returns the tiny cascade with the unCLIP decoder, named "paper", instead of Karlo's."""
     folder = tiny.write_tiny_cascade(tmp_path_factory.mktemp("paper") / "cascade")
     spec = from_json("paper", PAPER, where="paper")
     params = randomise(parameter_shapes(kind_of(spec).build(spec, where="paper")), seed=7)
-    words = gpt2_tokenizer(folder.parent / "gpt2")
-    write_stages(folder, {"paper": StageFiles(spec, params, tokenizer=words)})
+    tokenizer = gpt2_tokenizer(folder.parent / "gpt2")
+    write_stages(folder, {"paper": StageFiles(spec, params, tokenizer=tokenizer)})
     index = json.loads((folder / "cascade.json").read_text())
     index["stages"].remove("decoder")
     (folder / "cascade.json").write_text(json.dumps(index))
@@ -54,28 +54,28 @@ def difference(a, b) -> int:
     return int(np.max(np.abs(a.astype(int) - b.astype(int))))
 
 
-def test_it_is_initialized_loaded_and_sampled_from_caption_and_embedding(cascade):
+def test_decoder_is_conditioned_on_caption_and_embedding(cascade):
     images = generate(cascade)
     assert images.shape == (2, 16, 16, 3)
     z = np.zeros((2, tiny.EMBED), np.float32)
-    given = generate(cascade, image_embeddings=z)
-    assert difference(given, images) > 10  # the prior's embedding counts
-    assert difference(generate(cascade, PROMPTS[::-1], image_embeddings=z), given) > 10  # and so does the caption
+    zero = generate(cascade, image_embeddings=z)
+    assert difference(zero, images) > 10  # depends on the embedding
+    assert difference(generate(cascade, PROMPTS[::-1], image_embeddings=z), zero) > 10  # depends on the caption
     unguided = generate(cascade, image_embeddings=z, decoder_scale=1.0)
-    assert difference(unguided, given) > 10
+    assert difference(unguided, zero) > 10
 
 
-def test_guided_half_drops_caption_and_embedding(cascade):
-    """At scale 0 the prediction is the unconditional one, whatever the caption and the embedding are."""
+def test_unconditional_prediction_drops_caption_and_embedding(cascade):
+    """At scale 0 the prediction is the unconditional one, for any caption and embedding."""
     z = np.random.default_rng(0).normal(size=(2, tiny.EMBED)).astype(np.float32)
-    # The learned variance is the conditional half's, and so is what noise is added: the last step alone has none.
+    # The learned variance, and with it the added noise, is conditional at any scale. Only the last step adds no noise.
     last = {"steps": {**STEPS, "paper": 1}, "stop_after": "paper", "decoder_scale": 0.0}
     one = unclip_jax.text_to_image(cascade, PROMPTS, image_embeddings=z, **last)
     other = unclip_jax.text_to_image(cascade, PROMPTS[::-1], image_embeddings=-z, **last)
     assert difference(one, other) <= 1
 
 
-def test_candidates_are_ranked_by_the_clip_of_its_embeddings(cascade):
+def test_candidates_are_ranked_by_clip_of_the_decoder(cascade):
     clip, z_t = cascade.stages["clip"], unclip_jax.encode_text(cascade.stages["clip"], PROMPTS)
 
     def cosines(candidates):
@@ -86,7 +86,7 @@ def test_candidates_are_ranked_by_the_clip_of_its_embeddings(cascade):
     assert np.all(eight >= one - 1e-5) and np.any(eight > one + 1e-3)
 
 
-def test_variations_take_its_embedding_and_the_empty_caption(cascade):
+def test_variations_depend_on_the_image(cascade):
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     steps = {name: count for name, count in STEPS.items() if name != "prior"}
     made = unclip_jax.variations(cascade, image, count=2, steps=steps)
@@ -94,8 +94,8 @@ def test_variations_take_its_embedding_and_the_empty_caption(cascade):
     assert difference(unclip_jax.variations(cascade, 255 - image, count=2, steps=steps), made) > 10
 
 
-def test_scales_belong_to_outputs_and_not_to_names(cascade):
-    """The base version looked guidance scales up under "diffusion_prior" and "decoder"."""
+def test_guidance_scale_arguments_do_not_depend_on_stage_names(cascade):
+    """Version 0.1.0 looked up guidance scales by the names "diffusion_prior" and "decoder"."""
     z = np.zeros((2, tiny.EMBED), np.float32)
     by_name = generate(cascade, image_embeddings=z, sampling={"paper": {"guidance_scale": 7.0}})
     assert difference(generate(cascade, image_embeddings=z, decoder_scale=7.0), by_name) == 0

@@ -1,4 +1,4 @@
-"""Variations take from the picture its embedding, and from the caption nothing."""
+"""Variations of an image."""
 
 import numpy as np
 import pytest
@@ -17,10 +17,10 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
 
 
-def test_they_are_the_pictures_of_the_embedding_with_the_empty_caption(cascade, folder, image):
+def test_variations_match_text_to_image_with_embedding_and_empty_caption(cascade, folder, image):
     embedding = unclip_jax.encode_image(unclip_jax.load_clip(folder), image[None])
     made = unclip_jax.variations(cascade, image, count=2, seed=3, steps=FEW, decoder_scale=2.0)
-    right = unclip_jax.text_to_image(
+    expected = unclip_jax.text_to_image(
         cascade,
         ["a red circle"],
         count=2,
@@ -30,33 +30,33 @@ def test_they_are_the_pictures_of_the_embedding_with_the_empty_caption(cascade, 
         image_embeddings=np.repeat(embedding, 2, axis=0),
         empty_caption=True,
     )
-    np.testing.assert_array_equal(made, right)
+    np.testing.assert_array_equal(made, expected)
     best = unclip_jax.variations(cascade, image, seed=3, steps=FEW, sampling={"decoder": {"candidates": 6}})
     first = unclip_jax.variations(cascade, image, seed=3, steps=FEW)
-    seen = [unclip_jax.encode_image(unclip_jax.load_clip(folder), made)[0] for made in (best, first)]
-    assert cosine(seen[0], embedding[0]) > cosine(seen[1], embedding[0]) + 1e-3
+    embedded = [unclip_jax.encode_image(unclip_jax.load_clip(folder), made)[0] for made in (best, first)]
+    assert cosine(embedded[0], embedding[0]) > cosine(embedded[1], embedding[0]) + 1e-3
     other = unclip_jax.variations(cascade, 255 - image, count=2, seed=3, steps=FEW, decoder_scale=2.0)
     assert not np.array_equal(made, other)
 
 
-def test_what_variations_do_without_is_freed_before_they_begin(folder, image):
+def test_low_memory_releases_unused_stages_before_sampling(folder, image):
     cascade = unclip_jax.load_cascade(folder)
-    seen = {}
-    freed = unclip_jax.variations(
+    live = {}
+    low_memory = unclip_jax.variations(
         cascade, image, seed=3, steps=FEW, low_memory=True,
-        progress=lambda stage, *_: seen.setdefault(stage, [name for name, s in cascade.stages.items() if held(s)]),
+        progress=lambda stage, *_: live.setdefault(stage, [name for name, s in cascade.stages.items() if is_live(s)]),
     )  # fmt: skip
-    assert seen == {"decoder": ["clip", "decoder", "upsampler_8_to_16"], "upsampler_8_to_16": ["upsampler_8_to_16"]}
-    kept = unclip_jax.variations(unclip_jax.load_cascade(folder), image, seed=3, steps=FEW)
-    np.testing.assert_array_equal(freed, kept)
+    assert live == {"decoder": ["clip", "decoder", "upsampler_8_to_16"], "upsampler_8_to_16": ["upsampler_8_to_16"]}
+    expected = unclip_jax.variations(unclip_jax.load_cascade(folder), image, seed=3, steps=FEW)
+    np.testing.assert_array_equal(low_memory, expected)
 
 
-def held(stage) -> bool:
+def is_live(stage) -> bool:
     return not any(leaf.is_deleted() for leaf in stage.device_arrays())
 
 
-def test_unknown_noise_and_what_is_no_picture_are_refused(cascade, image):
-    with pytest.raises(ValueError, match="noise is 'inverse'; known: fresh"):
+def test_unknown_noise_and_non_uint8_image_are_rejected(cascade, image):
+    with pytest.raises(ValueError, match="Unknown noise 'inverse'. Available: fresh"):
         unclip_jax.variations(cascade, image, noise="inverse")
-    with pytest.raises(ValueError, match=r"images are float64 \[1, 12, 20, 3\]; uint8"):
+    with pytest.raises(ValueError, match=r"images must be uint8 .*, got float64 \[1, 12, 20, 3\]"):
         unclip_jax.variations(cascade, image / 255.0)

@@ -1,6 +1,7 @@
-"""A cascade of tiny random networks, written as a folder: no tensor of it is zeros or ones.
+"""Cascade folder of tiny networks with random parameters.
 
-Its networks predict x0: the eps of random weights sends every pixel to the ends of its range, where all are equal.
+The networks predict x0. With random networks that predict eps, clipping would saturate every pixel and make all images
+equal.
 """
 
 import dataclasses
@@ -58,7 +59,7 @@ CONFIGS = {
 
 
 def write_tiny_cascade(folder: pathlib.Path) -> pathlib.Path:
-    """Writes the cascade into a new folder, and returns it."""
+    """Writes the cascade to a new folder and returns the folder."""
     train_tokenizer(CAPTIONS, vocab_size=VOCAB, context_length=CONTEXT, directory=folder.parent / "tokenizer")
     stages = {}
     statistics = EmbeddingStatistics(mean=np.linspace(-1, 1, EMBED), std=np.linspace(1, 4, EMBED))

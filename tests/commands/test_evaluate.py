@@ -241,7 +241,7 @@ def test_the_rows_of_clip_need_no_other_stage(folder):
     model = evaluate.cascade_functions(cascade)
     [(_, found)] = run_measures(SUITE.select(["clip_retrieval"]), model, num_prompts=2)
     assert found["n"] == 2
-    with pytest.raises(ValueError, match="has no prior; it has: clip"):
+    with pytest.raises(ValueError, match="has no prior. Available stages: clip"):
         list(run_measures(SUITE.select(["prior_cosine"]), model, num_prompts=2))
 
 

@@ -1,4 +1,4 @@
-"""Published weights train on: an imported decoder, and a prior beside an imported CLIP."""
+"""Fine-tuning of published weights: an imported decoder, and a prior for an imported CLIP model."""
 
 import json
 import pathlib
@@ -23,24 +23,24 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Eight captioned pictures for each split, and an imported Karlo whose CLIP has both towers."""
+    """Eight captioned images per split, and an imported Karlo with both CLIP encoders."""
     folder = tmp_path_factory.mktemp("fine_tune")
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
-        (folder / "pictures" / split).mkdir(parents=True)
-        for number in range(8):
+        (folder / "images" / split).mkdir(parents=True)
+        for index in range(8):
             coarse = rng.integers(0, 256, (4, 4, 3), np.uint8)
-            picture = Image.fromarray(coarse).resize((48, 48), Image.BICUBIC)
-            picture.save(folder / "pictures" / split / f"{number}.png")
-            (folder / "pictures" / split / f"{number}.txt").write_text(f"no {number}\n")
-    (folder / "theirs").mkdir()
-    write_pipeline(folder / "theirs", load("karlo-variations")[1])
-    assert main(["import-weights", str(folder / "theirs"), "--out", str(folder / "karlo")]) == 0
+            image = Image.fromarray(coarse).resize((48, 48), Image.BICUBIC)
+            image.save(folder / "images" / split / f"{index}.png")
+            (folder / "images" / split / f"{index}.txt").write_text(f"no {index}\n")
+    (folder / "published").mkdir()
+    write_pipeline(folder / "published", load("karlo-variations")[1])
+    assert main(["import-weights", str(folder / "published"), "--out", str(folder / "karlo")]) == 0
     return folder
 
 
 def train(config, workdir, folder, *overrides):
-    fields = [*SHORT, f"data.dir={folder / 'pictures'}", *overrides]
+    fields = [*SHORT, f"data.dir={folder / 'images'}", *overrides]
     return main(["train", f"--config={config}", f"--workdir={workdir}", *(f"--config.{field}" for field in fields)])
 
 
@@ -53,16 +53,16 @@ def losses(workdir):
 
 
 @pytest.mark.slow
-def test_an_imported_decoder_begins_with_its_weights_and_learns(folder, tmp_path):
+def test_fine_tuning_imported_decoder_starts_from_its_weights_and_reduces_loss(folder, tmp_path):
     config = f"{CONFIGS / 'fine_tune.py'}:{folder / 'karlo/decoder'}"
-    still = ["training.steps=1", "optimizer.learning_rate=0.0"]
-    assert train(config, tmp_path / "still", folder, *still) == 0
-    package(tmp_path / "still", folder, tmp_path / "made")
-    kept, imported = (load_cascade(path).stages["decoder"] for path in (tmp_path / "made", folder / "karlo"))
+    unchanged = ["training.steps=1", "optimizer.learning_rate=0.0"]
+    assert train(config, tmp_path / "unchanged", folder, *unchanged) == 0
+    package(tmp_path / "unchanged", folder, tmp_path / "packaged")
+    kept, imported = (load_cascade(path).stages["decoder"] for path in (tmp_path / "packaged", folder / "karlo"))
     assert kept.spec.model.items() >= imported.spec.model.items()
-    right = parameters.flatten(imported.params)
+    expected = parameters.flatten(imported.params)
     for name, value in parameters.flatten(kept.params).items():
-        np.testing.assert_allclose(value, right[name], rtol=2e-3, atol=1e-6, err_msg=name)  # stored as float16
+        np.testing.assert_allclose(value, expected[name], rtol=2e-3, atol=1e-6, err_msg=name)  # stored as float16
 
     assert train(config, tmp_path / "tuned", folder, "training.steps=40", "optimizer.learning_rate=3e-3") == 0
     steps = losses(tmp_path / "tuned")
@@ -70,23 +70,23 @@ def test_an_imported_decoder_begins_with_its_weights_and_learns(folder, tmp_path
 
 
 @pytest.mark.slow
-def test_a_prior_is_trained_beside_an_imported_clip(folder, tmp_path):
+def test_prior_trains_with_imported_clip(folder, tmp_path):
     model = ["model.embed_dim=32", "model.text_width=32", "model.context_length=12", "model.width=24", "model.layers=1"]
     prior = CONFIGS / "shapes/diffusion_prior.py"
     frozen = [f"encoders.clip={folder / 'karlo'}", "data.source=folder", "data.image_size=32"]
     assert train(prior, tmp_path / "prior", folder, *model, *frozen, "training.steps=30") == 0
     steps = losses(tmp_path / "prior")
     assert len(steps) == 30 and np.mean(steps[-5:]) < np.mean(steps[:5])
-    package(tmp_path / "prior", folder, tmp_path / "made")
-    assert load_cascade(tmp_path / "made").stages["diffusion_prior"].extras["statistics"]["mean"].shape == (32,)
+    package(tmp_path / "prior", folder, tmp_path / "packaged")
+    assert load_cascade(tmp_path / "packaged").stages["diffusion_prior"].extras["statistics"]["mean"].shape == (32,)
 
 
 @pytest.mark.parametrize(
-    ("stage", "said"),
-    [("clip", "is of kind 'clip'; known: decoder, upsampler"), ("nothing", "cannot be read as JSON")],
+    ("stage", "message"),
+    [("clip", "stage must be of kind decoder or upsampler, got "), ("nothing", "cannot be read as JSON")],
 )
-def test_what_cannot_be_fine_tuned_is_one_line(folder, tmp_path, capsys, stage, said):
+def test_fine_tuning_unsupported_stage_prints_one_line(folder, tmp_path, capsys, stage, message):
     assert train(f"{CONFIGS / 'fine_tune.py'}:{folder / 'karlo' / stage}", tmp_path / "run", folder) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()

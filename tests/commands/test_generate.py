@@ -1,4 +1,4 @@
-"""`unclip generate`: files with their metadata, and wrong input in one line, before anything is sampled."""
+"""`unclip generate`: output files with metadata, and one-line errors before sampling."""
 
 import json
 
@@ -11,13 +11,13 @@ from unclip_jax.__main__ import main
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
+def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def generate(folder, capsys):
-    """Runs the command; returns (exit code, stdout, stderr)."""
+    """Runs the command and returns (exit code, stdout, stderr)."""
 
     def run(*arguments):
         code = main(["generate", "--cascade", str(folder), *map(str, arguments)])
@@ -26,7 +26,7 @@ def generate(folder, capsys):
     return run
 
 
-def test_one_picture_with_prompt_seed_and_settings(generate, tmp_path):
+def test_png_stores_prompt_seed_and_settings(generate, tmp_path):
     code, out, err = generate("a red circle", "--seed", 5, "--steps", "prior=3,decoder=4", "--decoder-scale", 2)
     assert (code, out, err) == (0, "a-red-circle.png\n", "")
     assert images.read_image(tmp_path / "a-red-circle.png").shape == (16, 16, 3)
@@ -38,7 +38,7 @@ def test_one_picture_with_prompt_seed_and_settings(generate, tmp_path):
     assert settings["diffusion_prior"]["steps"] == 3 and settings["upsampler_8_to_16"]["steps"] == 3
 
 
-def test_paths_and_every_other_setting_by_name(generate, tmp_path):
+def test_timestep_paths_and_other_settings_can_be_set_per_stage(generate, tmp_path):
     flags = ["--steps", "prior=2,decoder=2,1,upsampler_8_to_16=ddim2", "--sampler", "prior=dpm"]
     flags += ["--sampling", "decoder.guidance_interval=100,900", "--sampling", "decoder.variance=fixed_large"]
     code, out, err = generate("a red circle", *flags)
@@ -52,26 +52,26 @@ def test_paths_and_every_other_setting_by_name(generate, tmp_path):
     assert settings["decoder"]["variance"] == "fixed_large"
 
 
-def test_folder_holds_the_pictures_of_the_grid_each_with_its_own_number(generate, tmp_path):
-    code, out, _ = generate("a red circle", "a green ring", "--count", 2, "--out", "made")
+def test_folder_contains_the_images_of_the_grid_with_their_indices(generate, tmp_path):
+    code, out, _ = generate("a red circle", "a green ring", "--count", 2, "--out", "out")
     names = [
-        "made/00000-a-red-circle.png", "made/00001-a-red-circle.png",
-        "made/00002-a-green-ring.png", "made/00003-a-green-ring.png",
+        "out/00000-a-red-circle.png", "out/00001-a-red-circle.png",
+        "out/00002-a-green-ring.png", "out/00003-a-green-ring.png",
     ]  # fmt: skip
     assert code == 0 and out.split() == names
     generate("a red circle", "a green ring", "--count", 2, "--out", "grid.png")
     grid = images.read_image("grid.png")
-    pictures = [images.read_image(name) for name in names]
-    np.testing.assert_array_equal(grid[:16, :16], pictures[0])
-    np.testing.assert_array_equal(grid[-16:, -16:], pictures[3])
-    assert np.any(pictures[0] != pictures[1])
-    # The number in the metadata makes the picture again, alone.
-    number = images.read_png_metadata(names[3])["first_image"]
-    generate("a green ring", "--first-image", number, "--out", "again.png")
-    assert np.max(np.abs(images.read_image("again.png").astype(int) - pictures[3])) <= 1
+    separate = [images.read_image(name) for name in names]
+    np.testing.assert_array_equal(grid[:16, :16], separate[0])
+    np.testing.assert_array_equal(grid[-16:, -16:], separate[3])
+    assert np.any(separate[0] != separate[1])
+    # The index in the metadata reproduces a single image.
+    index = images.read_png_metadata(names[3])["first_image"]
+    generate("a green ring", "--first-image", index, "--out", "again.png")
+    assert np.max(np.abs(images.read_image("again.png").astype(int) - separate[3])) <= 1
 
 
-def test_each_stage_is_freed_after_its_turn(generate, monkeypatch):
+def test_generate_deletes_parameters_of_all_stages(generate, monkeypatch):
     load, opened = unclip_jax.load_cascade, []
 
     def keep(*args, **options):
@@ -83,36 +83,42 @@ def test_each_stage_is_freed_after_its_turn(generate, monkeypatch):
     assert all(leaf.is_deleted() for stage in opened[0].stages.values() for leaf in stage.device_arrays())
 
 
-def test_unknown_words_give_one_line_on_stderr(generate):
+def test_unknown_words_print_one_line_warning(generate):
     code, _, err = generate("a red zebra")
     assert code == 0
     assert err == (
-        "unclip generate: warning: no caption that this cascade was trained on has the words: zebra. "
-        "It draws one or two shapes.\n"
+        "unclip generate: warning: no training caption of the cascade contains the words: zebra. "
+        "The cascade generates one or two shapes.\n"
     )
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["a ring", "--out", "p.jpg"], "--out 'p.jpg' ends in '.jpg'; give a .png, or a folder's name"),
-        (["a ring", "--out", "none/p.png"], "--out 'none/p.png' is to lie in 'none', which is missing"),
-        (["a ring", "--out", "file/p.png"], "--out 'file/p.png' is to lie in 'file', which is a file"),
-        (["a ring", "--out", "file/folder"], "--out 'file/folder' cannot be written (Not a directory)"),
-        (["a ring", "--out", "folder.png"], "--out 'folder.png' is a folder"),
-        (["a ring", "--steps", "decoder"], "--steps 'decoder': 'decoder' is no pair STAGE=VALUE, such as decoder=50"),
-        (["a ring", "--steps", "decoder=x"], "steps of decoder: steps is 'x': it must be a number, sections as in"),
-        (["a ring", "--steps", "decoder=3,,4"], "--steps 'decoder=3,,4': '' is no pair STAGE=VALUE"),
-        (["a ring", "--sampling", "decoder=1"], "--sampling 'decoder=1' is not STAGE.FIELD=VALUE, such as"),
-        (["a ring", "--sampling", "decoder.eta=x"], "eta of decoder is 'x'; it must be a number"),
-        (["a ring", "--steps", "decoder=0"], "steps of decoder is 0; it must be from 1 to 1000"),
-        (["a ring", "--steps", "upsampler=5"], "steps names upsampler, which the cascade has not; known:"),
-        (["a ring", "--sampler", "decoder=euler"], "sampler of decoder is 'euler'; known: ddpm, ddim"),
-        (["a ring", "--count", "0"], "count is 0; it must be 1 or more"),
-        ([""], "a prompt is empty"),
+        (["a ring", "--out", "p.jpg"], "--out must end in .png or be a folder without a suffix, got 'p.jpg'."),
+        (["a ring", "--out", "none/p.png"], "--out 'none/p.png' cannot be written: 'none' does not exist."),
+        (["a ring", "--out", "file/p.png"], "--out 'file/p.png' cannot be written: 'file' is not a folder."),
+        (["a ring", "--out", "file/folder"], "--out 'file/folder' cannot be written: Not a directory."),
+        (["a ring", "--out", "folder.png"], "--out 'folder.png' is a folder."),
+        (
+            ["a ring", "--steps", "decoder"],
+            "--steps must consist of STAGE=VALUE pairs, such as decoder=50, got 'decoder' in",
+        ),
+        (["a ring", "--steps", "decoder=x"], "steps of decoder: Unknown path 'x'"),
+        (
+            ["a ring", "--steps", "decoder=3,,4"],
+            "--steps must consist of STAGE=VALUE pairs, such as decoder=50, got '' in",
+        ),
+        (["a ring", "--sampling", "decoder=1"], "--sampling must be STAGE.FIELD=VALUE, such as"),
+        (["a ring", "--sampling", "decoder.eta=x"], "eta of decoder must be a number, got 'x'"),
+        (["a ring", "--steps", "decoder=0"], "steps of decoder must be between 1 and 1000, got 0"),
+        (["a ring", "--steps", "upsampler=5"], "steps must name stages of the cascade, got upsampler. Available:"),
+        (["a ring", "--sampler", "decoder=euler"], "sampler of decoder must be one of ddpm, ddim"),
+        (["a ring", "--count", "0"], "count must be at least 1, got 0"),
+        ([""], "prompts must be a non-empty list of non-empty strings"),
     ],
 )
-def test_wrong_input_is_one_line_and_writes_nothing(generate, tmp_path, arguments, message):
+def test_invalid_input_prints_one_line_and_writes_nothing(generate, tmp_path, arguments, message):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.png").mkdir()
     code, out, err = generate(*arguments)
@@ -121,9 +127,9 @@ def test_wrong_input_is_one_line_and_writes_nothing(generate, tmp_path, argument
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png"]
 
 
-def test_unknown_cascade_is_one_line(capsys):
+def test_unknown_cascade_prints_one_line(capsys):
     assert main(["generate", "a ring", "--cascade", "nowhere"]) == 2
-    assert "cascade 'nowhere' is no folder with a cascade.json and not bundled" in capsys.readouterr().err
+    assert "cascade must be a bundled cascade or a cascade folder, got 'nowhere'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [b"mine", b"", images.encode_png(np.zeros((4, 4, 3), np.uint8))])

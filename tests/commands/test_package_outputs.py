@@ -1,4 +1,4 @@
-"""`unclip package` replaces only cascades, and a cascade is the old one or the new one whenever it is killed."""
+"""Outputs of `unclip package`: only cascades are replaced, and interrupted updates are atomic."""
 
 import dataclasses
 import json
@@ -23,12 +23,12 @@ from unclip_jax.training.checkpoints import Restored
 
 
 def files(path: pathlib.Path) -> dict[str, bytes]:
-    """All files below a folder, {path: content}."""
+    """Returns all files in a folder and its subfolders, as {path: content}."""
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 def visible(cascade: pathlib.Path) -> dict[str, bytes]:
-    """The files of a cascade as a reader finds them, and those of the user."""
+    """Returns the files of a cascade as a reader finds them, and files of the user."""
     names = {path.name for part in (cascade, cascade / COMMITTED) if part.exists() for path in part.iterdir()}
     found = {}
     for name in names - {COMMITTED, STAGED, ".lock"}:
@@ -39,21 +39,22 @@ def visible(cascade: pathlib.Path) -> dict[str, bytes]:
 
 
 def package(cascade: pathlib.Path, out: pathlib.Path) -> int:
-    """Packages the CLIP of another cascade, which needs no training."""
+    """Packages the CLIP model of another cascade, which requires no training."""
     return main(["package", "--clip", str(cascade), "--out", str(out)])
 
 
-def refused(capsys, *arguments) -> str:
+def rejection(capsys, *arguments) -> str:
+    """Runs `unclip package`, checks that it fails with one line, and returns that line."""
     capsys.readouterr()
     assert main(["package", *map(str, arguments)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("unclip package: ") and said.count("\n") == 1 and "Traceback" not in said
-    return said
+    message = capsys.readouterr().err
+    assert message.startswith("unclip package: ") and message.count("\n") == 1 and "Traceback" not in message
+    return message
 
 
 @pytest.fixture
 def copy(folder, tmp_path) -> pathlib.Path:
-    """A cascade with files of the user, to be changed."""
+    """A copy of the cascade with a file of the user."""
     shutil.copytree(folder, tmp_path / "cascade")
     (tmp_path / "cascade" / "README.md").write_text("mine")
     return tmp_path / "cascade"
@@ -61,7 +62,7 @@ def copy(folder, tmp_path) -> pathlib.Path:
 
 @pytest.fixture
 def workdirs(tmp_path, monkeypatch, folder):
-    """Fabricates workdirs: makes the folder, with a checkpoint that the package's reader of checkpoints finds."""
+    """Creates fake workdirs, whose checkpoints are replaced by the parameters of a packaged decoder."""
     params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
     frozen = {"clip": parameters.digest_of_file(folder / "clip" / folders.PARAMS)}
     known, read = {}, []
@@ -90,80 +91,83 @@ def workdirs(tmp_path, monkeypatch, folder):
     return make
 
 
-def test_package_into_the_folder_of_workdirs_is_refused(workdirs, tmp_path, capsys):
+def test_package_rejects_folders_of_workdirs_as_output(workdirs, tmp_path, capsys):
     workdir = workdirs("runs/decoder", "decoder")
     before = files(tmp_path)
-    said = refused(capsys, workdir, "--out", tmp_path / "runs")
-    assert f"'{tmp_path}/runs' must be a new folder, an empty one or a cascade" in said and "contains decoder" in said
-    said = refused(capsys, workdir, "--out", workdir)
-    assert "contains checkpoints, config.json, metrics.jsonl. Move it away, or choose another folder" in said
-    assert files(tmp_path) == before and workdirs.read == []  # refused before anything large is read
+    message = rejection(capsys, workdir, "--out", tmp_path / "runs")
+    assert f"'{tmp_path}/runs' must be a new folder, an empty folder or a" in message and "contains decoder" in message
+    message = rejection(capsys, workdir, "--out", workdir)
+    assert "contains checkpoints, config.json, metrics.jsonl. Move it away, or choose another folder" in message
+    assert files(tmp_path) == before and workdirs.read == []  # rejected before parameters are read
 
 
-@pytest.mark.parametrize("spoiled", ["checkpoints", "image", "note", "no_kind", "no_config", "nested", "file"])
-def test_package_refuses_to_replace_what_is_not_a_stage(workdirs, copy, capsys, spoiled):
+@pytest.mark.parametrize("content", ["checkpoints", "image", "note", "no_kind", "no_config", "nested", "file"])
+def test_package_rejects_replacing_folder_that_is_not_a_stage(workdirs, copy, capsys, content):
     stage = copy / "decoder"
-    if spoiled == "checkpoints":
+    if content == "checkpoints":
         shutil.rmtree(stage)
         shutil.move(workdirs("mine", "decoder"), stage)
-    elif spoiled == "no_kind":
+    elif content == "no_kind":
         (stage / "config.json").write_text('{"model": {}}')
-    elif spoiled == "no_config":
+    elif content == "no_config":
         (stage / "config.json").unlink()
-    elif spoiled == "file":
+    elif content == "file":
         shutil.rmtree(stage)
         stage.write_text("mine")
     else:
-        name = {"image": "cat.png", "note": "tokenizer/notes.txt", "nested": "params.safetensors.d/a"}[spoiled]
+        name = {"image": "cat.png", "note": "tokenizer/notes.txt", "nested": "params.safetensors.d/a"}[content]
         (stage / name).parent.mkdir(exist_ok=True)
         (stage / name).write_text("mine")
     workdir, before = workdirs("run", "decoder"), files(copy)
-    said = refused(capsys, workdir, "--out", copy)
-    contents = "a file" if spoiled == "file" else "a folder that contains "
-    assert f"{str(stage)!r} must be a packaged stage to be replaced, got {contents}" in said
-    assert "Move it away" in said and files(copy) == before
+    message = rejection(capsys, workdir, "--out", copy)
+    actual = "a file" if content == "file" else "a folder that contains "
+    assert f"{str(stage)!r} must be a packaged stage to be replaced, got {actual}" in message
+    assert "Move it away" in message and files(copy) == before
 
 
-def test_package_refuses_to_replace_tokenizer_folder_with_other_files(folder, copy, capsys):
+def test_package_rejects_replacing_tokenizer_folder_with_other_files(folder, copy, capsys):
     (copy / "clip" / "tokenizer" / "words.txt").write_text("mine")
     before = files(copy)
-    said = refused(capsys, "--clip", folder, "--out", copy)
-    assert f"'{copy}/clip' must be a packaged stage to be replaced" in said and "with words.txt in tokenizer." in said
+    message = rejection(capsys, "--clip", folder, "--out", copy)
+    assert (
+        f"'{copy}/clip' must be a packaged stage to be replaced" in message
+        and "with words.txt in tokenizer." in message
+    )
     assert files(copy) == before
 
 
-def test_package_refuses_cascade_json_that_is_damaged_or_newer(folder, copy, capsys):
+def test_package_rejects_corrupt_or_newer_cascade_json(folder, copy, capsys):
     for content, words in (
         ("{", "cannot be read as JSON"),
-        ('{"schema": 7, "stages": []}', "written by a newer version of unclip_jax: it has schema 7 and must have 2"),
+        ('{"schema": 7, "stages": []}', "written by a newer version of unclip_jax: schema must be at most 2, got 7"),
     ):
         (copy / "cascade.json").write_text(content)
         before = files(copy)
-        assert words in refused(capsys, "--clip", folder, "--out", copy)
+        assert words in rejection(capsys, "--clip", folder, "--out", copy)
         assert files(copy) == before
 
 
-def test_stage_config_of_newer_version_is_refused(copy):
+def test_load_rejects_stage_config_of_newer_version(copy):
     config = json.loads((copy / "decoder" / "config.json").read_text())
     (copy / "decoder" / "config.json").write_text(json.dumps({**config, "schema": 3}))
-    with pytest.raises(ValueError, match="decoder/config.json' was written by a newer version .* schema 3 and must"):
+    with pytest.raises(ValueError, match="decoder/config.json' was written by a newer version .* 2, got 3"):
         load_cascade(copy, stages=["decoder"])
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "cascade.json", "../outside", ".hidden", ""])
-def test_package_refuses_stage_names_that_are_not_folder_names(workdirs, copy, tmp_path, capsys, name):
-    said = refused(capsys, workdirs("run", name), "--out", copy)
-    assert "config.task.stage: name of a stage must " in said
+def test_package_rejects_stage_names_that_are_not_folder_names(workdirs, copy, tmp_path, capsys, name):
+    message = rejection(capsys, workdirs("run", name), "--out", copy)
+    assert "config.task.stage: name of a stage must " in message
     assert not (tmp_path / "outside").exists()
 
 
-def test_package_refuses_two_workdirs_of_one_stage(workdirs, tmp_path, folder, capsys):
+def test_package_rejects_two_workdirs_of_one_stage(workdirs, tmp_path, folder, capsys):
     first, second = workdirs("a", "decoder"), workdirs("b", "decoder")
-    said = refused(capsys, first, second, "--out", tmp_path / "out")
-    assert f"{str(first)!r} and {str(second)!r}, both of stage 'decoder'" in said
+    message = rejection(capsys, first, second, "--out", tmp_path / "out")
+    assert f"{str(first)!r} and {str(second)!r}, both of stage 'decoder'" in message
     clip = workdirs("c", "clip")
-    said = refused(capsys, clip, "--clip", folder, "--out", tmp_path / "out")
-    assert f"{str(clip)!r} and '--clip {folder}', both of stage 'clip'" in said
+    message = rejection(capsys, clip, "--clip", folder, "--out", tmp_path / "out")
+    assert f"{str(clip)!r} and '--clip {folder}', both of stage 'clip'" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -180,12 +184,12 @@ def test_package_keeps_files_of_the_user_and_replaces_the_stage(workdirs, copy):
 def test_package_on_a_full_disk_leaves_the_old_cascade(folder, copy, capsys, full_disk):
     before = files(copy)
     with full_disk(20000):
-        assert "too large" in refused(capsys, "--clip", folder, "--out", copy)
+        assert "too large" in rejection(capsys, "--clip", folder, "--out", copy)
     assert files(copy) == before
     assert package(folder, copy) == 0
 
 
-def test_cascade_killed_at_any_operation_of_packaging_loads_as_old_or_new(folder, copy, tmp_path):
+def test_cascade_loads_as_old_or_new_when_packaging_is_killed_at_any_operation(folder, copy, tmp_path):
     params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
     index = json.loads((copy / "cascade.json").read_text())
     again = dataclasses.replace(spec("decoder"), last_step_params=True, provenance={"of": "again"})
@@ -207,13 +211,13 @@ def test_cascade_killed_at_any_operation_of_packaging_loads_as_old_or_new(folder
             with killed_after(operations):
                 write(cascade)
         except Killed:
-            found = visible(cascade)
-            assert found in (old, new)
-            seen.append("new" if found == new else "old")
-            wanted = sorted([*index["stages"], "decoder_2"]) if found == new else sorted(index["stages"])
-            if seen[-2:] != seen[-1:] * 2:  # the first of each
+            actual = visible(cascade)
+            assert actual in (old, new)
+            seen.append("new" if actual == new else "old")
+            expected = sorted([*index["stages"], "decoder_2"]) if actual == new else sorted(index["stages"])
+            if seen[-2:] != seen[-1:] * 2:  # load only the first of each
                 assert list(load_cascade(cascade, stages=["decoder"]).stages) == ["decoder"]
-                assert sorted(folders.read_index(cascade)["stages"]) == wanted
+                assert sorted(folders.read_index(cascade)["stages"]) == expected
             write(cascade)
             assert files(cascade) == new
             shutil.rmtree(cascade)
@@ -224,10 +228,10 @@ def test_cascade_killed_at_any_operation_of_packaging_loads_as_old_or_new(folder
 
 
 def test_readers_prefer_a_committed_update(folder, copy):
-    """A direct path to a stage, a CLIP, and the tokenizer of a cascade whose update was committed and then killed."""
+    """Stage, CLIP model and tokenizer are read from an update that was killed after its commit."""
     params = load_cascade(folder, stages=["decoder"], dtype="float32").stages["decoder"].params
     shutil.copytree(copy, copy / COMMITTED, ignore=lambda *_: [COMMITTED])
-    for path in copy.iterdir():  # nothing but the committed update can be read
+    for path in copy.iterdir():  # only the committed update can be read
         if path.is_dir() and path.name != COMMITTED:
             shutil.rmtree(path)
     (copy / "cascade.json").unlink()

@@ -1,4 +1,4 @@
-"""Stored embeddings: what is in them is what CLIP says, and those of another CLIP or other pixels are refused."""
+"""Stored embeddings: contents, unreadable records, invalid folders, and mismatches of CLIP or preprocessing."""
 
 import json
 import pathlib
@@ -21,7 +21,7 @@ TINY = {"source": "captioned_shapes/tiny", "threads": 0}
 
 
 class Records(list):
-    """A source in memory; a picture that is an error is raised when it is read."""
+    """A source in memory. If an image is an exception, reading its record raises it."""
 
     def __getitem__(self, index):
         record = super().__getitem__(index)
@@ -31,12 +31,12 @@ class Records(list):
 
 
 def record(number):
-    return Record(np.full((16, 16, 3), number, np.uint8), (f"number {number}", "a grey picture"))
+    return Record(np.full((16, 16, 3), number, np.uint8), (f"number {number}", "a gray image"))
 
 
-def means(pictures):
-    """An encoder of two numbers: the mean of the picture, and its side."""
-    return np.stack([pictures.mean((1, 2, 3)), np.full(len(pictures), pictures.shape[1])], axis=1)
+def means(images):
+    """Encodes an image as its mean and its side."""
+    return np.stack([images.mean((1, 2, 3)), np.full(len(images), images.shape[1])], axis=1)
 
 
 def config(**fields):
@@ -46,30 +46,30 @@ def config(**fields):
 
 
 def write(directory, records, *, clip="c1", **fields):
-    given = {"clip": clip, "data": "some pictures", "spec": config(**fields)}
-    return embedding_store.write_store(directory, {"train": records}, means, **given, rows=3)
+    provenance = {"clip": clip, "data": "some images", "spec": config(**fields)}
+    return embedding_store.write_store(directory, {"train": records}, means, **provenance, rows=3)
 
 
-def test_records_come_back_in_order_with_their_captions(tmp_path):
+def test_store_returns_records_in_order_with_captions(tmp_path):
     assert write(tmp_path / "e", Records(map(record, range(7)))) == {"train": {"records": 7, "unreadable": 0}}
     store = EmbeddingStore(tmp_path / "e", "train")
     for number in range(7):  # three batches, the last of one record
-        got = store[number]
-        assert got.image is None and got.captions == (f"number {number}", "a grey picture")
-        np.testing.assert_array_equal(got.embedding, np.float32([number, 8]))  # embedded at image_size
-    assert list(store.captions())[2:4] == ["number 1", "a grey picture"]
+        actual = store[number]
+        assert actual.image is None and actual.captions == (f"number {number}", "a gray image")
+        np.testing.assert_array_equal(actual.embedding, np.float32([number, 8]))  # embedded at image_size
+    assert list(store.captions())[2:4] == ["number 1", "a gray image"]
 
 
-def test_captions_with_unicode_line_separators_are_read_back(tmp_path):
+def test_store_keeps_captions_with_unicode_line_separators(tmp_path):
     captions = tuple(f"one{separator}two" for separator in "\u0085\u2028\u2029\n\r")
     write(tmp_path / "e", Records([record(0)._replace(captions=captions), record(1)]))
     assert EmbeddingStore(tmp_path / "e", "train")[0].captions == captions
 
 
-def test_what_cannot_be_read_is_left_out_and_counted(tmp_path):
+def test_write_store_skips_and_counts_unreadable_records(tmp_path):
     records = Records(map(record, range(5)))
     records[1] = Record(ValueError("a truncated file"))
-    with pytest.warns(UserWarning, match=r"record 1 cannot be read and is left out \(1 so far\): .*truncated"):
+    with pytest.warns(UserWarning, match=r"Record 1 cannot be read and is skipped \(1 so far\): .*truncated"):
         splits = write(tmp_path / "e", records, max_unreadable=0.2)
     assert splits == {"train": {"records": 4, "unreadable": 1}}
     store = EmbeddingStore(tmp_path / "e", "train")
@@ -77,26 +77,27 @@ def test_what_cannot_be_read_is_left_out_and_counted(tmp_path):
     np.testing.assert_array_equal([store[i].embedding[0] for i in range(4)], [0, 2, 3, 4])
 
 
-def test_too_many_unreadable_records_leave_nothing_behind_under_the_name(tmp_path):
+def test_write_store_creates_no_folder_when_too_many_records_are_unreadable(tmp_path):
     records = Records([record(0), Record(OSError("gone"))])
-    with pytest.raises(ValueError, match="1 of 2 records cannot be read, more than config.data.max_unreadable 0.2"):
+    with pytest.raises(ValueError, match="1 of 2 records cannot be read, more than config.data.max_unreadable=0.2"):
         write(tmp_path / "e", records, max_unreadable=0.2)
     assert not (tmp_path / "e").exists()
-    write(tmp_path / "e", Records([record(0)]))  # what was left of the first is no obstacle
+    write(tmp_path / "e", Records([record(0)]))  # remains of the first call do not matter
 
 
-def test_a_folder_that_is_there_is_not_written_over(tmp_path):
+def test_write_store_rejects_existing_folder(tmp_path):
     (tmp_path / "e").mkdir()
-    with pytest.raises(ValueError, match="exists; embeddings are written to a new folder"):
+    with pytest.raises(ValueError, match="already exists. Embeddings must be written to a new folder"):
         write(tmp_path / "e", Records([record(0)]))
 
 
-def test_another_clip_or_other_pixels_are_refused_with_both_digests(tmp_path):
+def test_check_made_by_rejects_other_clip_or_preprocessing_with_both_digests(tmp_path):
     write(tmp_path / "e", Records([record(0)]))
     embedding_store.check_made_by(tmp_path / "e", clip="c1", spec=config())
-    with pytest.raises(ValueError, match="config's CLIP has the digest c2, and the embeddings in .* made with c1;"):
+    with pytest.raises(ValueError, match="computed with the config's CLIP, whose digest is c2, got digest c1."):
         embedding_store.check_made_by(tmp_path / "e", clip="c2", spec=config())
-    message = r"preprocessing .*'image_size': 16.* has the digest [0-9a-f]{64}, .* with [0-9a-f]{64}, .*'image_size': 8"
+    digest = "[0-9a-f]{64}"
+    message = rf"preprocessing .*'image_size': 16.* digest is {digest}, got digest {digest}, .*'image_size': 8"
     with pytest.raises(ValueError, match=message):
         embedding_store.check_made_by(tmp_path / "e", clip="c1", spec=config(image_size=16))
 
@@ -104,16 +105,16 @@ def test_another_clip_or_other_pixels_are_refused_with_both_digests(tmp_path):
 @pytest.mark.parametrize(
     "file, content, message",
     [
-        ("manifest.json", None, "holds no embeddings: it has no manifest.json"),
-        ("manifest.json", b"{", "is not a manifest of embeddings"),
-        ("manifest.json", b'{"schema": 2}', "its schema is 2, and 1 is read here"),
-        ("train/captions.jsonl", b'["one"]\n', "2 embeddings and 1 lines of captions; its manifest says 2"),
+        ("manifest.json", None, "contains no embeddings: manifest.json is missing"),
+        ("manifest.json", b"{", "is not a valid manifest of embeddings"),
+        ("manifest.json", b'{"schema": 2}', "schema must be 1, got 2"),
+        ("train/captions.jsonl", b'["one"]\n', "must have 2 records .* got 2 embeddings and 1 lines of captions"),
         ("train/captions.jsonl", b"[\n", "cannot be read"),
         ("train/embeddings.npy", b"", "cannot be read"),
         ("train/embeddings.npy", b"\x93NUMPY\x01\x00", "cannot be read"),
     ],
 )
-def test_a_damaged_folder_is_refused_in_one_line(tmp_path, file, content, message):
+def test_store_rejects_corrupt_folder(tmp_path, file, content, message):
     write(tmp_path / "e", Records([record(0), record(1)]))
     path = tmp_path / "e" / file
     path.unlink() if content is None else path.write_bytes(content)
@@ -121,17 +122,17 @@ def test_a_damaged_folder_is_refused_in_one_line(tmp_path, file, content, messag
         EmbeddingStore(tmp_path / "e", "train")
 
 
-def test_unknown_split_names_the_known(tmp_path):
+def test_store_rejects_unknown_split(tmp_path):
     write(tmp_path / "e", Records([record(0)]))
-    with pytest.raises(ValueError, match="split 'test' is not in the embeddings of .*; known: train"):
+    with pytest.raises(ValueError, match="split must be one of train for .*, got 'test'"):
         EmbeddingStore(tmp_path / "e", "test")
 
 
-def test_rows_hold_the_embedding_and_tokens_and_no_picture(tmp_path):
+def test_pipeline_rows_of_stored_embeddings_have_no_image(tmp_path):
     write(tmp_path / "e", Records(map(record, range(4))))
     fields = config(source="embeddings", dir=str(tmp_path / "e"), workers=1)
     stream = pipeline.Pipeline(fields, "train", global_batch=2, seed=0, shuffle=False)
-    batch = next(stream.batches(0))  # by a worker process, which opens the files itself
+    batch = next(stream.batches(0))  # loaded by a worker process, which opens the files again
     assert set(batch) == {"embedding", "row", "record"}
     np.testing.assert_array_equal(batch["embedding"], np.float32([[0, 8], [1, 8]]))
 
@@ -139,64 +140,64 @@ def test_rows_hold_the_embedding_and_tokens_and_no_picture(tmp_path):
 @pytest.mark.parametrize(
     "field, value", [("clip_size", 8), ("low_res_size", 4), ("crop_fraction", 0.5), ("flip", True)]
 )
-def test_fields_about_pictures_are_refused(tmp_path, field, value):
+def test_embeddings_source_rejects_image_settings(tmp_path, field, value):
     with pytest.raises(ValueError, match=f"config.data.{field} must be .* with source embeddings, .* got {value}"):
         config(source="embeddings", **{field: value})
 
 
-def test_rows_over_eight_devices_are_those_of_one():
+def test_image_encoder_on_eight_devices_matches_one_device():
     clip = load_clip("shapes")
-    pictures = np.random.default_rng(0).integers(0, 256, (11, 64, 64, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (11, 64, 64, 3), np.uint8)
     encode, _ = image_encoder(clip)
     assert jax.local_device_count() == 8
-    np.testing.assert_allclose(encode(pictures), encode_image(clip, pictures), atol=2e-5)
+    np.testing.assert_allclose(encode(images), encode_image(clip, images), atol=2e-5)
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """Tiny captioned shapes, embedded by the bundled CLIP through the command."""
+    """Tiny captioned shapes, embedded with the bundled CLIP on the command line."""
     folder = tmp_path_factory.mktemp("stored") / "embeddings"
     flags = [f"--config.data.{name}={value}" for name, value in TINY.items()]
     assert __main__.main(["prepare-data", "embeddings", f"--config={PRIOR}", f"--out={folder}", *flags]) == 0
     return folder
 
 
-def test_the_command_stores_what_clip_says_of_each_record(stored):
+def test_prepare_data_command_stores_clip_embeddings_of_all_records(stored):
     manifest = json.loads((stored / "manifest.json").read_text())
     assert manifest["splits"] == {name: {"records": n, "unreadable": 0} for name, n in (("train", 96), ("test", 32))}
     source = open_source(DataSpec(**TINY), "test")
     store = EmbeddingStore(stored, "test")
-    pictures = np.stack([source[index].image for index in range(32)])
-    found = np.stack([store[index].embedding for index in range(32)])
-    np.testing.assert_allclose(found, encode_image(load_clip("shapes"), pictures), atol=2e-5)
+    images = np.stack([source[index].image for index in range(32)])
+    actual = np.stack([store[index].embedding for index in range(32)])
+    np.testing.assert_allclose(actual, encode_image(load_clip("shapes"), images), atol=2e-5)
     assert [store[i].captions for i in range(32)] == [source[i].captions for i in range(32)]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_anew")
-def test_a_prior_learns_the_same_from_stored_embeddings_as_from_pictures(stored, tmp_path):
+def test_prior_losses_match_between_stored_embeddings_and_images(stored, tmp_path):
     small = ["model.width=32", "model.heads=2", "model.layers=1", "training.global_batch=8", "training.steps=3"]
     small += ["optimizer.warmup_steps=1", "training.log_every=1", "training.eval_every=0", "data.threads=0"]
     losses = {}
     for name, data in (
-        ("pictures", ["data.source=captioned_shapes/tiny"]),
+        ("images", ["data.source=captioned_shapes/tiny"]),
         ("stored", ["data.source=embeddings", f"data.dir={stored}"]),
     ):
         experiment.train_stage(experiment.load_config(PRIOR, [*small, *data]), tmp_path / name, progress=False)
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         losses[name] = [json.loads(line)["loss"] for line in lines]
     assert len(losses["stored"]) == 3
-    np.testing.assert_allclose(losses["stored"], losses["pictures"], rtol=1e-4)
+    np.testing.assert_allclose(losses["stored"], losses["images"], rtol=1e-4)
 
 
-def test_other_pixels_are_refused_before_the_first_step(stored, tmp_path):
+def test_training_rejects_embeddings_of_other_preprocessing_before_the_first_step(stored, tmp_path):
     overrides = ["data.source=embeddings", f"data.dir={stored}", "data.image_size=32"]
     with pytest.raises(ValueError, match="preprocessing .*'image_size': 32"):
         experiment.train_stage(experiment.load_config(PRIOR, overrides), tmp_path / "prior", progress=False)
     assert not (tmp_path / "prior").exists()
 
 
-def test_a_stage_that_learns_from_pictures_refuses_stored_embeddings(stored, tmp_path):
+def test_training_on_images_rejects_stored_embeddings(stored, tmp_path):
     path = PRIOR.parent / "decoder.py"
     overrides = ["data.source=embeddings", f"data.dir={stored}", "data.clip_size=None"]
     with pytest.raises(ValueError, match="source embeddings has no image, which kind 'decoder' is trained on"):

@@ -1,4 +1,4 @@
-"""A list of records is a source: most of what is here needs no data set."""
+"""Batches of the pipeline. Most tests use a list of records as the source."""
 
 import dataclasses
 import gc
@@ -27,14 +27,14 @@ COUNT = 10
 CROPS = {"image_size": 16, "crop_fraction": 0.5, "low_res_size": 4, "blur": {"kernel": 3, "sigma": 0.6}}
 
 
-def picture(index):
-    """Noise, with the record's number in the red channel."""
-    made = np.random.default_rng(index).integers(0, 256, (16, 16, 3), np.uint8)
-    made[..., 0] = index
-    return made
+def noise(index):
+    """Returns an image of noise with the index of the record in the red channel."""
+    image = np.random.default_rng(index).integers(0, 256, (16, 16, 3), np.uint8)
+    image[..., 0] = index
+    return image
 
 
-RECORDS = [Record(picture(index), (f"one {index}", f"two {index}", f"three {index}")) for index in range(COUNT)]
+RECORDS = [Record(noise(index), (f"one {index}", f"two {index}", f"three {index}")) for index in range(COUNT)]
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +57,15 @@ def take(stream, count, start=0):
     return [next(batches) for _ in range(count)]
 
 
-def assert_same(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs):
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-            assert one[name].dtype == other[name].dtype
+def assert_same(actual, expected):
+    for batch, other in zip(actual, expected, strict=True):
+        assert batch.keys() == other.keys()
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], other[name], err_msg=name)
+            assert batch[name].dtype == other[name].dtype
 
 
-def test_fields_types_and_shapes(tokenizer):
+def test_batch_has_expected_fields_dtypes_and_shapes(tokenizer):
     config = CROPS | {"captions": True, "clip_size": 8}
     batch = take(make(config, tokenizer=tokenizer), 1)[0]
     assert {name: (value.dtype.name, value.shape) for name, value in batch.items()} == {
@@ -80,12 +79,12 @@ def test_fields_types_and_shapes(tokenizer):
     assert set(take(make({"image_size": 16}), 1)[0]) == {"image", "row", "record"}
 
 
-def test_rows_are_numbered_through_all_steps_and_epochs():
+def test_row_numbers_continue_over_steps_and_epochs():
     batches = take(make(), 7, start=3)
     np.testing.assert_array_equal([batch["row"] for batch in batches], np.arange(12, 40).reshape(7, 4))
 
 
-def test_every_epoch_shows_every_record_once_in_another_order():
+def test_each_epoch_contains_every_record_once_in_a_new_order():
     records = np.concatenate([batch["record"] for batch in take(make(), 10)]).reshape(4, COUNT)
     for epoch in records:
         assert sorted(epoch) == list(range(COUNT))
@@ -94,40 +93,42 @@ def test_every_epoch_shows_every_record_once_in_another_order():
     assert (records != other).any()
 
 
-def test_without_shuffling_the_records_come_in_their_order():
+def test_records_are_in_order_without_shuffling():
     records = np.concatenate([batch["record"] for batch in take(make(shuffle=False), 5)])
     np.testing.assert_array_equal(records, [*range(COUNT), *range(COUNT)])
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_together_see_the_batches_of_one(processes, tokenizer):
+def test_global_batches_do_not_depend_on_the_number_of_processes(processes, tokenizer):
     config = CROPS | {"captions": True}
-    whole = take(make(config, tokenizer=tokenizer), 6, start=1)
+    expected = take(make(config, tokenizer=tokenizer), 6, start=1)
     parts = [
         take(make(config, tokenizer=tokenizer, process_index=index, process_count=processes), 6, start=1)
         for index in range(processes)
     ]
-    joined = [{name: np.concatenate([part[name] for part in step]) for name in step[0]} for step in zip(*parts)]
-    assert_same(joined, whole)
+    joined = [
+        {name: np.concatenate([part[name] for part in step]) for name in step[0]} for step in zip(*parts, strict=True)
+    ]
+    assert_same(joined, expected)
 
 
-def test_a_stream_opened_at_a_step_is_the_stream_continued():
+def test_batches_from_a_step_match_the_uninterrupted_stream():
     stream = make()
     assert_same(take(stream, 4, start=5), take(stream, 9)[5:])
 
 
-def test_threads_change_nothing():
+def test_batches_do_not_depend_on_threads():
     assert_same(take(make({"threads": 4, "prefetch": 8} | CROPS), 8, start=2), take(make(), 8, start=2))
 
 
 @pytest.mark.slow
-def test_worker_processes_change_nothing(tokenizer):
+def test_batches_do_not_depend_on_worker_processes(tokenizer):
     config = CROPS | {"captions": True}
     with_workers = make({"workers": 2, **config}, tokenizer=tokenizer, source=CachedSource(RECORDS))
     assert_same(take(with_workers, 4, start=2), take(make(config, tokenizer=tokenizer), 4, start=2))
 
 
-def test_a_stream_that_is_dropped_takes_its_threads_along():
+def test_deleted_iterator_stops_its_threads():
     before = threading.active_count()
     batches = make({"threads": 3} | CROPS).batches(0)
     next(batches)
@@ -140,58 +141,58 @@ def test_a_stream_that_is_dropped_takes_its_threads_along():
     assert threading.active_count() <= before
 
 
-def test_a_share_of_the_rows_is_blurred_and_the_same_ones_at_any_batch_size():
+def test_blur_share_selects_rows_independently_of_the_batch_size():
     half = CROPS | {"crop_fraction": 1.0, "blur": {"kernel": 3, "sigma": 0.6, "share": 0.5}}
 
     def blurred(batches):
-        found = {}
+        is_blurred = {}
         for batch in batches:
-            for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"]):
+            for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"], strict=True):
                 means = image.astype(np.float64).reshape(4, 4, 4, 4, 3).mean((1, 3)) / 127.5 - 1
-                found[int(row)] = not np.allclose(low_res, means, atol=1e-6)
-                wanted = gaussian_blur(means, kernel=3, sigma=0.6) if found[int(row)] else means
-                np.testing.assert_allclose(low_res, wanted, atol=1e-6)
-        return found
+                is_blurred[int(row)] = not np.allclose(low_res, means, atol=1e-6)
+                expected = gaussian_blur(means, kernel=3, sigma=0.6) if is_blurred[int(row)] else means
+                np.testing.assert_allclose(low_res, expected, atol=1e-6)
+        return is_blurred
 
-    found = blurred(take(make(half), 50))
-    assert 70 <= sum(found.values()) <= 130  # of 200: 100 give or take four deviations
-    assert blurred(take(make(half, global_batch=8), 25)) == found
+    selected = blurred(take(make(half), 50))
+    assert 70 <= sum(selected.values()) <= 130  # of 200: 100 plus or minus four standard deviations
+    assert blurred(take(make(half, global_batch=8), 25)) == selected
 
 
-def test_noise_of_every_strength_up_to_the_largest_lies_on_the_blurred_picture():
-    noised = CROPS | {"crop_fraction": 1.0, "noise": 0.3}
-    deviations = {}
-    for batch in take(make(noised), 50):
-        for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"]):
+def test_noise_on_low_res_has_uniform_std_up_to_the_maximum():
+    noisy = CROPS | {"crop_fraction": 1.0, "noise": 0.3}
+    stds = {}
+    for batch in take(make(noisy), 50):
+        for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"], strict=True):
             means = image.astype(np.float64).reshape(4, 4, 4, 4, 3).mean((1, 3)) / 127.5 - 1
             clean = gaussian_blur(means, kernel=3, sigma=0.6)
-            inside = (np.abs(clean) < 0.4) & (np.abs(low_res) < 1.0)  # where nothing was clipped
-            deviations[int(row)] = np.std((low_res - clean)[inside])
+            inside = (np.abs(clean) < 0.4) & (np.abs(low_res) < 1.0)  # exclude clipped values
+            stds[int(row)] = np.std((low_res - clean)[inside])
             assert np.abs(low_res).max() <= 1.0
-    found = np.asarray(list(deviations.values()))
-    # An even draw from 0 to 0.3 has the mean 0.15 and the deviation 0.087; 200 of them, give or take four errors.
-    assert abs(found.mean() - 0.15) < 0.03 and abs(found.std() - 0.087) < 0.03 and found.max() < 0.45
-    assert_same(take(make(noised, global_batch=8), 1)[:1], [
-        {name: np.concatenate([part[name] for part in take(make(noised), 2)]) for name in take(make(noised), 1)[0]}
+    values = np.asarray(list(stds.values()))
+    # The uniform distribution from 0 to 0.3 has mean 0.15 and std 0.087. The tolerance is four standard errors of 200.
+    assert abs(values.mean() - 0.15) < 0.03 and abs(values.std() - 0.087) < 0.03 and values.max() < 0.45
+    assert_same(take(make(noisy, global_batch=8), 1)[:1], [
+        {name: np.concatenate([part[name] for part in take(make(noisy), 2)]) for name in take(make(noisy), 1)[0]}
     ])  # fmt: skip
 
 
-def test_a_share_of_the_rows_is_degraded_by_bsr_from_their_own_number():
+def test_bsr_share_degrades_rows_with_their_own_generator():
     mixed = CROPS | {"crop_fraction": 1.0, "bsr": 0.5}
     degraded = {}
     for batch in take(make(mixed), 50):
-        for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"]):
+        for row, image, low_res in zip(batch["row"], batch["image"], batch["low_res"], strict=True):
             means = image.astype(np.float64).reshape(4, 4, 4, 4, 3).mean((1, 3)) / 127.5 - 1
             degraded[int(row)] = not np.allclose(low_res, gaussian_blur(means, kernel=3, sigma=0.6), atol=1e-6)
             if degraded[int(row)]:
-                wanted = bsr.degrade(image, 4, row_rng(5, int(row), "bsr"))
-                np.testing.assert_array_equal(low_res, wanted)
-    assert 70 <= sum(degraded.values()) <= 130  # of 200: 100 give or take four deviations
+                expected = bsr.degrade(image, 4, row_rng(5, int(row), "bsr"))
+                np.testing.assert_array_equal(low_res, expected)
+    assert 70 <= sum(degraded.values()) <= 130  # of 200: 100 plus or minus four standard deviations
 
 
-def test_low_res_is_the_blurred_mean_of_the_same_crop():
+def test_low_res_is_the_blurred_box_mean_of_the_crop():
     for batch in take(make(), 3):
-        for image, low_res in zip(batch["image"], batch["low_res"]):
+        for image, low_res in zip(batch["image"], batch["low_res"], strict=True):
             means = image.astype(np.float64).reshape(2, 4, 2, 4, 3).mean((1, 3)) / 127.5 - 1
             np.testing.assert_allclose(low_res, gaussian_blur(means, kernel=3, sigma=0.6), atol=1e-6)
     plain = take(make(CROPS | {"blur": None}), 1)[0]
@@ -200,41 +201,43 @@ def test_low_res_is_the_blurred_mean_of_the_same_crop():
     assert np.abs(plain["low_res"] - take(make(), 1)[0]["low_res"]).max() > 0.01
 
 
-def test_crops_are_windows_of_the_record_on_the_low_resolution_grid():
+def test_crops_align_with_the_low_resolution_grid():
     corners = set()
     for batch in take(make(), 25):
-        for record, image in zip(batch["record"], batch["image"]):
-            whole = picture(record)
-            found = [
+        for record, image in zip(batch["record"], batch["image"], strict=True):
+            full = noise(record)
+            matches = [
                 (top, left)
                 for top in range(9)
                 for left in range(9)
-                if (whole[top : top + 8, left : left + 8] == image).all()
+                if (full[top : top + 8, left : left + 8] == image).all()
             ]
-            assert len(found) == 1
-            corners.update(found)
+            assert len(matches) == 1
+            corners.update(matches)
     assert corners == {(top, left) for top in (0, 4, 8) for left in (0, 4, 8)}
 
 
-def test_clip_image_is_the_whole_scene():
+def test_clip_image_is_not_cropped():
     batch = take(make(CROPS | {"clip_size": 16}), 1)[0]
-    for record, image in zip(batch["record"], batch["clip_image"]):
-        np.testing.assert_array_equal(image, picture(record))
+    for record, image in zip(batch["record"], batch["clip_image"], strict=True):
+        np.testing.assert_array_equal(image, noise(record))
 
 
-def test_negative_caption_belongs_to_the_caption(tokenizer):
+def test_negative_caption_corresponds_to_the_caption(tokenizer):
     records = [record._replace(negative_captions=record.captions[::-1]) for record in RECORDS]
     config = {"image_size": 16, "captions": True, "negative_captions": True, "source": "captioned_shapes/contrasts"}
-    seen = set()
+    used = set()
     for batch in take(make(config, source=records, tokenizer=tokenizer), 20):
-        for record, tokens, wrong in zip(batch["record"], batch["tokens"].tolist(), batch["wrong_tokens"].tolist()):
+        for record, tokens, wrong in zip(
+            batch["record"], batch["tokens"].tolist(), batch["wrong_tokens"].tolist(), strict=True
+        ):
             choices = tokenizer.encode(records[record].captions).tolist()
-            seen.add(choices.index(tokens))
+            used.add(choices.index(tokens))
             assert wrong == choices[::-1][choices.index(tokens)]
-    assert seen == {0, 1, 2}
+    assert used == {0, 1, 2}
 
 
-def test_scene_targets_are_those_of_the_record():
+def test_batch_contains_scene_targets_of_records():
     records = [record._replace(scene_targets=np.float32([number, 7.0])) for number, record in enumerate(RECORDS)]
     for batch in take(make({"image_size": 16, "scene_targets": True}, source=records), 3):
         np.testing.assert_array_equal(batch["moments"], [[number, 7.0] for number in batch["record"]])
@@ -245,32 +248,32 @@ def test_captioned_shapes_provide_scene_targets():
     spec = DataSpec(source="captioned_shapes/tiny", scene_targets=True)
     source, scenes = open_source(spec, "test"), data_source("test", size="tiny", fields=("scene",))
     for number in (0, 5):
-        wanted = scene_targets(Scene.from_json(scenes[number]["scene"]))
-        np.testing.assert_array_equal(source[number].scene_targets, wanted)
+        expected = scene_targets(Scene.from_json(scenes[number]["scene"]))
+        np.testing.assert_array_equal(source[number].scene_targets, expected)
     assert open_source(dataclasses.replace(spec, scene_targets=False), "test")[0].scene_targets is None
 
 
-def test_captions_are_the_records_own_and_all_of_them_come(tokenizer):
-    seen = set()
+def test_each_row_samples_one_of_its_records_captions(tokenizer):
+    used = set()
     for batch in take(make({"image_size": 16, "captions": True}, tokenizer=tokenizer), 40):
-        for record, tokens in zip(batch["record"], batch["tokens"]):
+        for record, tokens in zip(batch["record"], batch["tokens"], strict=True):
             choices = [tokenizer.encode([caption])[0].tolist() for caption in RECORDS[record].captions]
-            seen.add((int(record), choices.index(tokens.tolist())))
-    assert len(seen) == 3 * COUNT
+            used.add((int(record), choices.index(tokens.tolist())))
+    assert len(used) == 3 * COUNT
 
 
-def test_flip_mirrors_half_of_the_rows_and_the_clip_image_with_them():
+def test_flip_mirrors_half_of_the_rows_including_clip_image():
     mirrored = []
     for batch in take(make({"image_size": 16, "clip_size": 16, "flip": True}), 50):
         np.testing.assert_array_equal(batch["image"], batch["clip_image"])
-        for record, image in zip(batch["record"], batch["image"]):
-            mirror = (image == picture(record)[:, ::-1]).all()
-            assert mirror or (image == picture(record)).all()
+        for record, image in zip(batch["record"], batch["image"], strict=True):
+            mirror = (image == noise(record)[:, ::-1]).all()
+            assert mirror or (image == noise(record)).all()
             mirrored.append(mirror)
-    assert 70 <= sum(mirrored) <= 130  # of 200: 100 give or take four deviations
+    assert 70 <= sum(mirrored) <= 130  # of 200: 100 plus or minus four standard deviations
 
 
-class Torn(list):
+class Truncated(list):
     """A source whose records 3 and 4 cannot be decoded."""
 
     def __getitem__(self, index):
@@ -279,36 +282,37 @@ class Torn(list):
         return super().__getitem__(index)
 
 
-def test_a_record_that_cannot_be_read_is_replaced_by_the_next_and_named():
+def test_unreadable_record_is_replaced_by_the_next_with_a_warning():
     with pytest.warns(UserWarning) as warned:
-        batches = take(make(CROPS | {"max_unreadable": 0.2}, source=Torn(RECORDS), shuffle=False), 5)
+        batches = take(make(CROPS | {"max_unreadable": 0.2}, source=Truncated(RECORDS), shuffle=False), 5)
     records = np.concatenate([batch["record"] for batch in batches])
     np.testing.assert_array_equal(records, [0, 1, 2, 5, 5, 5, 6, 7, 8, 9] * 2)
     assert [str(warning.message) for warning in warned] == [
-        f"record {index} cannot be read, the next replaces it ({count} so far): OSError: image file is truncated"
+        f"Record {index} cannot be read and is replaced by the next one ({count} so far): "
+        "OSError: image file is truncated"
         for count, index in ((1, 3), (2, 4))
     ]
 
 
-def test_too_many_unreadable_records_end_the_run_with_the_list():
+def test_too_many_unreadable_records_raise_an_error_that_lists_them():
     message = (
-        "2 of 10 records cannot be read, more than config.data.max_unreadable 0.19 of them allows: "
+        "2 of 10 records cannot be read, more than config.data.max_unreadable=0.19 allows: "
         "3: OSError: image file is truncated; 4: OSError: image file is truncated"
     )
-    with pytest.warns(UserWarning, match="record 3"), pytest.raises(ValueError, match=message):
-        take(make(CROPS | {"max_unreadable": 0.19}, source=Torn(RECORDS), shuffle=False), 5)
+    with pytest.warns(UserWarning, match="Record 3"), pytest.raises(ValueError, match=message):
+        take(make(CROPS | {"max_unreadable": 0.19}, source=Truncated(RECORDS), shuffle=False), 5)
 
 
-def test_a_source_without_a_readable_record_is_an_error():
+def test_source_without_readable_records_is_rejected():
     class Broken(list):
         def __getitem__(self, index):
             raise OSError("no such disk")
 
-    with pytest.raises(ValueError, match="cannot be read; the last error was: OSError: no such"):
+    with pytest.raises(ValueError, match="cannot be read. The last error was: OSError: no such"):
         make(source=Broken(RECORDS))
 
 
-def test_a_cached_source_reads_a_record_once():
+def test_cached_source_reads_each_record_once():
     reads = []
 
     class Counting(list):
@@ -324,21 +328,24 @@ def test_a_cached_source_reads_a_record_once():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"imagesize": 16}, "config.data has no field imagesize; known: .*image_size"),
+        ({"imagesize": 16}, "config.data has no field imagesize. Available: .*image_size"),
         ({"image_size": 0}, "config.data.image_size must be a positive number of pixels, got 0"),
         ({"image_size": 16, "clip_size": -1}, "config.data.clip_size must be a positive number of pixels, got -1"),
-        ({"image_size": 16, "crop_fraction": 0.3}, "crop_fraction of image_size 16 must .* 0.3, which gives 4.8 px"),
-        ({"image_size": 16, "crop_fraction": 1.5}, "crop_fraction of image_size 16 .*, got 1.5, which gives 24 px"),
+        (
+            {"image_size": 16, "crop_fraction": 0.3},
+            "crop_fraction must .* .image_size 16., got 0.3, which gives 4.8 px",
+        ),
+        ({"image_size": 16, "crop_fraction": 1.5}, "crop_fraction must .* from 1 to 16 .*, got 1.5, which gives 24 px"),
         ({"image_size": 16, "low_res_size": 5}, "low_res_size must divide image_size 16, .* got 5"),
-        ({"image_size": 16, "low_res_size": 4, "crop_fraction": 0.125}, "and their ratio the crop of 2 px"),
-        ({"image_size": 16, "blur": {"kernel": 3, "sigma": 0.6}}, "blur applies to .* and needs low_res_size"),
-        ({"image_size": 16, "bsr": 0.5}, "bsr applies to .* and needs low_res_size, which is None"),
+        ({"image_size": 16, "low_res_size": 4, "crop_fraction": 0.125}, "and their ratio must divide the crop of 2 px"),
+        ({"image_size": 16, "blur": {"kernel": 3, "sigma": 0.6}}, "blur requires low_res_size, got low_res_size None"),
+        ({"image_size": 16, "bsr": 0.5}, "bsr requires low_res_size, got low_res_size None"),
         (CROPS | {"bsr": 2.0}, r"bsr must be in \[0, 1\], got 2.0"),
-        ({"image_size": 16, "noise": 0.1}, "noise applies to .* and needs low_res_size, which is None"),
+        ({"image_size": 16, "noise": 0.1}, "noise requires low_res_size, got low_res_size None"),
         (CROPS | {"noise": -0.1}, r"noise must be in \[0, 1\], got -0.1"),
         ({"image_size": 16, "low_res_size": 4, "blur": {"kernel": 3}}, "config.data.blur lacks sigma"),
         (CROPS | {"blur": {"kernel": 3, "sigma": 0.6, "share": 1.5}}, r"data.blur.share must be in \[0, 1\], got 1.5"),
-        (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "config.data.blur.kernel is 4; an image of shape"),
+        (CROPS | {"blur": {"kernel": 4, "sigma": 0.6}}, "config.data.blur.kernel must be odd and from 1 to .*, got 4"),
         ({"image_size": 16, "captions": True, "flip": True}, "flip must be False with captions"),
         ({"image_size": 16, "captions": True, "negative_captions": True}, "negative_captions needs a .*contrasts"),
         ({"image_size": 16, "scene_targets": True, "flip": True}, "flip must be .* scene_targets"),
@@ -348,7 +355,7 @@ def test_a_cached_source_reads_a_record_once():
         ({"image_size": 32}, "image is 16 px, smaller than the required 32 px"),
     ],
 )
-def test_a_config_that_cannot_be_is_named(config, message):
+def test_invalid_data_config_is_rejected(config, message):
     with pytest.raises(ValueError, match=message):
         make(config)
 
@@ -360,7 +367,7 @@ def test_a_config_that_cannot_be_is_named(config, message):
     {"low_res_size": 4},
     {"source": "captioned_shapes/contrasts", "captions": True, "negative_captions": True, "scene_targets": True},
 ])  # fmt: skip
-def test_a_spec_names_the_fields_that_batches_have(changes, tokenizer):
+def test_batch_fields_match_the_batch(changes, tokenizer):
     extra = {"negative_captions": ("x", "y", "z"), "scene_targets": np.float32([1.0])}
     embedded = {"image": None, "embedding": np.float32([1.0])}
     records = [record._replace(**extra, **(embedded if "embed" in str(changes) else {})) for record in RECORDS]
@@ -369,7 +376,7 @@ def test_a_spec_names_the_fields_that_batches_have(changes, tokenizer):
     assert set(batch) - {"row", "record"} == set(batch_fields(spec))
 
 
-def test_bad_arguments_are_named():
+def test_pipeline_rejects_invalid_arguments():
     with pytest.raises(ValueError, match=r"global_batch must be divisible by 3 \(processes\), got 4"):
         make(process_count=3)
     with pytest.raises(ValueError, match="seed must be from 0 .* got -1"):
@@ -382,7 +389,7 @@ def test_bad_arguments_are_named():
             open_source(DataSpec(**{name: value}), "train")
 
 
-def test_captioned_shapes_come_through_the_pipeline(tmp_path):
+def test_pipeline_reads_captioned_shapes_at_both_sizes(tmp_path):
     shapes = {"source": "captioned_shapes/tiny", "dir": str(tmp_path)}
     large = Pipeline(
         DataSpec(**shapes, image_field="image", image_size=256, clip_size=64),
@@ -393,9 +400,9 @@ def test_captioned_shapes_come_through_the_pipeline(tmp_path):
     )
     small = Pipeline(DataSpec(**shapes, image_size=64), "test", global_batch=4, seed=0, shuffle=False)
     assert len(large) == len(small) == 32
-    ours, theirs = take(large, 1)[0], take(small, 1)[0]
-    assert ours["image"].shape == (4, 256, 256, 3)
-    np.testing.assert_array_equal(ours["clip_image"], theirs["image"])  # the thumbnail is the same shrinking
+    large_batch, small_batch = take(large, 1)[0], take(small, 1)[0]
+    assert large_batch["image"].shape == (4, 256, 256, 3)
+    np.testing.assert_array_equal(large_batch["clip_image"], small_batch["image"])  # both are box means
 
 
 @pytest.mark.parametrize("name", ["captions", "negative_captions", "scene_targets"])

@@ -1,4 +1,4 @@
-"""The table of sources: what each declares is what its records have, and a config that asks for more is refused."""
+"""The table of sources: records match the declarations, and configs that require other fields are rejected."""
 
 import importlib
 import pathlib
@@ -29,14 +29,14 @@ REQUESTS = ("captions", "negative_captions", "scene_targets")
         ("tfds:coco_captions/2017", "tfds:coco_captions/2017"),
     ],
 )
-def test_description_has_the_version_of_the_source(source, description):
+def test_describe_returns_name_and_version(source, description):
     assert describe(DataSpec(source=source)) == description
 
 
-def test_description_of_stored_embeddings_names_the_embedded_data(tmp_path):
-    given = {"clip": "c", "data": "captioned_shapes/full 1.1.0", "spec": config()}
+def test_describe_of_embeddings_names_the_embedded_dataset(tmp_path):
+    store = {"clip": "c", "data": "captioned_shapes/full 1.1.0", "spec": config()}
     rows = [Record(np.zeros((16, 16, 3), np.uint8), ("a ring",))]
-    embedding_store.write_store(tmp_path / "e", {"train": rows}, means, **given, rows=1)
+    embedding_store.write_store(tmp_path / "e", {"train": rows}, means, **store, rows=1)
     spec = DataSpec(source="embeddings", dir=str(tmp_path / "e"))
     assert describe(spec) == "embeddings of captioned_shapes/full 1.1.0"
 
@@ -74,10 +74,10 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("entry", SOURCES, ids=lambda entry: entry.name)
-def test_records_have_the_fields_that_the_source_declares(entry, tmp_path, monkeypatch):
-    made = MAKERS[entry.name.partition("/")[0]](tmp_path, entry.name, monkeypatch)
+def test_source_records_have_the_declared_fields(entry, tmp_path, monkeypatch):
+    fields = MAKERS[entry.name.partition("/")[0]](tmp_path, entry.name, monkeypatch)
     requests = {name: True for name in REQUESTS if name in entry.provides}
-    spec = DataSpec(**{"dir": str(tmp_path), **made, **requests})
+    spec = DataSpec(**{"dir": str(tmp_path), **fields, **requests})
     assert source_type(spec.source) is entry
     source = open_source(spec, "train")
     for record in (source[index] for index in range(len(source))):
@@ -98,13 +98,13 @@ def shapes_config(**data):
         if name not in entry.provides and "image" in entry.provides
     ],
 )
-def test_config_that_asks_for_a_field_that_its_source_lacks_is_not_loaded(name, source):
+def test_config_is_rejected_when_source_lacks_required_field(name, source):
     others = {other: other == name for other in ("negative_captions", "scene_targets")}
     with pytest.raises(ValueError, match=rf"^config.data.{name} needs .* \(.*contrasts, .*, got source {source}\.$"):
         shapes_config(source=source, **others)
 
 
-def test_config_of_an_unknown_source_is_not_loaded():
+def test_config_is_rejected_when_source_is_unknown():
     sizes = "captioned_shapes, captioned_shapes/tiny, captioned_shapes/contrasts, captioned_shapes/contrasts_tiny"
     known = f"{sizes}, captioned_shapes/recoloured, folder, embeddings, tfds:NAME"
     for source in ("photos", "folder:photos", "tfds", "captioned_shapes/full", "captioned_shapes/huge"):
@@ -112,15 +112,15 @@ def test_config_of_an_unknown_source_is_not_loaded():
             shapes_config(source=source)
 
 
-def test_config_of_an_image_field_that_the_source_lacks_is_not_loaded():
+def test_config_is_rejected_when_source_lacks_image_field():
     with pytest.raises(ValueError, match="^config.data.image_field must be image or thumbnail with source"):
         shapes_config(image_field="photo")
-    check_source(DataSpec(source="folder", image_field="photo"))  # has no effect there
+    check_source(DataSpec(source="folder", image_field="photo"))  # no effect for this source
     check_source(DataSpec(source="tfds:photos", image_field="photo"))
 
 
 @pytest.mark.parametrize("source", ["folder", "embeddings"])
-def test_missing_directory_is_reported_before_anything_is_loaded(source, tmp_path, monkeypatch):
+def test_missing_data_dir_is_rejected_before_encoders_are_loaded(source, tmp_path, monkeypatch):
     config = experiment.load_config(CLIP.parent / "diffusion_prior.py", [f"data.source={source}"])
     for module in ("assemble", "embeddings"):
         imported = importlib.import_module(f"unclip_jax.experiment.{module}")
@@ -133,7 +133,7 @@ def test_missing_directory_is_reported_before_anything_is_loaded(source, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_embeddings_are_not_stored_of_a_source_without_images(tmp_path):
+def test_store_embeddings_rejects_source_without_images(tmp_path):
     config = experiment.load_config(CLIP.parent / "diffusion_prior.py", ["data.source=embeddings"])
     with pytest.raises(ValueError, match="config.data.source must be a source of images, got embeddings"):
         experiment.store_embeddings(config, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""A data set of TFDS with fields of other names and depths, made here without TensorFlow."""
+"""TFDS datasets as a source, with a generated dataset that has renamed and nested fields."""
 
 import dataclasses
 import io
@@ -18,7 +18,7 @@ COUNT = 6
 
 
 class HolidayPhotos(tfds.core.GeneratorBasedBuilder):
-    """Pictures wider than high, with titles and remarks."""
+    """Images that are wider than high, with titles and remarks."""
 
     VERSION = tfds.core.Version("1.0.0")
     pkg_dir_path = epath.Path(__file__).parent
@@ -41,9 +41,9 @@ class HolidayPhotos(tfds.core.GeneratorBasedBuilder):
 
 
 def photo(index):
-    picture = np.zeros((12, 20, 3), np.uint8)
-    picture[:, 4:16] = 40 * index  # the middle square
-    return picture
+    image = np.zeros((12, 20, 3), np.uint8)
+    image[:, 4:16] = 40 * index  # the central square
+    return image
 
 
 def prepare_holiday_photos(folder):
@@ -69,23 +69,23 @@ def config(directory, **fields):
     return DataSpec(**defaults | fields)
 
 
-def test_pictures_and_captions_come_from_the_named_fields(directory):
+def test_tfds_records_have_image_and_caption_of_the_configured_fields(directory):
     source = open_source(config(directory), "train")
     assert len(source) == COUNT
-    found = {record.captions[0]: record.image for record in (source[index] for index in range(COUNT))}
-    assert sorted(found) == [f"title {index}" for index in range(COUNT)]
+    image_of = {record.captions[0]: record.image for record in (source[index] for index in range(COUNT))}
+    assert sorted(image_of) == [f"title {index}" for index in range(COUNT)]
     for index in range(COUNT):
-        np.testing.assert_array_equal(found[f"title {index}"], np.full((12, 12, 3), 40 * index))
-    assert sorted(source.captions()) == sorted(found)
+        np.testing.assert_array_equal(image_of[f"title {index}"], np.full((12, 12, 3), 40 * index))
+    assert sorted(source.captions()) == sorted(image_of)
 
 
-def test_a_nested_field_holds_several_captions_and_a_record_without_one_is_replaced(directory):
+def test_tfds_nested_caption_field_has_several_captions_and_records_without_one_are_replaced(directory):
     nested = config(directory, caption_field="remarks/text")
     source = pickle.loads(pickle.dumps(open_source(nested, "validation")))
-    wanted = [f"remark {index}.{n}" for index in range(COUNT) for n in range(index % 3)]
-    assert sorted(source.captions()) == wanted
+    expected = [f"remark {index}.{n}" for index in range(COUNT) for n in range(index % 3)]
+    assert sorted(source.captions()) == expected
     nested = dataclasses.replace(nested, image_size=4, max_unreadable=0.5, threads=0)
-    with pytest.warns(UserWarning, match="it has no caption"):
+    with pytest.warns(UserWarning, match="the record has no caption"):
         batch = next(Pipeline(nested, "train", global_batch=COUNT, seed=0, shuffle=False).batches())
     assert set(np.unique(batch["image"])) <= {40, 80, 160, 200}
 
@@ -99,12 +99,12 @@ def test_a_nested_field_holds_several_captions_and_a_record_without_one_is_repla
             "image_field must be a field of 'holiday_photos' .photo, remarks.*, got 'image'",
         ),
         ({"caption_field": "remarks"}, "train", "caption_field must be a .*remarks/id, remarks/text.*, got 'remarks'"),
-        ({}, "test", "split 'test' of 'holiday_photos' cannot be read .* known splits: train, validation"),
+        ({}, "test", "Split 'test' of 'holiday_photos' cannot be read .* Available splits: train, validation"),
         ({"source": "tfds:no_such_photos"}, "train", "source 'tfds:no_such_photos' cannot be opened: "),
     ],
     ids=lambda value: None,
 )
-def test_what_is_not_there_is_refused_with_what_is(directory, fields, split, message):
+def test_tfds_unknown_field_split_or_dataset_is_rejected_with_the_available_ones(directory, fields, split, message):
     with pytest.raises(ValueError, match=message) as error:
         open_source(config(directory, **fields), split)
     assert "\n" not in str(error.value)

@@ -1,10 +1,10 @@
-"""The Gaussian oracle, and the one list of samplers that every sampler's general tests run over.
+"""Gaussian oracle, and the list of samplers that the general sampler tests run on.
 
-For data N(mu, s^2) the ideal denoiser is a formula. With a = alpha_bar_t and b = 1 - a,
+The ideal denoiser of data N(mu, s^2) has a closed form. With a = alpha_bar_t and b = 1 - a,
 
     E[x_0 | x_t] = mu + s^2 sqrt(a) (x_t - sqrt(a) mu) / (a s^2 + b),   Var[x_0 | x_t] = s^2 b / (a s^2 + b)
 
-and every sampler is affine in its draws, so unit impulses give the exact law of its result.
+Every sampler is then affine in its noise draws, so unit impulses determine the exact distribution of its output.
 """
 
 import dataclasses
@@ -25,18 +25,21 @@ from unclip_jax.diffusion.schedule import Schedule, cosine, per_row
 
 @dataclasses.dataclass(frozen=True)
 class SamplerCase:
-    """A sampler and what is known of its error in the standard deviation of Gaussian data.
+    """Sampler, and its expected error in the standard deviation of Gaussian data.
 
-    order: the power of 1 / steps with which it vanishes; None where the sampler is exact at any number of steps.
-    error: bound for data of deviation 0.5 and all 1000 steps of the cosine schedule.
-    asks: whether it asks for noise at its steps, be it to weigh it with 0.
+    Attributes:
+      name: Test ID.
+      make: Creates the sampler for a schedule.
+      order: Power of 1 / steps with which the error vanishes. If None, the sampler is exact for any number of steps.
+      error: Bound for data with standard deviation 0.5 and all 1000 steps of the cosine schedule.
+      requests_noise: Whether it calls the noise function in its steps, even if with weight 0.
     """
 
     name: str
     make: Callable[[Schedule], Sampler]
     order: int | None
     error: float
-    asks: bool = True
+    requests_noise: bool = True
 
 
 SAMPLERS = [
@@ -46,7 +49,7 @@ SAMPLERS = [
     SamplerCase("ddim", lambda s: DDIM(s, 0.0), order=1, error=1e-3),
     SamplerCase("ddim-eta-half", lambda s: DDIM(s, 0.5), order=1, error=1.3e-3),
     SamplerCase("ddim-eta-one", lambda s: DDIM(s, 1.0), order=1, error=2.5e-3),
-    SamplerCase("dpm-solver", DPMSolver, order=2, error=6e-5, asks=False),
+    SamplerCase("dpm-solver", DPMSolver, order=2, error=6e-5, requests_noise=False),
 ]
 
 
@@ -61,12 +64,15 @@ def schedule():
 
 
 def oracle(schedule, next_of, mean, deviation, shift=None):
-    """The ideal denoiser of N(mean, deviation^2).
+    """Returns the ideal denoiser of N(mean, deviation^2).
 
     Args:
-      next_of: for each step t the one that follows it on the path, int32 "T". The variance fraction is the one that
-        makes the reverse variance of each such step exact.
-      shift: adds the gradient that turns the data into N(mean + shift, deviation^2).
+      schedule: The noise schedule.
+      next_of: The step that follows each step t on the path, int32 "T". The variance fraction is chosen to make the
+        reverse variance of each of these steps exact.
+      mean: Mean of the data.
+      deviation: Standard deviation of the data.
+      shift: Adds the gradient that changes the data to N(mean + shift, deviation^2). If None, there is no gradient.
     """
 
     def denoiser(x_t, t):
@@ -92,7 +98,7 @@ def oracle(schedule, next_of, mean, deviation, shift=None):
 
 @jax.jit
 def impulse_responses(sampler, path, next_of, mean, deviation, shift):
-    rows = jnp.arange(path.shape[0] + 1)  # one for x_T, one for each step, and one without any draw
+    rows = jnp.arange(path.shape[0] + 1)  # one for x_T, one for each step, and one without noise
 
     def noise(draw, t, t_next):
         return (rows == draw).astype(jnp.float32)[:, None]
@@ -108,9 +114,9 @@ def gaussian_oracle():
 
 @pytest.fixture(scope="session")
 def law():
-    """law(sampler, path, mean, deviation, shift=None): mean and deviation of the numbers that an affine sampler makes.
+    """Function of (sampler, path, mean, deviation, shift=None) that returns the output's mean and standard deviation.
 
-    Row n of the batch has a one in draw n and zeros elsewhere, the last row zeros alone.
+    The noise of row n of the batch is 1 in draw n and 0 in all other draws. It is 0 in the last row.
     """
 
     def of(sampler, path, mean, deviation, shift=None):

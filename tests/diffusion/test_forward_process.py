@@ -16,7 +16,7 @@ def alpha_bars64(num_steps=1000):
     return np.append(np.cumprod(np.maximum(curve[1:] / curve[:-1], 0.001)), 1.0)  # entry -1 is clean
 
 
-def test_q_sample_mixes_picture_and_noise(schedule):
+def test_q_sample_equals_its_formula(schedule):
     a = alpha_bars64()
     t = np.array([0, 10, 500, 999])
     x0, noise = np.full((4, 2, 2), 0.7, np.float32), np.full((4, 2, 2), -1.3, np.float32)
@@ -28,12 +28,12 @@ def test_q_sample_mixes_picture_and_noise(schedule):
 def test_q_sample_keeps_unit_variance(schedule):
     x0, noise = jax.random.normal(jax.random.key(0), (2, 3, 20_000))
     x_t = q_sample(schedule, x0, jnp.array([5, 400, 990]), noise)
-    np.testing.assert_allclose(jnp.var(x_t, axis=1), 1.0, atol=0.04)  # four deviations of sqrt(2 / 20000)
+    np.testing.assert_allclose(jnp.var(x_t, axis=1), 1.0, atol=0.04)  # four standard deviations of sqrt(2 / 20000)
 
 
 @pytest.mark.parametrize("t, t_next", [(1, 0), (40, 39), (500, 499), (999, 998), (999, 957), (500, 250), (208, 166)])
-def test_posterior_is_bayes_rule(schedule, t, t_next):
-    """The density q(x_t | x_next) q(x_next | x_0) over x_next, summed numerically."""
+def test_posterior_satisfies_bayes_rule(schedule, t, t_next):
+    """Integrates q(x_t | x_next) q(x_next | x_0) over x_next numerically."""
     a = alpha_bars64()
     alpha = a[t] / a[t_next]
     x0 = 0.4
@@ -45,12 +45,12 @@ def test_posterior_is_bayes_rule(schedule, t, t_next):
     expected_mean = np.sum(weight * x) / np.sum(weight)
     expected_variance = np.sum(weight * (x - expected_mean) ** 2) / np.sum(weight)
     mean, log_variance = posterior(schedule, jnp.full((1, 1), x0), jnp.full((1, 1), x_t), t, t_next)
-    # beta has four to five digits in the middle of the schedule
+    # beta is accurate to four or five digits in the middle of the schedule.
     np.testing.assert_allclose(mean[0, 0], expected_mean, atol=2e-5)
     np.testing.assert_allclose(log_variance[0, 0], np.log(expected_variance), atol=1e-4)
 
 
-def test_the_step_to_clean_has_the_picture_as_mean_and_the_second_steps_variance(schedule):
+def test_posterior_of_the_last_step_has_x0_as_mean_and_the_previous_variance(schedule):
     x0, x_t = jax.random.normal(jax.random.key(1), (2, 3, *ROW))
     a = alpha_bars64()
     second = np.log((1 - a[1] / a[0]) * (1 - a[0]) / (1 - a[1]))
@@ -60,7 +60,7 @@ def test_the_step_to_clean_has_the_picture_as_mean_and_the_second_steps_variance
         np.testing.assert_allclose(log_variance, second, rtol=1e-5)
 
 
-def test_rows_may_be_at_different_steps():
+def test_posterior_accepts_a_different_step_per_row():
     s = linear(50)
     x0, x_t = jax.random.normal(jax.random.key(2), (2, 3, *ROW))
     t, t_next = jnp.array([49, 7, 0]), jnp.array([30, 6, -1])
@@ -73,6 +73,6 @@ def test_rows_may_be_at_different_steps():
     assert not np.allclose(log_variance[0], log_variance[1])
 
 
-def test_posterior_of_the_last_step_does_not_explode():
+def test_posterior_of_the_noisiest_step_is_finite():
     mean, log_variance = posterior(cosine(1000), jnp.ones((1, 1)), jnp.ones((1, 1)), 999, 998)
     assert np.isfinite(mean).all() and np.isfinite(log_variance).all()

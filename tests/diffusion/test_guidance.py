@@ -11,12 +11,12 @@ from unclip_jax.diffusion.prediction import Prediction
 ROWS, SHAPE = 3, (3, 2, 2, 1)
 
 
-def stacked_answers():
+def stacked_outputs():
     return jax.random.normal(jax.random.key(0), (3, 2 * ROWS, 2, 2, 1))
 
 
 def make_stacked(calls):
-    x0, eps, fraction = stacked_answers()
+    x0, eps, fraction = stacked_outputs()
 
     def stacked(x_t, t):
         calls.append((x_t, t))
@@ -25,7 +25,7 @@ def make_stacked(calls):
     return stacked
 
 
-def test_one_call_asks_for_both_halves():
+def test_guidance_evaluates_both_halves_in_one_call():
     calls = []
     x_t, t = jax.random.normal(jax.random.key(1), SHAPE), jnp.array([5, 6, 7])
     classifier_free(make_stacked(calls), scale=2.0)(x_t, t)
@@ -35,16 +35,16 @@ def test_one_call_asks_for_both_halves():
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
-def test_both_views_are_extrapolated_from_the_second_half_to_the_first(scale):
-    x0, eps, fraction = np.asarray(stacked_answers(), np.float64)
+def test_guidance_extrapolates_x0_and_eps(scale):
+    x0, eps, fraction = np.asarray(stacked_outputs(), np.float64)
     prediction = classifier_free(make_stacked([]), scale=scale)(jnp.zeros(SHAPE), jnp.zeros(ROWS, jnp.int32))
     np.testing.assert_allclose(prediction.x0, (1 - scale) * x0[ROWS:] + scale * x0[:ROWS], atol=2e-6)
     np.testing.assert_allclose(prediction.eps, (1 - scale) * eps[ROWS:] + scale * eps[:ROWS], atol=2e-6)
     np.testing.assert_array_equal(prediction.variance_fraction, np.float32(fraction[:ROWS]))
 
 
-def test_rows_may_have_their_own_scale():
-    x0, _, _ = np.asarray(stacked_answers(), np.float64)
+def test_guidance_accepts_a_scale_per_row():
+    x0, _, _ = np.asarray(stacked_outputs(), np.float64)
     scale = jnp.array([0.0, 1.0, 4.0])
     prediction = classifier_free(make_stacked([]), scale=scale)(jnp.zeros(SHAPE), jnp.zeros(ROWS, jnp.int32))
     for row, s in enumerate([0.0, 1.0, 4.0]):
@@ -53,9 +53,9 @@ def test_rows_may_have_their_own_scale():
 
 
 @pytest.mark.parametrize("predicts, t", [("x0", 999), ("eps", 0)])
-def test_what_the_network_predicts_keeps_its_digits(schedule, predicts, t):
-    """Derived from the other view, x0 would be wrong by 1e-3 at t = 999, and eps by 1e-5 at t = 0."""
-    output, _, _ = stacked_answers()
+def test_guidance_keeps_precision_of_the_predicted_quantity(schedule, predicts, t):
+    """If derived from the other quantity, x0 would be wrong by 1e-3 at t = 999, and eps by 1e-5 at t = 0."""
+    output, _, _ = stacked_outputs()
     stacked = denoiser_from_network(lambda x, t: output, schedule=schedule, predicts=predicts)
     x_t = jax.random.normal(jax.random.key(2), SHAPE)
     prediction = classifier_free(stacked, scale=3.0)(x_t, jnp.full(ROWS, t))
@@ -64,8 +64,8 @@ def test_what_the_network_predicts_keeps_its_digits(schedule, predicts, t):
     np.testing.assert_allclose(getattr(prediction, predicts), expected, atol=2e-6)
 
 
-def test_outside_its_interval_there_is_no_guidance():
-    x0, eps, _ = np.asarray(stacked_answers(), np.float64)
+def test_guidance_is_disabled_outside_its_interval():
+    x0, eps, _ = np.asarray(stacked_outputs(), np.float64)
     t = jnp.array([99, 100, 700])
     prediction = classifier_free(make_stacked([]), scale=3.0, interval=(100, 699))(jnp.zeros(SHAPE), t)
     for row, scale in enumerate([1.0, 3.0, 1.0]):
@@ -75,10 +75,10 @@ def test_outside_its_interval_there_is_no_guidance():
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.7, 1.0])
-def test_rescaling_gives_x0_back_its_deviation_and_eps_follows(schedule, phi):
-    x0, _, _ = np.asarray(stacked_answers(), np.float64)
+def test_guidance_rescale_restores_the_standard_deviation_of_x0(schedule, phi):
+    x0, _, _ = np.asarray(stacked_outputs(), np.float64)
     x_t, t = jax.random.normal(jax.random.key(3), SHAPE), jnp.array([3, 400, 990])
-    stacked = denoiser_from_network(lambda x, t: stacked_answers()[0], schedule=schedule, predicts="x0")
+    stacked = denoiser_from_network(lambda x, t: stacked_outputs()[0], schedule=schedule, predicts="x0")
     prediction = classifier_free(stacked, scale=3.0, rescale=phi, schedule=schedule)(x_t, t)
     guided = x0[ROWS:] + 3.0 * (x0[:ROWS] - x0[ROWS:])
     for row in range(ROWS):
@@ -89,11 +89,11 @@ def test_rescaling_gives_x0_back_its_deviation_and_eps_follows(schedule, phi):
     plain = classifier_free(stacked, scale=3.0)(x_t, t)
     if phi == 0.0:
         np.testing.assert_array_equal(prediction.eps, plain.eps)
-    with pytest.raises(ValueError, match="rescale needs the schedule too"):
+    with pytest.raises(ValueError, match="schedule must be set if rescale is set"):
         classifier_free(stacked, scale=3.0, rescale=phi)
 
 
-def test_another_scale_compiles_nothing():
+def test_guidance_scale_is_traced():
     traces = []
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Deterministic samplers upwards: from a picture to the x_T that leads back to it."""
+"""Inversion with deterministic samplers: from an image to the x_T that leads back to it."""
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,15 @@ MEAN, DEVIATION = 0.3, 0.25
 
 
 def psnr(a, b):
-    """Of pictures in [-1, 1]."""
+    """Computes the PSNR of images in [-1, 1]."""
     return 10 * np.log10(4 / np.mean(np.square(np.asarray(a) - np.asarray(b))))
 
 
 @pytest.mark.parametrize(("make", "least"), [(DDIM, 42.0), (DPMSolver, 60.0)], ids=["ddim", "dpm-solver"])
-def test_the_way_up_ends_in_noise_and_the_way_back_in_the_picture(schedule, gaussian_oracle, make, least):
-    """With the ideal denoiser, 100 steps either way. x_T must be (x_0 - mean) / deviation, for the ODE keeps it."""
+def test_inversion_ends_in_noise_and_sampling_recovers_the_image(schedule, gaussian_oracle, make, least):
+    """With the ideal denoiser and 100 steps each way, x_T is (x_0 - mean) / deviation, which the ODE preserves."""
     path = even_path(100)
-    next_of = jnp.full(1000, -1).at[path[:-1]].set(path[1:])  # for the variance, which no sampler here reads
+    next_of = jnp.full(1000, -1).at[path[:-1]].set(path[1:])  # for the variance, which these samplers do not use
     denoiser = gaussian_oracle(schedule, next_of, MEAN, DEVIATION)
     x0 = MEAN + DEVIATION * jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
 
@@ -35,6 +35,5 @@ def test_the_way_up_ends_in_noise_and_the_way_back_in_the_picture(schedule, gaus
     back = go(sampler.init(x_last), path)
     assert psnr(back, x0) > least
     np.testing.assert_allclose(x_last, (x0 - MEAN) / DEVIATION, atol=0.1)
-    # fewer steps lose more
     few = go(sampler.init(go(sampler.init(x0), ascending(even_path(20)))), even_path(20))
     assert psnr(few, x0) < psnr(back, x0) - 6

@@ -1,4 +1,4 @@
-"""Single steps are those of diffusers' UnCLIPScheduler and of guided-diffusion's respaced process."""
+"""Comparison of single steps with diffusers' UnCLIPScheduler and guided-diffusion's respaced diffusion."""
 
 import json
 import pathlib
@@ -21,13 +21,13 @@ TOLERANCE = 1e-5
 
 
 def one_step(about):
-    """(x_t, the network's answer, noise, t, t_next) -> x at t_next, compiled once for all steps of a path."""
+    """Returns a function (x_t, network output, noise, t, t_next) -> x at t_next, compiled once per path."""
     schedule = schedules.by_name(about["schedule"], 1000)
     sampler = DDIM(schedule, about["eta"]) if about["sampler"] == "ddim" else Ancestral(schedule, about["variance"])
 
     @jax.jit
-    def step(x, answer, drawn, t, t_next):
-        denoiser = denoiser_from_network(lambda x, t: answer, schedule=schedule, predicts=about["predicts"])
+    def step(x, output, drawn, t, t_next):
+        denoiser = denoiser_from_network(lambda x, t: output, schedule=schedule, predicts=about["predicts"])
         denoiser = clipped(denoiser, schedule=schedule, limit=about["clip_x0"])
         return sampler.step(denoiser, sampler.init(x), t, t_next, lambda *_: drawn).x
 
@@ -35,14 +35,14 @@ def one_step(about):
 
 
 @pytest.mark.parametrize(("number", "about"), CASES, ids=[f"{about['peer'].split()[-1]}-{n}" for n, about in CASES])
-def test_a_step_from_every_t_of_the_path(number, about):
-    step, right = one_step(about), GOLDEN[f"answers_{number}"]
+def test_every_step_of_a_path_matches_the_reference(number, about):
+    step, expected = one_step(about), GOLDEN[f"answers_{number}"]
     channels = 6 if about["variance"] == "learned_range" else 3
     path = about["path"]
-    for place, (t, t_next) in enumerate(zip(path[:-1], path[1:], strict=True)):
-        shape = right[place].shape
-        given = noise("x", place, shape), noise("answer", place, (*shape[:-1], channels)), noise("noise", place, shape)
-        found = step(*given, jnp.int32(t), jnp.int32(t_next))
-        # guided-diffusion's DDIM holds alpha_bar in float32, and its 1 - alpha_bar_0 has lost three digits.
+    for index, (t, t_next) in enumerate(zip(path[:-1], path[1:], strict=True)):
+        shape = expected[index].shape
+        inputs = noise("x", index, shape), noise("answer", index, (*shape[:-1], channels)), noise("noise", index, shape)
+        actual = step(*inputs, jnp.int32(t), jnp.int32(t_next))
+        # guided-diffusion's DDIM stores alpha_bar in float32, which loses three digits of 1 - alpha_bar_0.
         tolerance = 10 * TOLERANCE if about["sampler"] == "ddim" and t_next == 0 else TOLERANCE
-        assert np.max(np.abs(found - right[place])) <= tolerance * np.max(np.abs(right[place])), (t, t_next)
+        assert np.max(np.abs(actual - expected[index])) <= tolerance * np.max(np.abs(expected[index])), (t, t_next)

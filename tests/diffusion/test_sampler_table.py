@@ -8,7 +8,7 @@ from unclip_jax.diffusion.samplers.ddpm import Ancestral
 from unclip_jax.diffusion.samplers.dpm_solver import DPMSolver
 
 
-def test_samplers_are_made_from_their_options(schedule):
+def test_samplers_are_created_from_options(schedule):
     options = SamplerOptions(eta=0.25, variance="fixed_large")
     ancestral, ddim, dpm = (SAMPLERS.choose(name)(schedule, options) for name in ("ddpm", "ddim", "dpm"))
     assert isinstance(ancestral, Ancestral) and ancestral.variance == "fixed_large"
@@ -17,7 +17,7 @@ def test_samplers_are_made_from_their_options(schedule):
     assert all(sampler.schedule is schedule for sampler in (ancestral, ddim, dpm))
 
 
-def test_eta_is_traced_and_the_variance_is_static():
+def test_sampler_options_trace_eta_but_not_variance():
     traces = []
 
     @jax.jit
@@ -30,6 +30,6 @@ def test_eta_is_traced_and_the_variance_is_static():
     assert traces == ["fixed_small", "fixed_large"]
 
 
-def test_an_unknown_sampler_is_refused_with_the_known_names():
+def test_unknown_sampler_is_rejected_with_available_names():
     with pytest.raises(ValueError, match="^Unknown sampler 'euler'. Available: ddpm, ddim, dpm.$"):
         SAMPLERS.choose("euler")

@@ -1,4 +1,4 @@
-"""What every sampler must do; each sampler in the list of conftest.py runs through all of it."""
+"""Properties of all samplers; each sampler in the list of conftest.py is tested for all of them."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ CALLS, TRACES = [], []
 
 
 def network(x, t):
-    """Something nonlinear of both inputs, and a learned variance beside it. Notes the steps that it runs at."""
+    """Nonlinear function of both inputs with a learned variance. Records the steps at which it runs."""
     jax.debug.callback(lambda t: CALLS.append(int(t)), t[0])
     t = t.astype(jnp.float32)[:, None, None, None] / 1000
     return jnp.concatenate([jnp.tanh(0.8 * x + jnp.sin(5 * t)), jnp.cos(3 * x + t)], axis=-1)
@@ -44,18 +44,20 @@ def keys(rows):
     return jax.random.split(jax.random.key(0), rows)
 
 
-def test_lands_on_the_data(sampler_case, schedule, law):
+def test_sampler_reproduces_gaussian_data(sampler_case, schedule, law):
     mean, deviation = law(sampler_case.make(schedule), even_path(1000), MEAN, DEVIATION)
-    assert abs(mean - MEAN) < 2e-5  # the start forgets 5e-5 of the mean, which alpha_bar_T = 2e-9 keeps
+    assert (
+        abs(mean - MEAN) < 2e-5
+    )  # x_T ~ N(0, 1) loses the signal of 5e-5 of the mean, sqrt(alpha_bar_T) with alpha_bar_T = 2e-9
     assert abs(deviation - DEVIATION) < sampler_case.error
 
 
-def test_error_vanishes_with_its_order(sampler_case, schedule, law):
-    """Slope of log error over log steps, against what a perfect way to t = 0 and the last step's missing noise give."""
+def test_sampler_error_has_the_expected_order(sampler_case, schedule, law):
+    """Slope of log error over log steps, relative to an exact path to t = 0 followed by a last step without noise."""
     lengths = [40, 63, 100, 158, 250]
     sampler = sampler_case.make(schedule)
     a, variance = float(schedule.alpha_bar(0)), DEVIATION**2
-    perfect = np.sqrt(variance**2 * a / (a * variance + 1 - a))  # the deviation of E[x_0 | x_{t=0}]
+    perfect = np.sqrt(variance**2 * a / (a * variance + 1 - a))  # standard deviation of E[x_0 | x_{t=0}]
     errors = [law(sampler, even_path(steps), MEAN, DEVIATION)[1] - perfect for steps in lengths]
     if sampler_case.order is None:
         np.testing.assert_allclose(errors, 0.0, atol=2e-6)
@@ -64,14 +66,15 @@ def test_error_vanishes_with_its_order(sampler_case, schedule, law):
     assert abs(slope + sampler_case.order) < 0.15
 
 
-def test_lands_on_the_data_with_the_linear_schedule(sampler_case, law):
+def test_sampler_reproduces_gaussian_data_with_the_linear_schedule(sampler_case, law):
     mean, deviation = law(sampler_case.make(linear(1000)), even_path(250), MEAN, DEVIATION)
-    # x_T ~ N(0, 1) forgets the 0.0064 mu that linear's alpha_bar_T keeps; deterministic samplers carry that to the end
+    # x_T ~ N(0, 1) loses the signal 0.0064 mu of the linear schedule's alpha_bar_T. Deterministic samplers keep the
+    # error.
     assert abs(mean - MEAN) < 1.3e-3
     assert abs(deviation - DEVIATION) < 0.016
 
 
-def test_padding_changes_nothing_and_runs_no_network(sampler_case, schedule):
+def test_path_padding_has_no_effect_and_runs_no_network(sampler_case, schedule):
     sampler, path = sampler_case.make(schedule), even_path(5)
     inside = np.array([999, 999, 749, 500, 500, 250, 0, -1, -1], np.int32)
     states = []
@@ -85,8 +88,8 @@ def test_padding_changes_nothing_and_runs_no_network(sampler_case, schedule):
         assert state.draws == 5
 
 
-def test_segments_are_one_scan(sampler_case, schedule):
-    """Every length runs through one compiled segment, with the whole state carried over."""
+def test_sampling_in_segments_equals_one_scan(sampler_case, schedule):
+    """Paths of all lengths run through one compiled segment, with the full state carried over."""
     sampler = sampler_case.make(schedule)
     for steps in (1, 7, 8):
         path = even_path(steps)
@@ -99,7 +102,7 @@ def test_segments_are_one_scan(sampler_case, schedule):
         assert state.draws == whole.draws == steps
 
 
-def test_a_row_is_the_same_in_any_batch(sampler_case, schedule):
+def test_sample_of_a_row_does_not_depend_on_the_batch(sampler_case, schedule):
     path, sampler = padded_path(even_path(6), 8), sampler_case.make(schedule)
     five = draw(sampler, path, keys(5)).x
     two = draw(sampler, path, keys(5)[2:4]).x
@@ -107,8 +110,8 @@ def test_a_row_is_the_same_in_any_batch(sampler_case, schedule):
     assert np.max(np.abs(five[2] - five[3])) > 0.01
 
 
-def test_the_result_is_the_clean_prediction_of_the_last_step(sampler_case, schedule):
-    """The step to clean adds no noise."""
+def test_sample_is_x0_of_the_last_step(sampler_case, schedule):
+    """The last step adds no noise."""
     sampler = sampler_case.make(schedule)
     before = draw(sampler, np.array([999, 700, 500, 100, 0], np.int32), keys(2))
     after = segment(sampler, before, np.array([0, -1, -1, -1, -1], np.int32), keys(2))
@@ -117,15 +120,15 @@ def test_the_result_is_the_clean_prediction_of_the_last_step(sampler_case, sched
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_very_short_paths_are_finite(sampler_case, schedule, steps):
+def test_sample_is_finite_for_very_short_paths(sampler_case, schedule, steps):
     assert np.isfinite(draw(sampler_case.make(schedule), padded_path(even_path(steps), 8), keys(2)).x).all()
 
 
-def test_each_step_has_a_draw_of_its_own_and_none_has_that_of_the_start(sampler_case, schedule):
-    asked = []
+def test_every_step_uses_a_new_draw(sampler_case, schedule):
+    requests = []
 
     def noise(draw, t, t_next):
-        asked.append((int(draw), int(t), int(t_next)))
+        requests.append((int(draw), int(t), int(t_next)))
         return jnp.ones((1, *SHAPE))
 
     sampler = sampler_case.make(schedule)
@@ -133,14 +136,14 @@ def test_each_step_has_a_draw_of_its_own_and_none_has_that_of_the_start(sampler_
     denoiser = denoiser_from_network(network, schedule=schedule, predicts="x0")
     for t, t_next in ((999, 500), (500, 0)):
         state = sampler.step(denoiser, state, t, t_next, noise)
-    steps = [(1, 999, 500), (2, 500, 0)] if sampler_case.asks else []
-    assert asked == [(0, 999, 999), *steps]
+    steps = [(1, 999, 500), (2, 500, 0)] if sampler_case.requests_noise else []
+    assert requests == [(0, 999, 999), *steps]
     assert state.draws == 2
 
 
 @pytest.mark.parametrize("gradient", [None, 0.25])
-def test_the_state_holds_the_prediction_of_the_last_step(sampler_case, schedule, gradient):
-    """x0 = x / 2 + t / 1000 in closed form. Ancestral sampling adds a gradient to the mean, the others to x0."""
+def test_sampler_state_contains_x0_of_the_last_step(sampler_case, schedule, gradient):
+    """The denoiser is x0 = x / 2 + t / 1000. Ancestral sampling adds a gradient to the mean, other samplers to x0."""
 
     def denoiser(x_t, t):
         x0 = 0.5 * x_t + t[:, None, None, None] / 1000
@@ -159,15 +162,15 @@ def test_the_state_holds_the_prediction_of_the_last_step(sampler_case, schedule,
     assert first.x0.dtype == before.x0.dtype == after.x0.dtype == jnp.float32
 
 
-def test_a_step_that_does_nothing_leaves_the_last_prediction(sampler_case, schedule):
+def test_step_without_effect_keeps_x0(sampler_case, schedule):
     sampler = sampler_case.make(schedule)
     state = draw(sampler, np.array([999, 700, 500], np.int32), keys(2))
     assert np.max(np.abs(state.x0)) > 0.1
     np.testing.assert_array_equal(segment(sampler, state, np.array([500, 500, 500], np.int32), keys(2)).x0, state.x0)
 
 
-def test_every_draw_of_a_row_is_another_one():
+def test_row_noise_draws_are_independent():
     noise = row_noise(keys(3), (100,))
     flat = np.stack([noise(n, 5, 4) for n in range(4)]).reshape(12, 100)
-    assert np.max(np.abs(np.corrcoef(flat) - np.eye(12))) < 0.45  # 4.5 deviations of 1 / sqrt(100)
-    np.testing.assert_array_equal(noise(2, 5, 4), noise(2, 9, -1))  # the number of the draw alone decides
+    assert np.max(np.abs(np.corrcoef(flat) - np.eye(12))) < 0.45  # 4.5 standard deviations of 1 / sqrt(100)
+    np.testing.assert_array_equal(noise(2, 5, 4), noise(2, 9, -1))  # only the index of the draw matters

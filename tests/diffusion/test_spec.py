@@ -16,7 +16,7 @@ def test_spec_defaults():
     }
 
 
-def test_spec_makes_its_noise_schedule():
+def test_spec_computes_its_noise_schedule():
     """The first beta of the linear schedule of 100 steps is 1e-4 * 1000 / 100."""
     schedule = DiffusionSpec(schedule="linear", steps=100).noise_schedule()
     assert schedule.num_steps == 100
@@ -45,22 +45,22 @@ def test_spec_accepts_fields_at_their_limits(fields):
         ({"predicts": None}, "predicts must be one of eps, x0, v, got None."),
         ({"variance": "large"}, "variance must be one of fixed_small, fixed_large, learned_range, got 'large'."),
         ({"variance": 3}, "variance must be one of fixed_small, fixed_large, learned_range, got 3."),
-        ({"steps": 1}, "steps must be a whole number of at least 2 for the cosine schedule, got 1."),
+        ({"steps": 1}, "steps must be an integer of at least 2 for the cosine schedule, got 1."),
         (
             {"schedule": "linear", "steps": 20},
-            "steps must be a whole number of at least 21 for the linear schedule, got 20.",
+            "steps must be an integer of at least 21 for the linear schedule, got 20.",
         ),
-        ({"steps": True}, "steps must be a whole number of at least 2 for the cosine schedule, got True."),
-        ({"steps": 10.0}, "steps must be a whole number of at least 2 for the cosine schedule, got 10.0."),
-        ({"steps": None}, "steps must be a whole number of at least 2 for the cosine schedule, got None."),
-        ({"clip_x0": 0.0}, "clip_x0 must be a finite number above 0 or None, got 0.0."),
-        ({"clip_x0": True}, "clip_x0 must be a finite number above 0 or None, got True."),
-        ({"clip_x0": "1"}, "clip_x0 must be a finite number above 0 or None, got '1'."),
-        ({"clip_x0": float("inf")}, "clip_x0 must be a finite number above 0 or None, got inf."),
-        ({"clip_x0": float("nan")}, "clip_x0 must be a finite number above 0 or None, got nan."),
+        ({"steps": True}, "steps must be an integer of at least 2 for the cosine schedule, got True."),
+        ({"steps": 10.0}, "steps must be an integer of at least 2 for the cosine schedule, got 10.0."),
+        ({"steps": None}, "steps must be an integer of at least 2 for the cosine schedule, got None."),
+        ({"clip_x0": 0.0}, "clip_x0 must be a positive, finite number or None, got 0.0."),
+        ({"clip_x0": True}, "clip_x0 must be a positive, finite number or None, got True."),
+        ({"clip_x0": "1"}, "clip_x0 must be a positive, finite number or None, got '1'."),
+        ({"clip_x0": float("inf")}, "clip_x0 must be a positive, finite number or None, got inf."),
+        ({"clip_x0": float("nan")}, "clip_x0 must be a positive, finite number or None, got nan."),
     ],
 )
-def test_spec_refuses_names_and_numbers_out_of_range(fields, message):
+def test_spec_rejects_unknown_names_and_numbers_out_of_range(fields, message):
     with pytest.raises(ValueError) as error:
         DiffusionSpec(**fields)
     assert str(error.value) == message

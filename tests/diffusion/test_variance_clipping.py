@@ -1,4 +1,4 @@
-"""Variance fractions in the hybrid loss: unchanged inside their range, clipped and led back outside."""
+"""Clipping of the variance fraction in the hybrid loss."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ T = np.array([0, 1, 10, 50, 99])
 
 
 def example():
-    """A network's guess of x0, and what `hybrid` needs to know of the rows at the steps T."""
+    """Returns a prediction of x0 and the keyword arguments of `hybrid` for rows at the steps T."""
     x0, noise, guess = jax.random.normal(jax.random.key(0), (3, len(T), 4, 4, 3))
     x0 = jnp.clip(jnp.round(0.5 * x0 * 127.5) / 127.5, -1.0, 1.0)
     return guess, dict(x0=x0, x_t=q_sample(SCHEDULE, x0, T, noise), t=T, noise=noise)
@@ -23,13 +23,13 @@ def example():
 @jax.jit
 @jax.value_and_grad
 def total(v, x0_guess, given):
-    """Sum of `hybrid` over the rows, and its gradient with respect to v, for a network that predicts x0."""
+    """Sums `hybrid` over the rows for a network that predicts x0; also returns the gradient with respect to v."""
     output = jnp.concatenate([x0_guess, v], axis=-1)
     return losses.hybrid(SCHEDULE, output, **given, predicts="x0").sum()
 
 
-def test_hybrid_does_not_change_fractions_inside_their_range():
-    """Against the unclipped formula, with v from -3 to 3, the limits included."""
+def test_hybrid_keeps_fractions_inside_the_range():
+    """Compares with the unclipped formula, with v from -3 to 3 inclusive."""
     x0_guess, given = example()
     v = jnp.resize(jnp.linspace(-3.0, 3.0, 49), x0_guess.shape)
 
@@ -52,10 +52,10 @@ def test_hybrid_does_not_change_fractions_inside_their_range():
 @pytest.mark.parametrize("size", [3.001, 300.0, 1e6])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 @pytest.mark.parametrize("guess", [0.0, 1.0], ids=["perfect", "wrong"])
-def test_fractions_outside_their_range_are_clipped_and_led_back(sign, size, guess):
-    """Also where the slope of the bound points outward: for a wrong mean at the upper limit.
+def test_hybrid_clips_fractions_outside_the_range_and_pulls_them_back(sign, size, guess):
+    """Includes a case in which the slope of the bound points outward: a wrong mean at the upper limit.
 
-    The gradient of the pull is 0.001 T bits per dimension and unit of fraction, of which v is two units.
+    The gradient of the pull term is 0.001 T bits per dimension and unit of fraction. One unit of fraction is two of v.
     """
     _, given = example()
     x0_guess, v = given["x0"] + guess, jnp.full(given["x0"].shape, sign * size)
@@ -65,7 +65,7 @@ def test_fractions_outside_their_range_are_clipped_and_led_back(sign, size, gues
     np.testing.assert_allclose(gradient, sign * 0.001 * 100 / 2 / 48, rtol=1e-5)
 
 
-def test_clipped_fraction_counts_the_values_outside_the_range():
+def test_clipped_fraction_counts_values_outside_the_range():
     v = jnp.array([[[-3.0, 3.0]], [[-3.1, 0.0]], [[300.0, -300.0]]])  # fractions -1 and 2 are inside
     output = jnp.concatenate([jnp.zeros_like(v), v], axis=-1)
     np.testing.assert_array_equal(losses.clipped_fraction(output, 2), [0.0, 0.5, 1.0])

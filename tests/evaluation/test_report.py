@@ -1,4 +1,4 @@
-"""Tables and JSON from results written by hand."""
+"""Tables and JSON of hand-written results."""
 
 import json
 
@@ -42,7 +42,7 @@ MEASURES = {measure.name: measure for measure in SUITE.measures}
 
 
 def table_lines(name, result, before=()):
-    """The lines of a measure of the shapes suite after those of other measures."""
+    """Returns the table lines of a measure of the shapes suite after those of other measures."""
     previous = MEASURES[before[-1]] if before else None
     return report.table_lines(MEASURES[name], result, previous)
 
@@ -55,55 +55,60 @@ def cells(line):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_row_stands_under_its_columns():
+def test_table_columns_are_aligned():
     blank, head, rule, line = table_lines("one_object", ONE)
     assert blank == ""
     assert set(rule) == {"|", "-"}
     assert len(head) == len(rule) == len(line)
-    found = dict(zip(cells(head), cells(line), strict=True))
-    assert found["row"] == "one_object"
-    assert found["n"] == "200"
-    assert found["right"] == "87.5 %"
-    assert found["95 % interval"] == "82.2 to 91.4"
-    assert (found["shape"], found["readable"], found["relation"]) == ("90.0 %", "98.5 %", "")
+    row = dict(zip(cells(head), cells(line), strict=True))
+    assert row["row"] == "one_object"
+    assert row["n"] == "200"
+    assert row["correct"] == "87.5%"
+    assert row["95% interval"] == "82.2 to 91.4"
+    assert (row["shape"], row["color"], row["readable"], row["relation"]) == ("90.0%", "100.0%", "98.5%", "")
 
 
-def test_each_table_has_one_head_wherever_it_begins():
+def test_table_has_one_header_wherever_it_starts():
     assert len(table_lines("two_objects", ONE, ["one_object"])) == 1
     assert len(table_lines("diversity", DIVERSITY, ["one_object"])) == 4
     assert len(table_lines("prior_cosine", COSINE, ["one_object", "diversity"])) == 1
     assert len(table_lines("prior_cosine", COSINE, [])) == 4
 
 
-def test_chance_stands_below_shuffled():
+def test_chance_level_is_printed_below_shuffled():
     line, chance = table_lines("shuffled", SHUFFLED, ["one_object"])
-    assert cells(line)[:3] == ["shuffled", "200", "0.0 %"]
-    assert cells(chance)[:5] == ["(chance)", "", "0.1 %", "", "16.7 %"]
+    assert cells(line)[:3] == ["shuffled", "200", "0.0%"]
+    assert cells(chance)[:5] == ["(chance)", "", "0.1%", "", "16.7%"]
 
 
-def test_every_measure_is_told_in_words():
+def test_values_are_formatted_as_text():
     def text(row, result):
         return cells(table_lines(row, result)[-1])[1]
 
-    assert text("diversity", DIVERSITY).startswith("0.93: 38.2 px, data 41.1 px (16 prompts, 125 readable")
-    nothing = {**DIVERSITY, "ratio": None, "spread": None}
-    assert text("diversity", nothing).startswith("none could be measured")
-    assert text("flatness", FLATNESS) == "98.1 % of the pixels, of true pictures 99.3 % (n 188)"
-    assert text("flatness", {**FLATNESS, "share": None, "n": 0}).startswith("none could be read")
+    assert text("diversity", DIVERSITY) == (
+        "0.93: 38.2 px, dataset 41.1 px (16 prompts, 125 readable images of one object)"
+    )
+    unreadable = {**DIVERSITY, "ratio": None, "spread": None}
+    assert text("diversity", unreadable).startswith("not available (16 prompts")
+    assert text("flatness", FLATNESS) == "98.1% of the pixels, true images 99.3% (n 188)"
+    assert text("flatness", {**FLATNESS, "share": None, "n": 0}).startswith("no readable images, true images 99.3%")
     assert text("unnamed", UNNAMED) == (
-        "size small 25.0 % (50.0 %), large 75.0 % (50.0 %); colour red 100.0 % (52.0 %), blue 0.0 % (48.0 %) "
-        "(n 60; in brackets the data)"
+        "size small 25.0% (50.0%), large 75.0% (50.0%); color red 100.0% (52.0%), blue 0.0% (48.0%) "
+        "(n 60; dataset in parentheses)"
     )
     assert text("upsampler_16_to_64", UPSAMPLER) == (
-        "+4.50 dB over bicubic's 29.00; flat 97.0 %, bicubic 80.0 %, true 98.0 %: 94.4 % of the gap closed (n 200)"
+        "+4.50 dB over bicubic (29.00 dB); flat pixels 97.0%, bicubic 80.0%, true images 98.0%: "
+        "94.4% of the gap closed (n 200)"
     )
     assert "no gap" in text("upsampler_64_to_256", {**UPSAMPLER, "gap_closed": None})
-    assert text("clip_retrieval", RETRIEVAL) == "text to image 95.0 %, image to text 96.5 %, chance 0.5 % (n 200)"
-    assert text("clip_attributes", ATTRIBUTES) == "told apart by CLIP alone: shape 86.0 %, size 95.5 % (n 200)"
-    assert text("prior_cosine", COSINE) == ("0.912 to the own picture's embedding, 0.200 to the others' (n 200)")
+    assert text("clip_retrieval", RETRIEVAL) == "text to image 95.0%, image to text 96.5%, chance 0.5% (n 200)"
+    assert text("clip_attributes", ATTRIBUTES) == "identified by CLIP: shape 86.0%, size 95.5% (n 200)"
+    assert text("prior_cosine", COSINE) == (
+        "0.912 to the embedding of the true image, 0.200 to those of other images (n 200)"
+    )
 
 
-def test_the_object_has_the_rows_as_keys():
+def test_as_json_has_measures_as_keys():
     results = {
         "one_object": ONE,
         "diversity": DIVERSITY,
@@ -122,8 +127,7 @@ def test_the_object_has_the_rows_as_keys():
     assert "two_objects" not in out
 
 
-def test_the_tables_of_the_shapes_suite_are_these():
-    """The whole text, as it is printed."""
+def test_tables_of_shapes_suite_match_expected_text():
     chance = {**SHUFFLED["chance"], "attributes": {"shape": 1 / 6, "background": 0.125}}
     two = {**ONE, "n": 2000, "attributes": {**ONE["attributes"], "relation": 0.0}}
     results = {
@@ -138,25 +142,25 @@ def test_the_tables_of_the_shapes_suite_are_these():
         before.append(name)
     assert lines == [
         "",
-        "| row            |    n |   right |  95 % interval "
-        "|   shape |  colour |    size | background | relation |  number | readable |",
-        "|----------------|------|---------|----------------"
-        "|---------|---------|---------|------------|----------|---------|----------|",
-        "| two_objects    | 2000 |  87.5 % |   82.2 to 91.4 "
-        "|  90.0 % | 100.0 % |  95.0 % |    100.0 % |    0.0 % |  98.0 % |   98.5 % |",
-        "| shuffled       |  200 |  87.5 % |   82.2 to 91.4 "
-        "|  90.0 % | 100.0 % |  95.0 % |    100.0 % |          |  98.0 % |   98.5 % |",
-        "| (chance)       |      |   0.1 % |                "
-        "|  16.7 % |         |         |     12.5 % |          |         |          |",
+        "| row            |    n | correct |  95% interval "
+        "|  shape |  color |   size | background | relation | number | readable |",
+        "|----------------|------|---------|---------------"
+        "|--------|--------|--------|------------|----------|--------|----------|",
+        "| two_objects    | 2000 |   87.5% |  82.2 to 91.4 "
+        "|  90.0% | 100.0% |  95.0% |     100.0% |     0.0% |  98.0% |    98.5% |",
+        "| shuffled       |  200 |   87.5% |  82.2 to 91.4 "
+        "|  90.0% | 100.0% |  95.0% |     100.0% |          |  98.0% |    98.5% |",
+        "| (chance)       |      |    0.1% |               "
+        "|  16.7% |        |        |      12.5% |          |        |          |",
         "",
-        "| measure              | value |",
+        "| metric               | value |",
         "|----------------------|-------|",
-        "| flatness             | 98.1 % of the pixels, of true pictures 99.3 % (n 188) |",
-        "| clip_retrieval       | text to image 95.0 %, image to text 96.5 %, chance 0.5 % (n 200) |",
+        "| flatness             | 98.1% of the pixels, true images 99.3% (n 188) |",
+        "| clip_retrieval       | text to image 95.0%, image to text 96.5%, chance 0.5% (n 200) |",
     ]
 
 
-def test_the_json_of_the_shapes_suite_is_this():
+def test_json_of_shapes_suite_matches_expected_text():
     results = {"reader": ONE, "diversity": DIVERSITY, "clip_retrieval": RETRIEVAL, "clip_attributes": ATTRIBUTES}
     assert json.dumps(as_json(results, {"seed": 3})) == (
         '{"settings": {"seed": 3}, '
@@ -169,14 +173,14 @@ def test_the_json_of_the_shapes_suite_is_this():
     )
 
 
-def test_table_head_is_repeated_if_another_table_comes_between():
+def test_table_header_is_repeated_after_another_table():
     value = Measure("a", None, value_table(lambda result: result["text"]), "")
     other = Measure(
         "b", None, Table((Column("x", 3, ">"), Column("y", 2)), lambda name, result: [result, {"y": "1"}]), ""
     )
     assert report.table_lines(value, {"text": "long text"}, other) == [
         "",
-        "| measure              | value |",
+        "| metric               | value |",
         "|----------------------|-------|",
         "| a                    | long text |",
     ]

@@ -1,4 +1,4 @@
-"""Suites of hand-written measures."""
+"""Selecting and running the measures of a suite."""
 
 import pytest
 
@@ -32,17 +32,17 @@ def test_select_rejects_unknown_names_and_no_names():
         SUITE.select(())
 
 
-def test_suite_rejects_two_measures_of_one_name():
+def test_suite_rejects_duplicate_measure_names():
     with pytest.raises(ValueError, match="^The measures of suite 'letters' must have different names, got a, b, a.$"):
         Suite("letters", named("a", "b", "a"))
 
 
-def test_run_measures_rejects_one_prompt_before_anything_runs():
+def test_run_measures_rejects_fewer_than_two_prompts_before_running():
     with pytest.raises(ValueError, match="^num_prompts must be at least 2, got 1.$"):
         run_measures(named("a"), MODEL, num_prompts=1)
 
 
-def test_run_measures_passes_the_run_and_yields_each_result_before_the_next_measure_runs():
+def test_run_measures_yields_each_result_before_the_next_measure_runs():
     events = []
     measures = [
         *named("a", run=lambda run: events.append("a") or {"value": (run.model, run.seed, run.num_prompts)}),
@@ -53,7 +53,7 @@ def test_run_measures_passes_the_run_and_yields_each_result_before_the_next_meas
     assert events == ["a", ("a", (MODEL, 4, 6)), "b", ("b", 1)]
 
 
-def test_batches_have_the_index_of_the_first_item_and_report_progress():
+def test_batches_yield_first_index_and_report_progress():
     items, calls = list(range(BATCH_SIZE + 3)), []
     [(_, result)] = run_measures(
         named("a", run=lambda run: {"batches": list(run.batches(items))}),
@@ -65,7 +65,7 @@ def test_batches_have_the_index_of_the_first_item_and_report_progress():
     assert calls == [("a", 0, total), ("a", BATCH_SIZE, total), ("a", total, total)]
 
 
-def test_shared_work_is_computed_once_per_call_of_run_measures():
+def test_shared_is_computed_once_per_call_of_run_measures():
     computed = []
 
     def work(run):

@@ -1,11 +1,10 @@
-"""Holds an exported cascade against the code that it is for: diffusers' UnCLIPPipeline opens it, and each network and
-the whole chain answer as they do here.
+"""Compares an exported cascade with diffusers' UnCLIPPipeline: every network, and images of the whole pipeline.
 
     python -m tests.golden.check_export CASCADE
 
-Needs `parity`. A network's answers may differ by 1e-4 of the largest, pictures, before they are rounded to levels, by
-1/255. The chain is drawn at the cascade's own steps and scales, with one sample of the prior, ancestrally, from latents
-and noise that both sides share.
+Needs the extra `parity`. Outputs of networks may differ by 1e-4 of the largest value, and images by 1/255 before they
+are rounded. Images are sampled with the steps and guidance scales of the cascade, ancestrally, with one candidate of
+the prior and the same noise on both sides.
 """
 
 import argparse
@@ -22,7 +21,7 @@ import unclip_jax
 from tests.cascades.published import row_noise_of
 from tests.golden.check_published import difference
 from tests.golden.drawn import noise
-from tests.golden.peer import channels_last, pictures
+from tests.golden.recording import channels_first, channels_last
 from unclip_jax import images
 from unclip_jax.__main__ import main
 from unclip_jax.cascades.cascade import Cascade
@@ -41,7 +40,7 @@ def first(cascade: Cascade, part: str) -> Stage:
 
 
 def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> dict[str, float]:
-    """The largest relative difference of each network's answers."""
+    """Returns the largest relative difference of the outputs of each network."""
     rng = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:
@@ -52,22 +51,22 @@ def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> di
         return np.asarray(stage.module.apply({"params": stage.params}, *inputs))
 
     text = text_features(cascade.stage_producing("features"), PROMPTS)
-    said = pipeline.tokenizer(
+    tokenized = pipeline.tokenizer(
         PROMPTS, padding="max_length", max_length=cascade.tokenizer.context_length, return_tensors="pt"
     )
-    np.testing.assert_array_equal(said.input_ids, cascade.tokenizer.encode(PROMPTS))
-    read = pipeline.text_encoder(said.input_ids)
-    pooled, sequence, mask = read.text_embeds, read.last_hidden_state, said.attention_mask.bool()
+    np.testing.assert_array_equal(tokenized.input_ids, cascade.tokenizer.encode(PROMPTS))
+    encoded = pipeline.text_encoder(tokenized.input_ids)
+    pooled, sequence, mask = encoded.text_embeds, encoded.last_hidden_state, tokenized.attention_mask.bool()
     np.testing.assert_array_equal(mask, text.mask)
-    answers = {"text_encoder": difference(np.asarray(text.pooled), pooled.numpy())}
+    differences = {"text_encoder": difference(np.asarray(text.pooled), pooled.numpy())}
 
     z, t = normal(pooled.shape[1]), torch.from_numpy(T)
     theirs = pipeline.prior(torch.from_numpy(z), t, pooled, sequence, mask).predicted_image_embedding
-    answers["prior"] = difference(ours("prior", z, T, text), theirs.numpy())
+    differences["prior"] = difference(ours("prior", z, T, text), theirs.numpy())
 
     side = pipeline.decoder.config.sample_size
     x, embedding = normal(side, side, 3), normal(pooled.shape[1])
-    context, added = pipeline.text_proj(
+    context, additive = pipeline.text_proj(
         image_embeddings=torch.from_numpy(embedding),
         prompt_embeds=pooled,
         text_encoder_hidden_states=sequence,
@@ -75,20 +74,20 @@ def compare_networks(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline) -> di
     )
     tokens = pipeline.text_proj.clip_extra_context_tokens
     theirs = pipeline.decoder(
-        pictures(x), t, context, class_labels=added,
+        channels_first(x), t, context, class_labels=additive,
         attention_mask=torch.nn.functional.pad(mask, (tokens, 0), value=True),
     ).sample  # fmt: skip
-    answers["decoder"] = difference(ours("decoder", x, T, embedding, text), channels_last(theirs))
+    differences["decoder"] = difference(ours("decoder", x, T, embedding, text), channels_last(theirs))
 
     side = pipeline.super_res_first.config.sample_size
     x, low_res = normal(side, side, 3), normal(side, side, 3)
-    theirs = pipeline.super_res_first(torch.cat([pictures(x), pictures(low_res)], dim=1), t).sample
-    answers["super_res"] = difference(ours("super_res", x, T, low_res), channels_last(theirs))
-    return answers
+    theirs = pipeline.super_res_first(torch.cat([channels_first(x), channels_first(low_res)], dim=1), t).sample
+    differences["super_res"] = difference(ours("super_res", x, T, low_res), channels_last(theirs))
+    return differences
 
 
-def draw_theirs(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline, settings: dict) -> np.ndarray:
-    """Pictures by the pipeline, in [0, 1]. Its `randn_tensor` gives the noise of the step that is taken."""
+def sample_theirs(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline, settings: dict) -> np.ndarray:
+    """Samples images in [0, 1] with the pipeline. Its `randn_tensor` is replaced by `noise`."""
     shapes = shapes_of(cascade)
 
     def tensor(part: str, draw: int) -> torch.Tensor:
@@ -98,9 +97,9 @@ def draw_theirs(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline, settings: 
     for part in STAGES:
         scheduler, draws = getattr(pipeline, f"{part}_scheduler"), iter(range(1, 10_000))
 
-        def step(*args, part=part, draws=draws, whole=scheduler.step, **kwargs):
+        def step(*args, part=part, draws=draws, original_step=scheduler.step, **kwargs):
             scheduling_unclip.randn_tensor = lambda *_, **__: tensor(part, next(draws))
-            return whole(*args, **kwargs)
+            return original_step(*args, **kwargs)
 
         scheduler.step = step
     steps = {part: len(named_path(settings[part].steps)) - 1 for part in STAGES}
@@ -115,19 +114,19 @@ def draw_theirs(cascade: Cascade, pipeline: diffusers.UnCLIPPipeline, settings: 
 
 
 def shapes_of(cascade: Cascade) -> dict[str, tuple[int, ...]]:
-    """The shape of a row of each stage."""
+    """Returns the shape of one row of each stage."""
     sides = {part: first(cascade, part).module.image_size for part in ("decoder", "super_res")}
     return {"prior": (first(cascade, "prior").module.embed_dim,)} | {
         part: (side, side, 3) for part, side in sides.items()
     }
 
 
-def draw_ours(cascade: Cascade, settings: dict) -> np.ndarray:
-    """The same pictures here: in [0, 1], for they are taken before `to_uint8` rounds them."""
+def sample_ours(cascade: Cascade, settings: dict) -> np.ndarray:
+    """Samples the same images with this package. `to_uint8` is replaced to get values in [0, 1] without rounding."""
     draws = {part: len(named_path(own.steps)) for part, own in settings.items()}
     stages = {part: (shape, draws[part]) for part, shape in shapes_of(cascade).items()}
     diffusion.row_noise = row_noise_of(len(PROMPTS), stages)
-    images.to_uint8 = lambda pictures: (pictures.clip(-1.0, 1.0) + 1.0) / 2.0
+    images.to_uint8 = lambda x: (x.clip(-1.0, 1.0) + 1.0) / 2.0
     stages = [first(cascade, part) for part in STAGES]
     return unclip_jax.text_to_image(
         cascade,
@@ -148,18 +147,18 @@ def run(source: str) -> None:
             raise SystemExit(1)
         pipeline = diffusers.UnCLIPPipeline.from_pretrained(out)
         pipeline.set_progress_bar_config(disable=True)
-        answers = compare_networks(cascade, pipeline)
-        theirs, ours = draw_theirs(cascade, pipeline, settings), draw_ours(cascade, settings)
+        differences = compare_networks(cascade, pipeline)
+        theirs, ours = sample_theirs(cascade, pipeline, settings), sample_ours(cascade, settings)
     print(f"diffusers {diffusers.__version__}")
-    for name, distance in answers.items():
-        print(f"{name}: {distance:.1e} of the largest answer")
-    apart = 255.0 * np.abs(ours - theirs)
-    print(f"pictures: {np.max(apart):.2f}/255, 1 of 1,000 values by {np.quantile(apart, 0.999):.2f}/255 or more")
-    if max(answers.values()) > 1e-4 or np.max(apart) > 1.0:
-        raise SystemExit("the exported cascade answers otherwise")
+    for name, distance in differences.items():
+        print(f"{name}: {distance:.1e} of the largest value")
+    errors = 255.0 * np.abs(ours - theirs)
+    print(f"images: at most {np.max(errors):.2f}/255, 99.9% of the values at most {np.quantile(errors, 0.999):.2f}/255")
+    if max(differences.values()) > 1e-4 or np.max(errors) > 1.0:
+        raise SystemExit("The exported cascade differs from diffusers.")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cascade", metavar="CASCADE", help="a bundled name, or a cascade folder")
+    parser.add_argument("cascade", metavar="CASCADE", help="bundled name or cascade folder")
     run(parser.parse_args().cascade)

@@ -1,13 +1,14 @@
-"""Holds published weights on this disk against the code that they came with: both answer the same inputs, network by
-network. `launch/check_published_weights.sh` runs this with what it needs.
+"""Compares published weights on this disk with their original implementation, network by network.
+
+`launch/check_published_weights.sh` installs the requirements and runs this script:
 
     python -m tests.golden.check_published SOURCE [--peer PATH] [--clip PATH] [--tokenizer PATH]
 
-Answers may differ by 1e-4 of the largest. Needs `parity`, and of those families that have a repository of their own
-(PEERS) a clone of it, of which nothing is changed. No picture is sampled; pictures of more than 64 px are not asked
-for where the network takes others, as its weights are the same at any side.
+Outputs may differ by 1e-4 of the largest value. Needs the extra `parity`, and for some families a clone of the original
+repository (see ORIGINALS), which is not modified. No images are sampled. Networks that accept any image size are
+compared on images of at most 64 px.
 
-Exit code: 0; 1 where an answer is too far; 2, with one line, where nothing could be compared.
+The exit code is 0 if all outputs match, 1 if an output differs, and 2 if nothing could be compared.
 """
 
 import argparse
@@ -44,9 +45,9 @@ CAPTIONS = ["a corgi playing a flute", "an oil painting of two red stars"]
 ROWS, T = len(CAPTIONS), np.array([870, 3])
 SIDE, LENGTH = 64, 77
 PARITY = '.venv/bin/pip install ".[parity]"'
-CLONE = "git clone https://github.com/{}, and name the folder: --peer PATH"
-# Of each family the module that answers, and where it comes from.
-PEERS = {
+CLONE = "git clone https://github.com/{}, and pass the folder with --peer PATH"
+# For each family, a module of the original implementation and how to install it.
+ORIGINALS = {
     "CLIP in Hugging Face's layout": ("transformers", PARITY),
     "CLIP in OpenAI's layout": ("torch", PARITY),
     "CLIP in OpenCLIP's layout": (
@@ -62,12 +63,12 @@ PEERS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """A published model, with what its networks are asked.
+    """A published model with the inputs of its text encoder.
 
-    Args:
-      published: as recognized, without the CLIP that was named beside it.
-      path: its file or folder.
-      tokens: what its tokenizer makes of CAPTIONS, int32 "B L", and which of them are no padding; None: drawn.
+    Attributes:
+      published: The model, without a CLIP model from another source.
+      path: Its file or folder.
+      tokens: Tokens of CAPTIONS and their padding mask, each [B, L]. If None, random tokens are used.
     """
 
     published: Published
@@ -78,15 +79,16 @@ class Model:
 def find_models(
     source: str, *, clip: str | None = None, tokenizer: str | None = None, peer: str | None = None
 ) -> list[Model]:
-    """The model, and before it the CLIP that belongs to it. Arguments: as on the command line.
+    """Opens a model, preceded by its CLIP model if that is a separate source. Arguments as on the command line.
 
-    Raises ValueError for what is no published model, for weights that do not fit the network, and where the code that
-    they came with is not importable.
+    Raises:
+      ValueError: If the source is not a published model, if its weights do not match the network, or if the original
+        implementation cannot be imported.
     """
     path = pathlib.Path(hub.find(source))
-    published, found = registry.recognize(path, clip=clip), []
+    published, models = registry.recognize(path, clip=clip), []
     if clip is not None:
-        found = find_models(clip, tokenizer=tokenizer, peer=peer)
+        models = find_models(clip, tokenizer=tokenizer, peer=peer)
         own = [stage for stage in published.stages if stage.spec.kind != "clip"]
         published = dataclasses.replace(published, stages=own)
     for stage in published.stages:
@@ -94,35 +96,53 @@ def find_models(
             expected, what = parameter_shapes(network_of(stage)), f"weights of {stage.name} in {stage.source!r}"
             check(weights.tensors, weights.rules, expected, what=what)
     require(published.family, peer)
-    return [*found, Model(published, path, read_captions(published, tokenizer))]
+    return [*models, Model(published, path, read_captions(published, tokenizer))]
 
 
 def network_of(stage: PublishedStage) -> nn.Module:
-    """The network here, in float32."""
+    """Returns the network of this package, in float32."""
     return kind_of(stage.spec).build(stage.spec, where=stage.name)
 
 
 def require(family: str, peer: str | None) -> None:
-    """Makes the folder `peer` importable. Raises ValueError, with the way out, where the family's code is not."""
+    """Checks that the original implementation of a family can be imported.
+
+    Args:
+      family: Name of the family.
+      peer: Clone of the original repository, which is added to sys.path. If None, the package must be installed.
+
+    Raises:
+      ValueError: If it cannot be imported. The message contains the command that installs it.
+    """
     if peer is not None and not pathlib.Path(peer).is_dir():
-        raise ValueError(f"--peer {peer!r} is no folder")
+        raise ValueError(f"--peer must be a folder, got {peer!r}.")
     if peer is not None:
-        sys.path[:0] = [peer, f"{peer}/src"]  # a clone of open_clip has its package in src
-    for module, way in (("torch", PARITY), PEERS[family]):
+        sys.path[:0] = [peer, f"{peer}/src"]  # the package of OpenCLIP is in src
+    for module, installation in (("torch", PARITY), ORIGINALS[family]):
         try:
             importlib.import_module(module)
         except ImportError as error:
             package, why = module.split(".")[0], first_line(error)
-            raise ValueError(f"{family} needs {package}, which cannot be imported ({why}): {way}") from error
+            raise ValueError(
+                f"{family} needs {package}, which cannot be imported ({why}). To install it: {installation}"
+            ) from error
 
 
 def read_captions(published: Published, tokenizer: str | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """CAPTIONS as the model's tokenizer has them, or the one that is named; None where there is none.
+    """Tokenizes CAPTIONS.
 
-    Raises ValueError for the tokenizer of another network, or one that is named where nothing reads captions.
+    Args:
+      published: The model.
+      tokenizer: Folder or hub id of the tokenizer. If None, that of the model.
+
+    Returns:
+      Tokens and padding mask, or None if there is no tokenizer.
+
+    Raises:
+      ValueError: If the tokenizer does not match the network, or if the model has no text encoder.
     """
     if tokenizer is not None and published.tokenizer_name is None:
-        raise ValueError(f"{published.family} reads no captions. Omit --tokenizer {tokenizer}.")
+        raise ValueError(f"{published.family} uses no tokenizer. Omit --tokenizer {tokenizer}.")
     folder = published.tokenizer if tokenizer is None else hub.find(tokenizer)
     reader = next((stage for stage in published.stages if kind_of(stage.spec).encode_text is not None), None)
     if not folder or reader is None:
@@ -134,8 +154,14 @@ def read_captions(published: Published, tokenizer: str | None) -> tuple[np.ndarr
 
 
 def inputs(stage: PublishedStage, tokens: tuple[np.ndarray, np.ndarray] | None) -> dict[str, np.ndarray]:
-    """What a stage is asked, the same at every call: pictures "B H W C", steps and labels "B", tokens "B L", and CLIP's
-    features as in `TextFeatures`; of these what its kind takes. tokens: as in Model."""
+    """Returns the inputs of a stage by name. They are the same in every call.
+
+    Images are [B, H, W, C], timesteps and labels [B], tokens [B, L], and text features as in `TextFeatures`.
+
+    Args:
+      stage: The stage.
+      tokens: As in `Model`.
+    """
     rng, kind, fields = np.random.default_rng(0), stage.spec.kind, stage.spec.model
 
     def normal(*shape: int) -> np.ndarray:
@@ -145,7 +171,7 @@ def inputs(stage: PublishedStage, tokens: tuple[np.ndarray, np.ndarray] | None) 
     lengths = np.array([[length], [length // 2]])
     given = {} if kind == "clip" else {"t": T}
     if kind in ("clip", "glide"):
-        ids, mask = tokens or drawn_tokens(rng, fields["vocab_size"], np.arange(length) - lengths)
+        ids, mask = tokens or random_tokens(rng, fields["vocab_size"], np.arange(length) - lengths)
         given |= {"tokens": ids.astype(np.int64)} | ({"mask": mask} if kind == "glide" else {})
     if kind in ("diffusion_prior", "decoder"):
         given |= {"z": normal(fields["embed_dim"]), "pooled": normal(fields["embed_dim"])}
@@ -155,7 +181,7 @@ def inputs(stage: PublishedStage, tokens: tuple[np.ndarray, np.ndarray] | None) 
     if kind in ("clip", "diffusion_prior"):
         return given
 
-    side = side if kind == "noised_classifier" else min(SIDE, side)  # its pool takes no others
+    side = side if kind == "noised_classifier" else min(SIDE, side)  # the attention pool has a fixed size
     given["x"], channels = normal(side, side, 3), fields.get("in_channels", 3)
     if kind == "decoder":
         given["drop"] = np.array([False, True])
@@ -170,45 +196,51 @@ def inputs(stage: PublishedStage, tokens: tuple[np.ndarray, np.ndarray] | None) 
     return given
 
 
-def drawn_tokens(rng: np.random.Generator, vocab_size: int, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As a tokenizer would give them: the last has the highest id, as CLIP's end of text, and padding is 0.
+def random_tokens(rng: np.random.Generator, vocab_size: int, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns random tokens that end with the highest id, like CLIP's end token, and padding with 0, and their mask.
 
-    place: int "B L", behind the last token of a row, which is at -1.
+    Args:
+      rng: Random generator.
+      vocab_size: Size of the vocabulary.
+      position: Position relative to the end of each caption, int [B, L]. The last token of a caption is at -1.
     """
-    drawn = rng.integers(1, vocab_size - 1, place.shape)
-    return np.where(place < -1, drawn, np.where(place == -1, vocab_size - 1, 0)), place < 0
+    ids = rng.integers(1, vocab_size - 1, position.shape)
+    return np.where(position < -1, ids, np.where(position == -1, vocab_size - 1, 0)), position < 0
 
 
 def ours(stage: PublishedStage, weights: Weights, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The answers of the network here, in float32: what a CLIP says of picture and caption, "answer" of any other, and
-    the prior's without standardisation, "embedding"."""
+    """Returns the float32 outputs of the network of this package by name.
+
+    CLIP has the outputs of `clip_outputs`, all other networks have "output". The prior also has "embedding", which is
+    its output without standardization.
+    """
     kind, module = stage.spec.kind, network_of(stage)
     params = import_params(weights.tensors, weights.rules, parameter_shapes(module), what=stage.name)
 
     @jax.jit
-    def answers(params, given):
+    def run(params, given):
         if kind == "clip":
-            return clip_answers(module.bind({"params": params}), given)
+            return clip_outputs(module.bind({"params": params}), given)
         args, kwargs = arguments_of(kind, given)
-        answer = {"answer": module.apply({"params": params}, *args, **kwargs)}
+        outputs = {"output": module.apply({"params": params}, *args, **kwargs)}
         if kind == "diffusion_prior":
-            answer["embedding"] = EmbeddingStatistics.from_extras(stage.extras).unstandardize(answer["answer"])
-        return answer
+            outputs["embedding"] = EmbeddingStatistics.from_extras(stage.extras).unstandardize(outputs["output"])
+        return outputs
 
-    with jax.default_matmul_precision("highest"):  # on an accelerator float32 may be multiplied as less
-        return {name: np.asarray(answer) for name, answer in answers(params, dict(given)).items()}
+    with jax.default_matmul_precision("highest"):  # accelerators multiply float32 with a lower precision by default
+        return {name: np.asarray(output) for name, output in run(params, dict(given)).items()}
 
 
-def clip_answers(clip: nn.Module, given: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def clip_outputs(clip: nn.Module, given: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     text = clip.encode_text(given["tokens"])
-    answers = {"pooled": text.pooled, "sequence": text.sequence}
+    outputs = {"pooled": text.pooled, "sequence": text.sequence}
     if "pixels" in given:
-        answers |= {"image": clip.encode_image(given["pixels"]), "scale": clip.cosine_scale()}
-    return answers
+        outputs |= {"image": clip.encode_image(given["pixels"]), "scale": clip.cosine_scale()}
+    return outputs
 
 
 def arguments_of(kind: str, given: Mapping[str, jax.Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Those of a network of this kind, by place and by name."""
+    """Returns the positional and keyword arguments of a network."""
     x, t = given.get("x"), given["t"]
     if kind in ("diffusion_prior", "decoder"):
         text = TextFeatures(given["pooled"], given["sequence"], given["mask"])
@@ -217,15 +249,15 @@ def arguments_of(kind: str, given: Mapping[str, jax.Array]) -> tuple[tuple[Any, 
         return (x, t, given["z"], text), {"drop_image": given["drop"]}
     if kind == "upsampler":
         return (x, t, given["low_res"]), {}
-    seen = jnp.concatenate(behind(given), axis=-1)
+    extra_channels = jnp.concatenate(extra_images(given), axis=-1)
     if kind == "glide":
-        return (x, t, given["tokens"], given["mask"]), {"extra_channels": seen}
+        return (x, t, given["tokens"], given["mask"]), {"extra_channels": extra_channels}
     labels = {"labels": given["labels"]} if "labels" in given else {}
-    return (jnp.concatenate([x, seen], axis=-1), t), labels
+    return (jnp.concatenate([x, extra_channels], axis=-1), t), labels
 
 
-def behind(given: Mapping[str, jax.Array]) -> list[jax.Array]:
-    """What stands behind the noised picture's channels, in its order; first a part of no channels."""
+def extra_images(given: Mapping[str, jax.Array]) -> list[jax.Array]:
+    """Returns the images that are concatenated after the noisy image, preceded by an image without channels."""
     parts = [given["x"][..., :0]]
     if "known" in given:
         parts += [given["known"] * given["known_mask"], given["known_mask"]]
@@ -237,55 +269,62 @@ def behind(given: Mapping[str, jax.Array]) -> list[jax.Array]:
 def theirs(
     family: str, stage: PublishedStage, given: Mapping[str, np.ndarray], *, is_last: bool
 ) -> dict[str, np.ndarray]:
-    """The answers of the code that the weights came with, by the names of `ours`."""
-    from tests.golden import published_peers
+    """Returns the outputs of the original implementation, by the names of `ours`."""
+    from tests.golden import original_implementations
 
-    return published_peers.answers(family, stage, given, is_last=is_last)
+    return original_implementations.run(family, stage, given, is_last=is_last)
 
 
-def difference(found: np.ndarray, right: np.ndarray) -> float:
-    """The largest, over the largest number of `right`; NaN where a number is. Raises ValueError for other shapes."""
-    if found.shape != right.shape:
-        raise ValueError(f"the answer is {list(found.shape)}, and the original's {list(right.shape)}")
-    return float(np.max(np.abs(found - right)) / np.max(np.abs(right)))
+def difference(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the largest difference relative to the largest expected value, or NaN if there are NaNs.
+
+    Raises:
+      ValueError: If the shapes differ.
+    """
+    if actual.shape != expected.shape:
+        raise ValueError(f"The output must have the original shape {list(expected.shape)}, got {list(actual.shape)}.")
+    return float(np.max(np.abs(actual - expected)) / np.max(np.abs(expected)))
 
 
 def compare(model: Model) -> Iterator[tuple[str, dict[str, float]]]:
-    """Of each network a line with its size, and the difference of each answer; one network in memory at a time."""
+    """Yields, for each network, a line with its size and the difference of each output.
+
+    Only one network is in memory at a time.
+    """
     published = model.published
     for stage in published.stages:
         given = inputs(stage, model.tokens)
         for is_last, weights in enumerate(filter(None, (stage.weights, stage.last))):
-            right = theirs(published.family, stage, given, is_last=bool(is_last))
-            gc.collect()  # modules of PyTorch refer to themselves, and would stay beside the next network
-            found = ours(stage, weights, given)
+            expected = theirs(published.family, stage, given, is_last=bool(is_last))
+            gc.collect()  # PyTorch modules have reference cycles and would stay in memory
+            actual = ours(stage, weights, given)
             name = f"{stage.name}, last step" if is_last else stage.name
             count = sum(math.prod(tensor.shape) for tensor in weights.tensors.values())
             line = f"{name}: {len(weights.tensors):,} tensors, {count:,} parameters"
-            yield line, {answer: difference(found[answer], right[answer]) for answer in right}
+            yield line, {output: difference(actual[output], expected[output]) for output in expected}
 
 
-def is_near(distance: float) -> bool:
-    """Not of NaN."""
+def is_within_limit(distance: float) -> bool:
+    """Returns whether a difference is small enough. NaN is not."""
     return distance <= LIMIT
 
 
 def weight_files(model: Model) -> list[pathlib.Path]:
-    """The files that the networks are read from, and of Karlo's own the statistics."""
+    """Returns the weights files of all networks, and the statistics file of Karlo's original layout."""
     sources = [pathlib.Path(stage.source) for stage in model.published.stages]
     if all(source.is_file() for source in sources):
         return sources + sorted(model.path.glob(f"{karlo_files.STATISTICS}*"))
     names = [path.relative_to(model.path).as_posix() for path in model.path.rglob("*") if path.is_file()]
-    return [model.path / name for name in hub.wanted(names) if name.endswith(hub.WEIGHTS)]
+    return [model.path / name for name in hub.select_files(names) if name.endswith(hub.WEIGHTS)]
 
 
 def row(model: Model) -> str:
-    """The line for README's table: family, what was checked, and when."""
+    """Returns a row for the table in README.md: family, what was checked, files with digests, and date."""
     files = weight_files(model)
     root = model.path if model.path.is_dir() else model.path.parent
-    said = ", ".join(f"`{file.relative_to(root).as_posix()}` sha256 {sha256(file)}" for file in files)
+    digests = ", ".join(f"`{file.relative_to(root).as_posix()}` sha256 {sha256(file)}" for file in files)
     checked = f"checked with the published file{'s' if len(files) > 1 else ''}"
-    return f"| {model.published.family} | {checked} | {said} | {datetime.date.today().isoformat()} |"
+    return f"| {model.published.family} | {checked} | {digests} | {datetime.date.today().isoformat()} |"
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -294,33 +333,36 @@ def sha256(path: pathlib.Path) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="check_published_weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="SOURCE", help="a published model: its file, or its folder")
-    parser.add_argument("--peer", metavar="PATH", help="a clone of the repository that the weights came with")
-    parser.add_argument("--clip", metavar="PATH", help="the CLIP of Karlo's own files, which is checked too")
-    parser.add_argument("--tokenizer", metavar="PATH", help="where none lies beside the weights; else tokens are drawn")
+    parser.add_argument("source", metavar="SOURCE", help="file or folder of a published model")
+    parser.add_argument("--peer", metavar="PATH", help="clone of the original repository")
+    parser.add_argument("--clip", metavar="PATH", help="CLIP model for Karlo's original files; it is checked as well")
+    parser.add_argument(
+        "--tokenizer", metavar="PATH", help="tokenizer, if SOURCE includes none (default: use random tokens)"
+    )
     arguments = vars(parser.parse_args(argv))
     try:
         models = find_models(arguments.pop("source"), **arguments)
     except (ValueError, OSError) as error:
         print(f"check_published_weights: {first_line(error)}", file=sys.stderr)
         return 2
-    far = False
+    all_match = True
     for model in models:
-        print(f"{model.published.family}, {model.path}, against {PEERS[model.published.family][0].split('.')[0]}")
+        original = ORIGINALS[model.published.family][0].split(".")[0]
+        print(f"{model.published.family}, {model.path}, compared with {original}")
         for line, differences in compare(model):
             print(line)
-            for answer, distance in differences.items():
-                far |= not is_near(distance)
-                verdict = "OK" if is_near(distance) else f"too far: more than {LIMIT:.0e}"
-                print(f"  {answer}: {distance:.1e} of the largest, {verdict}", flush=True)
-    if far:
-        print("check_published_weights: answers differ from the original code's", file=sys.stderr)
+            for output, distance in differences.items():
+                all_match &= is_within_limit(distance)
+                verdict = "OK" if is_within_limit(distance) else f"MISMATCH: more than {LIMIT:.0e}"
+                print(f"  {output}: {distance:.1e} of the largest value, {verdict}", flush=True)
+    if not all_match:
+        print("check_published_weights: outputs differ from the original implementation", file=sys.stderr)
         return 1
-    print('\nFor the table in README.md, "Published weights":')
+    print("\nRow for the table of pretrained weights in README.md:")
     print(*map(row, models), sep="\n")
     return 0
 

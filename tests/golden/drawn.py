@@ -1,4 +1,4 @@
-"""Weights, noise and a tokenizer that two programs make alike, so that none of them has to be kept."""
+"""Reproducible random weights, noise and tokenizers, which golden files therefore do not need to contain."""
 
 import json
 import pathlib
@@ -10,10 +10,10 @@ from tokenizers import pre_tokenizers
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """float32, such that activations keep their size; none of its numbers is 0 or 1.
+    """Returns a random float32 tensor that depends only on its name and preserves the scale of activations.
 
-    Matrices and kernels are [out, in, ...]: deviation 1 / sqrt(numbers that make one output). What a name calls a
-    scale of a norm lies about 1, biases and other vectors about 0.
+    Matrices and kernels have axes [out, in, ...] and the standard deviation 1/sqrt(fan-in). Scales of norms, which are
+    recognized by their names, are distributed around 1, biases and other vectors around 0.
     """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     x = rng.standard_normal(shape)
@@ -24,13 +24,15 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def noise(stage: str, draw: int, shape: tuple[int, ...]) -> np.ndarray:
-    """float32 normal noise [rows, ...] that two programs draw alike, by a stage's name and a number."""
+    """Returns normal float32 noise [rows, ...] that depends only on the name of a stage and the number of the draw."""
     return np.random.default_rng([zlib.crc32(stage.encode()), draw]).standard_normal(shape).astype(np.float32)
 
 
 def letters_tokenizer(folder: pathlib.Path, *, vocab_size: int, context_length: int) -> pathlib.Path:
-    """Writes CLIP's kind of tokenizer without merges: "!", which is the padding, letters that end a word or do not, and
-    the two marks."""
+    """Writes a CLIP tokenizer without merges.
+
+    Its vocabulary contains "!" (padding), letters within and at the end of words, digits, and the start and end tokens.
+    """
     folder.mkdir(exist_ok=True, parents=True)
     letters = ["!", *(letter + end for letter in string.ascii_lowercase for end in ("", "</w>")), *map(str, range(9))]
     tokens = [*letters[: vocab_size - 2], "<|startoftext|>", "<|endoftext|>"]
@@ -49,7 +51,7 @@ def letters_tokenizer(folder: pathlib.Path, *, vocab_size: int, context_length: 
 
 
 def gpt2_tokenizer(folder: pathlib.Path) -> pathlib.Path:
-    """Writes GPT-2's kind of tokenizer with eight merges: the bytes' characters, what the merges make, and the end."""
+    """Writes a GPT-2 tokenizer whose vocabulary contains the bytes, eight merges and the end token."""
     folder.mkdir(exist_ok=True, parents=True)
     merges = ["Ġ a", "r e", "re d", "Ġ c", "i r", "Ġc ir", "l e", "Ġ red"]
     tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in merges)]

@@ -1,8 +1,9 @@
-"""Makes clip-*.npz: what other people's CLIPs answer, with drawn weights. Needs `parity` and open_clip_torch.
+"""Writes clip-*.npz: outputs of the CLIP models of transformers and OpenCLIP with random weights.
 
     python -m tests.golden.make_clip
 
-Each file holds the inputs, the answers, and as JSON who gave them, the configuration, and each tensor's name and shape.
+Needs the extra `parity` and open_clip_torch. Each file contains the inputs, the outputs and, as JSON, the version of
+the implementation, its configuration, and the names and shapes of its tensors.
 """
 
 import json
@@ -28,20 +29,20 @@ def inputs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fill(module: torch.nn.Module) -> dict[str, list[int]]:
-    """Draws every parameter; returns the shapes of all that is saved with the module."""
+    """Replaces every parameter by `drawn`. Returns the shapes of all tensors of the state dict."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(torch.from_numpy(drawn(name, tuple(parameter.shape))))
     return {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def write(name: str, config: dict, shapes: dict, peer: str, **arrays: np.ndarray) -> None:
+def write(name: str, config: dict, shapes: dict, implementation: str, **arrays: np.ndarray) -> None:
     pixels, tokens = inputs()
-    about = json.dumps({"peer": peer, "config": config, "shapes": shapes}, indent=1)
+    about = json.dumps({"peer": implementation, "config": config, "shapes": shapes}, indent=1)
     np.savez_compressed(HERE / name, about=about, pixels=pixels, tokens=tokens.astype(np.int32), **arrays)
 
 
-def hugging_face(activation: str) -> None:
+def make_hugging_face(activation: str) -> None:
     import transformers
 
     text = {"hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -75,8 +76,8 @@ def hugging_face(activation: str) -> None:
     )
 
 
-def open_clip(quick_gelu: bool) -> None:
-    import open_clip as peer
+def make_open_clip(quick_gelu: bool) -> None:
+    import open_clip
 
     config = {
         "embed_dim": EMBED,
@@ -86,7 +87,7 @@ def open_clip(quick_gelu: bool) -> None:
         },
         "text_cfg": {"context_length": LENGTH, "vocab_size": VOCAB, "width": 32, "heads": 4, "layers": 3},
     }  # fmt: skip
-    model = peer.CLIP(**config).eval()
+    model = open_clip.CLIP(**config).eval()
     shapes = fill(model)
     pixels, tokens = (torch.from_numpy(x) for x in inputs())
     with torch.inference_mode():
@@ -95,7 +96,7 @@ def open_clip(quick_gelu: bool) -> None:
         f"clip-open-clip{'-quick-gelu' if quick_gelu else ''}.npz",
         {"model_cfg": config},
         {name: shape for name, shape in shapes.items() if name != "attn_mask"},
-        f"open_clip_torch {peer.__version__} CLIP",
+        f"open_clip_torch {open_clip.__version__} CLIP",
         image=image.numpy(),
         pooled=pooled.numpy(),
     )
@@ -103,6 +104,6 @@ def open_clip(quick_gelu: bool) -> None:
 
 if __name__ == "__main__":
     for activation in ("quick_gelu", "gelu"):
-        hugging_face(activation)
+        make_hugging_face(activation)
     for quick_gelu in (True, False):
-        open_clip(quick_gelu)
+        make_open_clip(quick_gelu)

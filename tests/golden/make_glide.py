@@ -1,10 +1,11 @@
-"""Makes glide-*.npz: what GLIDE's own four networks answer with drawn weights, and its CLIP for noised pictures.
+"""Writes glide-*.npz: outputs of GLIDE's four networks and its CLIP for noisy images with random weights.
 
-    PYTHONPATH=<checkout of openai/glide-text2im> python -m tests.golden.make_glide
+    PYTHONPATH=<clone of openai/glide-text2im> python -m tests.golden.make_glide
 
-Needs `parity`, and attrs, which GLIDE's CLIP imports. Each file holds the inputs, the answers, and as JSON who gave
-them, with what it was built, and each tensor's name and shape. Nothing of the peer is changed; of its tokenizer the
-networks ask for the size alone.
+Needs the extra `parity`, and attrs, which GLIDE's CLIP imports. Each file contains the inputs, the outputs and, as
+JSON, the commit of the original code, the arguments of the network, and the names and shapes of its tensors. The
+original code is unchanged. An object with the vocabulary size, which is all that the networks use, replaces its
+tokenizer.
 """
 
 import types
@@ -12,13 +13,13 @@ import types
 import glide_text2im
 import numpy as np
 import torch
-from glide_text2im import text2im_model as peer
+from glide_text2im import text2im_model
 from glide_text2im.clip.encoders import ImageEncoder, TextEncoder
 
-from tests.golden.peer import channels_last, commit, fill, pictures, write
+from tests.golden.recording import channels_first, channels_last, commit, fill, write
 
 VOCAB, LENGTH, HEIGHT, WIDTH = 30, 6, 8, 4
-BUILT = {
+ARGUMENTS = {
     "text_ctx": LENGTH, "xf_width": 32, "xf_layers": 2, "xf_heads": 4, "xf_final_ln": True, "xf_padding": True,
     "in_channels": 3, "model_channels": 64, "out_channels": 6, "num_res_blocks": 1, "attention_resolutions": (2,),
     "channel_mult": (1, 1.5), "num_head_channels": 32, "use_scale_shift_norm": True, "resblock_updown": True,
@@ -48,23 +49,23 @@ def inputs() -> dict[str, np.ndarray]:
     }
 
 
-def make(name: str, kind: type[peer.Text2ImUNet], conditions: dict[str, str]) -> None:
-    """conditions: the peer's names of the pictures that it sees beside x -> ours."""
-    model = kind(tokenizer=types.SimpleNamespace(n_vocab=VOCAB), **BUILT)
+def make(name: str, network: type[text2im_model.Text2ImUNet], conditions: dict[str, str]) -> None:
+    """Writes one file. `conditions` maps argument names of the original network to names in `inputs`."""
+    model = network(tokenizer=types.SimpleNamespace(n_vocab=VOCAB), **ARGUMENTS)
     shapes = fill(model)
     given = {key: array for key, array in inputs().items() if key not in ("low_res", "known", "known_mask")}
     given |= {ours: inputs()[ours] for ours in conditions.values()}
     t, tokens, mask = (torch.from_numpy(given[key]) for key in ("t", "tokens", "mask"))
-    behind = {theirs: pictures(given[ours]) for theirs, ours in conditions.items()}
+    images = {theirs: channels_first(given[ours]) for theirs, ours in conditions.items()}
     with torch.inference_mode():
-        answer = model(pictures(given["x"]), t, tokens=tokens, mask=mask, **behind)
+        output = model(channels_first(given["x"]), t, tokens=tokens, mask=mask, **images)
     write(
         name,
-        peer=f"openai/glide-text2im {commit(glide_text2im)} {kind.__name__}",
-        config={**BUILT, "unseen": UNSEEN},
+        implementation=f"openai/glide-text2im {commit(glide_text2im)} {network.__name__}",
+        config={**ARGUMENTS, "unseen": UNSEEN},
         shapes=shapes,
         inputs=given,
-        answers={"answer": channels_last(answer)},
+        outputs={"answer": channels_last(output)},
     )
 
 
@@ -74,27 +75,27 @@ def make_clip(name: str) -> None:
     rng, lengths = np.random.default_rng(1), np.array([LENGTH, 4])
     tokens = rng.integers(1, VOCAB - 1, (2, LENGTH))
     tokens[np.arange(LENGTH) >= lengths[:, None]] = 0
-    tokens[[0, 1], lengths - 1] = VOCAB - 1  # the end of text has the highest id, as in its tokenizer
+    tokens[[0, 1], lengths - 1] = VOCAB - 1  # the end token has the highest id, as in GLIDE's tokenizer
     given = {"x": rng.standard_normal((2, 8, 8, 3)).astype(np.float32), "t": np.array([17, 3]), "tokens": tokens}
     shapes = fill(image, "image.") | fill(text, "text.")
     with torch.inference_mode():
-        # Pictures in [-1, 1] enter as its CLIPModel.image_embeddings has it.
-        seen = image((pictures(given["x"]) + 1) * 127.5, torch.from_numpy(given["t"]))
-        read = text(torch.from_numpy(tokens), torch.from_numpy(lengths))
+        # Convert [-1, 1] to [0, 255], as in CLIPModel.image_embeddings.
+        image_embedding = image((channels_first(given["x"]) + 1) * 127.5, torch.from_numpy(given["t"]))
+        text_embedding = text(torch.from_numpy(tokens), torch.from_numpy(lengths))
     write(
         name,
-        peer=f"openai/glide-text2im {commit(glide_text2im)} clip ImageEncoder, TextEncoder",
+        implementation=f"openai/glide-text2im {commit(glide_text2im)} clip ImageEncoder, TextEncoder",
         config={**CLIP_SIZES, "unseen": {"head_width": HEAD_WIDTH}},
         shapes=shapes,
         inputs=given,
-        answers={"image": seen.numpy(), "text": read.numpy()},
+        outputs={"image": image_embedding.numpy(), "text": text_embedding.numpy()},
     )
 
 
 if __name__ == "__main__":
     low_res, known = {"low_res": "low_res"}, {"inpaint_image": "known", "inpaint_mask": "known_mask"}
-    make("glide-base", peer.Text2ImUNet, {})
-    make("glide-upsample", peer.SuperResText2ImUNet, low_res)
-    make("glide-base-inpaint", peer.InpaintText2ImUNet, known)
-    make("glide-upsample-inpaint", peer.SuperResInpaintText2ImUnet, known | low_res)
+    make("glide-base", text2im_model.Text2ImUNet, {})
+    make("glide-upsample", text2im_model.SuperResText2ImUNet, low_res)
+    make("glide-base-inpaint", text2im_model.InpaintText2ImUNet, known)
+    make("glide-upsample-inpaint", text2im_model.SuperResInpaintText2ImUnet, known | low_res)
     make_clip("glide-noised-clip")

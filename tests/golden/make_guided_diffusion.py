@@ -1,9 +1,9 @@
-"""Makes guided-diffusion-*.npz: what guided-diffusion's own networks answer with drawn weights.
+"""Writes guided-diffusion-*.npz: outputs of guided-diffusion's networks with random weights.
 
-    PYTHONPATH=<checkout of openai/guided-diffusion> python -m tests.golden.make_guided_diffusion
+    PYTHONPATH=<clone of openai/guided-diffusion> python -m tests.golden.make_guided_diffusion
 
-Needs `parity`. Each file holds the inputs, the answers, and as JSON who gave them, with what it was built, and each
-tensor's name and shape. Nothing of the peer is changed or replaced.
+Needs the extra `parity`. Each file contains the inputs, the outputs and, as JSON, the commit of the original code, the
+arguments of the network, and the names and shapes of its tensors. The original code is unchanged.
 """
 
 import guided_diffusion
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from guided_diffusion.unet import EncoderUNetModel, SuperResModel, UNetModel
 
-from tests.golden.peer import channels_last, commit, fill, pictures, write
+from tests.golden.recording import channels_first, channels_last, commit, fill, write
 
 CLASSES, HEIGHT, WIDTH = 5, 8, 4
 ADM = {
@@ -35,42 +35,42 @@ def inputs() -> dict[str, np.ndarray]:
     }
 
 
-def make(name: str, kind: type[UNetModel], built: dict, unseen: dict) -> None:
-    """unseen: what shapes do not tell, as arguments of our function."""
-    model = kind(**built)
+def make(name: str, network: type[UNetModel], arguments: dict, unseen: dict) -> None:
+    """Writes one file. `unseen` are the arguments of `guided_diffusion_fields` that shapes do not determine."""
+    model = network(**arguments)
     shapes = fill(model)
-    absent = {"low_res": kind is UNetModel, "labels": built["num_classes"] is None}
+    absent = {"low_res": network is UNetModel, "labels": arguments["num_classes"] is None}
     given = {key: array for key, array in inputs().items() if not absent.get(key)}
-    conditions = {"low_res": pictures(given["low_res"])} if "low_res" in given else {}
+    conditions = {"low_res": channels_first(given["low_res"])} if "low_res" in given else {}
     if "labels" in given:
         conditions["y"] = torch.from_numpy(given["labels"])
-    with torch.no_grad():  # its checkpointing cannot be run in inference mode
-        answer = model(pictures(given["x"]), torch.from_numpy(given["t"]), **conditions)
+    with torch.no_grad():  # the gradient checkpointing does not support inference mode
+        output = model(channels_first(given["x"]), torch.from_numpy(given["t"]), **conditions)
     write(
         name,
-        peer=f"openai/guided-diffusion {commit(guided_diffusion)} {kind.__name__}",
-        config={**built, "unseen": unseen},
+        implementation=f"openai/guided-diffusion {commit(guided_diffusion)} {network.__name__}",
+        config={**arguments, "unseen": unseen},
         shapes=shapes,
         inputs=given,
-        answers={"answer": channels_last(answer)},
+        outputs={"answer": channels_last(output)},
     )
 
 
-def make_classifier(name: str, built: dict, unseen: dict) -> None:
-    model = EncoderUNetModel(**built)
+def make_classifier(name: str, arguments: dict, unseen: dict) -> None:
+    model = EncoderUNetModel(**arguments)
     shapes = fill(model)
-    side = built["image_size"]  # its pool has a position for each pixel, and takes no others
+    side = arguments["image_size"]  # the attention pool has a positional embedding for each pixel
     x = np.random.default_rng(1).standard_normal((2, side, side, 3)).astype(np.float32)
     given = {"x": x, "t": inputs()["t"]}
     with torch.no_grad():
-        answer = model(pictures(x), torch.from_numpy(given["t"]))
+        output = model(channels_first(x), torch.from_numpy(given["t"]))
     write(
         name,
-        peer=f"openai/guided-diffusion {commit(guided_diffusion)} EncoderUNetModel",
-        config={**built, "unseen": unseen},
+        implementation=f"openai/guided-diffusion {commit(guided_diffusion)} EncoderUNetModel",
+        config={**arguments, "unseen": unseen},
         shapes=shapes,
         inputs=given,
-        answers={"answer": answer.numpy()},
+        outputs={"answer": output.numpy()},
     )
 
 
@@ -78,7 +78,7 @@ if __name__ == "__main__":
     one_block = ADM | {"num_res_blocks": 1}
     make("guided-diffusion-labels", UNetModel, ADM, HEADS_OF_32)
     make(
-        "guided-diffusion-new-order",  # and with factors below 1, on three levels, as the 512 x 512 model has them
+        "guided-diffusion-new-order",  # also three levels and multipliers below 1, as in the 512 x 512 model
         UNetModel,
         one_block | {
             "model_channels": 128, "channel_mult": (0.5, 0.5, 0.75), "attention_resolutions": (2, 4),
@@ -93,14 +93,14 @@ if __name__ == "__main__":
         {"image_size": 8, "num_heads": 4},
     )
     make(
-        "guided-diffusion-additive",  # and with plain convolutions that resample: Improved DDPM
+        "guided-diffusion-additive",  # also resamples with convolutions, as Improved DDPM
         UNetModel,
         one_block | {"use_scale_shift_norm": False, "resblock_updown": False, "num_classes": None, "out_channels": 3},
         HEADS_OF_32,
     )
     make_classifier("guided-diffusion-classifier", CLASSIFIER, HEADS_OF_32)
     make_classifier(
-        "guided-diffusion-classifier-deep",  # three levels, and attention not in the first, as published
+        "guided-diffusion-classifier-deep",  # three levels without attention in the first, as published
         CLASSIFIER | {"model_channels": 128, "channel_mult": (0.5, 0.5, 0.75), "attention_resolutions": (2, 4)},
         HEADS_OF_32,
     )

@@ -1,9 +1,10 @@
-"""Makes karlo-*.npz: what Karlo's own networks, and diffusers' of the same, answer with drawn weights.
+"""Writes karlo-*.npz: outputs of Karlo's networks with random weights, from Karlo's code and from diffusers.
 
-    PYTHONPATH=<checkout of kakaobrain/karlo> python -m tests.golden.make_karlo
+    PYTHONPATH=<clone of kakaobrain/karlo> python -m tests.golden.make_karlo
 
-Needs `parity`. Each file holds the inputs, the answers, and as JSON who gave them, with what it was built, and each
-tensor's name and shape. Nothing of either peer is changed or replaced.
+Needs the extra `parity`. Each file contains the inputs, the outputs and, as JSON, the commit or version of the
+implementation, the arguments of the network, and the names and shapes of its tensors. The implementations are
+unchanged.
 """
 
 import types
@@ -17,7 +18,7 @@ from karlo.models.sr_64_256 import ImprovedSupRes64to256ProgressiveModel
 from karlo.modules.unet import PLMImUNet
 from karlo.modules.xf import PriorTransformer
 
-from tests.golden.peer import channels_last, commit, fill, pictures, write
+from tests.golden.recording import channels_first, channels_last, commit, fill, write
 
 KARLO = f"kakaobrain/karlo {commit(karlo)}"
 DIFFUSERS = f"diffusers {diffusers.__version__}"
@@ -26,7 +27,7 @@ HEIGHT, WIDTH, STEPS = 8, 4, np.array([870, 3])
 
 
 def inputs() -> dict[str, np.ndarray]:
-    """Two rows; the second caption is padded, and its picture's embedding is the one to drop."""
+    """Returns two rows. In the second row, the caption is padded and the image embedding is dropped."""
     rng = np.random.default_rng(0)
 
     def normal(*shape):
@@ -44,7 +45,7 @@ def inputs() -> dict[str, np.ndarray]:
     }
 
 
-def some(*names: str) -> dict[str, np.ndarray]:
+def select(*names: str) -> dict[str, np.ndarray]:
     return {name: array for name, array in inputs().items() if name in names}
 
 
@@ -53,65 +54,65 @@ def tensors(*names: str) -> list[torch.Tensor]:
 
 
 def prior() -> None:
-    built = {
+    arguments = {
         "text_ctx": LENGTH, "xf_width": 32, "xf_layers": 2, "xf_heads": 4, "xf_final_ln": True, "clip_dim": EMBED
     }  # fmt: skip
-    model = PriorTransformer(**built)
+    model = PriorTransformer(**arguments)
     shapes = fill(torch.nn.ModuleDict({"model": model}))
     z, t, pooled, sequence, mask = tensors("z", "t", "pooled", "sequence", "mask")
     causal = torch.full((1, LENGTH + 4, LENGTH + 4), float("-inf")).triu(1)
     with torch.inference_mode():
-        answer = model(z, t, pooled, sequence, mask, causal)
+        output = model(z, t, pooled, sequence, mask, causal)
     write(
         "karlo-prior",
-        peer=f"{KARLO} PriorTransformer",
-        config={**built, "unseen": {"head_width": 8}},
+        implementation=f"{KARLO} PriorTransformer",
+        config={**arguments, "unseen": {"head_width": 8}},
         shapes=shapes,
-        inputs=some("z", "t", "pooled", "sequence", "mask"),
-        answers={"answer": answer.numpy()},
+        inputs=select("z", "t", "pooled", "sequence", "mask"),
+        outputs={"answer": output.numpy()},
     )
 
 
 def decoder() -> None:
-    built = {
+    arguments = {
         "text_ctx": LENGTH, "xf_width": CONTEXT, "in_channels": 3, "model_channels": 64, "out_channels": 6,
         "num_res_blocks": 2, "attention_resolutions": (2,), "channel_mult": (1, 1.5), "num_heads": -1,
         "num_head_channels": 32, "use_scale_shift_norm": True, "resblock_updown": True, "clip_dim": EMBED,
         "clip_emb_mult": TOKENS, "clip_emb_drop": 0.1,
     }  # fmt: skip
-    model = PLMImUNet(**built)
+    model = PLMImUNet(**arguments)
     shapes = fill(torch.nn.ModuleDict({"model": model}))
     t, z, pooled, sequence, mask, drop = tensors("t", "z", "pooled", "sequence", "mask", "drop")
     with torch.inference_mode():
         z = torch.where(drop[:, None], model.cf_param, z)
-        answer = model(pictures(inputs()["x"]), t, pooled, sequence, mask, z)
+        output = model(channels_first(inputs()["x"]), t, pooled, sequence, mask, z)
     write(
         "karlo-decoder",
-        peer=f"{KARLO} PLMImUNet",
-        config={**built, "unseen": {"image_size": 8, "head_channels": 32}},
+        implementation=f"{KARLO} PLMImUNet",
+        config={**arguments, "unseen": {"image_size": 8, "head_channels": 32}},
         shapes=shapes,
-        inputs=some("x", "t", "z", "pooled", "sequence", "mask", "drop"),
-        answers={"answer": channels_last(answer)},
+        inputs=select("x", "t", "z", "pooled", "sequence", "mask", "drop"),
+        outputs={"answer": channels_last(output)},
     )
 
 
 def upsampler() -> None:
-    built = {"channels": 64, "depth": 1, "channels_multiple": [1, 1.5], "dropout": 0.0}
+    arguments = {"channels": 64, "depth": 1, "channels_multiple": [1, 1.5], "dropout": 0.0}
     unused = ("steps", "learn_sigma", "sigma_small", "noise_schedule", "use_kl", "predict_xstart")
     diffusion = types.SimpleNamespace(**dict.fromkeys((*unused, "rescale_learned_sigmas")))
-    hparams = types.SimpleNamespace(hparams=types.SimpleNamespace(**built))
+    hparams = types.SimpleNamespace(hparams=types.SimpleNamespace(**arguments))
     model = ImprovedSupRes64to256ProgressiveModel(types.SimpleNamespace(diffusion=diffusion, model=hparams))
     shapes = fill(model)
-    x, t, low_res = pictures(inputs()["x"]), torch.from_numpy(STEPS), pictures(inputs()["low_res"])
+    x, t, low_res = channels_first(inputs()["x"]), torch.from_numpy(STEPS), channels_first(inputs()["low_res"])
     with torch.inference_mode():
         first, last = (network(x, t, low_res) for network in (model.model_first_steps, model.model_last_step))
     write(
         "karlo-upsampler",
-        peer=f"{KARLO} ImprovedSupRes64to256ProgressiveModel",
-        config={**built, "unseen": {"image_size": 8}},
+        implementation=f"{KARLO} ImprovedSupRes64to256ProgressiveModel",
+        config={**arguments, "unseen": {"image_size": 8}},
         shapes=shapes,
-        inputs=some("x", "t", "low_res"),
-        answers={"first": channels_last(first), "last": channels_last(last)},
+        inputs=select("x", "t", "low_res"),
+        outputs={"first": channels_last(first), "last": channels_last(last)},
     )
 
 
@@ -122,16 +123,16 @@ def diffusers_prior() -> None:
     shapes = fill(model)
     z, t, pooled, sequence, mask = tensors("z", "t", "pooled", "sequence", "mask")
     with torch.inference_mode():
-        answer = model(z, t, proj_embedding=pooled, encoder_hidden_states=sequence, attention_mask=mask)
-        standard = answer.predicted_image_embedding
-        raw = model.post_process_latents(standard)
+        output = model(z, t, proj_embedding=pooled, encoder_hidden_states=sequence, attention_mask=mask)
+        standardized = output.predicted_image_embedding
+        raw = model.post_process_latents(standardized)
     write(
         "karlo-diffusers-prior",
-        peer=f"{DIFFUSERS} PriorTransformer",
+        implementation=f"{DIFFUSERS} PriorTransformer",
         config=dict(model.config),
         shapes=shapes,
-        inputs=some("z", "t", "pooled", "sequence", "mask"),
-        answers={"answer": standard.numpy(), "raw": raw.numpy()},
+        inputs=select("z", "t", "pooled", "sequence", "mask"),
+        outputs={"answer": standardized.numpy(), "raw": raw.numpy()},
     )
 
 
@@ -163,8 +164,8 @@ def diffusers_decoder() -> None:
             text_encoder_hidden_states=sequence,
             do_classifier_free_guidance=False,
         )
-        answer = unet(
-            pictures(inputs()["x"]),
+        output = unet(
+            channels_first(inputs()["x"]),
             t,
             encoder_hidden_states=context,
             class_labels=additive,
@@ -172,11 +173,11 @@ def diffusers_decoder() -> None:
         ).sample
     write(
         "karlo-diffusers-decoder",
-        peer=f"{DIFFUSERS} UNet2DConditionModel, UnCLIPTextProjModel",
+        implementation=f"{DIFFUSERS} UNet2DConditionModel, UnCLIPTextProjModel",
         config={"decoder": dict(unet.config), "text_proj": dict(text_proj.config)},
         shapes=shapes,
-        inputs=some("x", "t", "z", "pooled", "sequence", "mask", "drop"),
-        answers={"answer": channels_last(answer)},
+        inputs=select("x", "t", "z", "pooled", "sequence", "mask", "drop"),
+        outputs={"answer": channels_last(output)},
     )
 
 
@@ -193,16 +194,16 @@ def diffusers_upsampler() -> None:
         norm_num_groups=16,
     )
     shapes = fill(model)
-    seen = np.concatenate([inputs()["x"], inputs()["low_res"]], axis=-1)
+    x = np.concatenate([inputs()["x"], inputs()["low_res"]], axis=-1)
     with torch.inference_mode():
-        answer = model(pictures(seen), torch.from_numpy(STEPS)).sample
+        output = model(channels_first(x), torch.from_numpy(STEPS)).sample
     write(
         "karlo-diffusers-upsampler",
-        peer=f"{DIFFUSERS} UNet2DModel",
+        implementation=f"{DIFFUSERS} UNet2DModel",
         config=dict(model.config),
         shapes=shapes,
-        inputs=some("x", "t", "low_res"),
-        answers={"answer": channels_last(answer)},
+        inputs=select("x", "t", "low_res"),
+        outputs={"answer": channels_last(output)},
     )
 
 

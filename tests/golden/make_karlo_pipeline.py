@@ -1,11 +1,14 @@
-"""Makes karlo-pipeline.npz and karlo-variations.npz: pictures of diffusers' unCLIP pipelines, from prompts and from a
-picture, with drawn weights and drawn noise; and karlo-guidance.npz: what prior and decoder answer on the way to
-pictures with Karlo's own scales. Needs `parity`.
+"""Writes the outputs of diffusers' unCLIP pipelines with random weights and noise.
 
     python -m tests.golden.make_karlo_pipeline
 
-A file holds what the pictures are made from, the pictures, and as JSON the config.json of every part, and each tensor's
-name, behind its folder's, and shape. The noise of every step is drawn by `noise`, here and in the test.
+    karlo-pipeline.npz      images from prompts
+    karlo-variations.npz    variations of an image
+    karlo-guidance.npz      guided outputs of the prior and the decoder at every step, with Karlo's guidance scales
+
+Needs the extra `parity`. The first two files contain the inputs, the images and, as JSON, the config.json of every part
+and the names and shapes of its tensors, with the folder as prefix. The noise of every step is that of `noise`, here and
+in the tests.
 """
 
 import json
@@ -20,7 +23,7 @@ from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from diffusers.schedulers import scheduling_unclip
 
 from tests.golden.drawn import letters_tokenizer, noise
-from tests.golden.peer import HERE, fill
+from tests.golden.recording import HERE, fill
 
 PROMPTS = ["a red circle", "Bag"]
 EMBED, VOCAB, LENGTH, CONTEXT = 32, 64, 12, 40
@@ -32,7 +35,7 @@ UNCONFIGURED = (transformers.PreTrainedTokenizerBase, transformers.CLIPImageProc
 
 
 def parts(tokenizer_folder: pathlib.Path) -> dict:
-    """A pipeline's parts, of small sizes."""
+    """Returns the parts of a small pipeline."""
     text = transformers.CLIPTextConfig(
         vocab_size=VOCAB, hidden_size=EMBED, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=LENGTH, projection_dim=EMBED, bos_token_id=VOCAB - 2, eos_token_id=VOCAB - 1,
@@ -72,7 +75,7 @@ def parts(tokenizer_folder: pathlib.Path) -> dict:
 
 
 class Noise:
-    """Stands for the pipeline's random numbers: the draws of `noise`, in turn."""
+    """Replacement for the `randn_tensor` of a pipeline that returns the draws of `noise` in order."""
 
     def __init__(self, stage: str):
         self.stage, self.draw = stage, 0
@@ -84,47 +87,51 @@ class Noise:
 
 
 def inject(pipeline) -> dict[str, np.ndarray]:
-    """Has every stage's steps take their noise from `noise`. Returns what a run will fill: each stage's last x, and of
-    every step the network's guided answer, t and x_t."""
+    """Makes all stages of a pipeline use the noise of `noise`.
+
+    Returns:
+      A dict that a run of the pipeline fills with the last x of each stage, and with the guided output of the network,
+      t and x_t of each step.
+    """
     pipeline.set_progress_bar_config(disable=True)
-    answers = {}
+    outputs = {}
     for stage in STEPS:
         scheduler, draws = getattr(pipeline, f"{stage}_scheduler", None), Noise(stage)
         if scheduler is None:
             continue
-        draws.draw = 1  # 0 is what the stage begins with
+        draws.draw = 1  # draw 0 is the initial noise
 
-        def step(*args, stage=stage, draws=draws, whole=scheduler.step, **kwargs):
+        def step(*args, stage=stage, draws=draws, original_step=scheduler.step, **kwargs):
             scheduling_unclip.randn_tensor = draws
-            answer = whole(*args, **kwargs)
-            answers[stage] = answer.prev_sample.numpy()
-            named = dict(zip(("model_output", "timestep", "sample"), args)) | kwargs
+            output = original_step(*args, **kwargs)
+            outputs[stage] = output.prev_sample.numpy()
+            arguments = dict(zip(("model_output", "timestep", "sample"), args, strict=False)) | kwargs
             for name in ("model_output", "timestep", "sample"):
-                answers.setdefault(f"{stage}_{name}", []).append(np.array(named[name]))
-            return answer
+                outputs.setdefault(f"{stage}_{name}", []).append(np.array(arguments[name]))
+            return output
 
         scheduler.step = step
-    return answers
+    return outputs
 
 
-def beginnings(rows: int) -> dict[str, torch.Tensor]:
-    """What decoder and upsampler begin with."""
+def initial_noise(rows: int) -> dict[str, torch.Tensor]:
+    """Returns the initial noise of decoder and upsampler, as arguments of a pipeline."""
     return {
         "decoder_latents": Noise("decoder")((rows, 3, SMALL, SMALL)),
         "super_res_latents": Noise("super_res")((rows, 3, LARGE, LARGE)),
     }
 
 
-def write(name: str, pipeline_class: type, made: dict, pictures: np.ndarray, **given: np.ndarray) -> None:
-    within = np.mean((pictures > 2 / 255) & (pictures < 253 / 255))
-    print(f"{name}: {within:.0%} of the pixels are between 2 and 253")
+def write(name: str, pipeline_class: type, components: dict, images: np.ndarray, **arrays: np.ndarray) -> None:
+    within = np.mean((images > 2 / 255) & (images < 253 / 255))
+    print(f"{name}: {within:.0%} of the values are between 2 and 253")
     shapes, configs = {}, {}
-    for part, whole in made.items():
-        if isinstance(whole, torch.nn.Module):
-            shapes |= {f"{part}.{name}": list(tensor.shape) for name, tensor in whole.state_dict().items()}
-        if not isinstance(whole, UNCONFIGURED):
-            whole = whole.config if isinstance(whole, transformers.PreTrainedModel) else whole
-            configs[part] = json.loads(whole.to_json_string())
+    for part, component in components.items():
+        if isinstance(component, torch.nn.Module):
+            shapes |= {f"{part}.{name}": list(tensor.shape) for name, tensor in component.state_dict().items()}
+        if not isinstance(component, UNCONFIGURED):
+            component = component.config if isinstance(component, transformers.PreTrainedModel) else component
+            configs[part] = json.loads(component.to_json_string())
     about = {
         "peer": f"diffusers {diffusers.__version__} {pipeline_class.__name__}",
         "prompts": PROMPTS,
@@ -133,13 +140,13 @@ def write(name: str, pipeline_class: type, made: dict, pictures: np.ndarray, **g
         "configs": configs,
         "shapes": shapes,
     }
-    np.savez_compressed(HERE / f"{name}.npz", about=json.dumps(about, indent=1), images=pictures, **given)
+    np.savez_compressed(HERE / f"{name}.npz", about=json.dumps(about, indent=1), images=images, **arrays)
 
 
-def run(made: dict, scales: dict[str, float]) -> tuple[np.ndarray, dict]:
-    pipeline = diffusers.UnCLIPPipeline(**made)
-    answers = inject(pipeline)
-    pictures = pipeline(
+def run(components: dict, scales: dict[str, float]) -> tuple[np.ndarray, dict]:
+    pipeline = diffusers.UnCLIPPipeline(**components)
+    outputs = inject(pipeline)
+    images = pipeline(
         PROMPTS,
         prior_num_inference_steps=STEPS["prior"],
         decoder_num_inference_steps=STEPS["decoder"],
@@ -147,29 +154,32 @@ def run(made: dict, scales: dict[str, float]) -> tuple[np.ndarray, dict]:
         prior_guidance_scale=scales["prior"],
         decoder_guidance_scale=scales["decoder"],
         prior_latents=Noise("prior")((len(PROMPTS), EMBED)),
-        **beginnings(len(PROMPTS)),
+        **initial_noise(len(PROMPTS)),
         output_type="np",
     ).images
-    return pictures, answers
+    return images, outputs
 
 
-def text_to_image(made: dict) -> None:
-    pictures, _ = run(made, SCALES)
-    write("karlo-pipeline", diffusers.UnCLIPPipeline, made, pictures)
+def text_to_image(components: dict) -> None:
+    images, _ = run(components, SCALES)
+    write("karlo-pipeline", diffusers.UnCLIPPipeline, components, images)
 
 
-def guidance(made: dict) -> None:
-    """Along the peer's path, since at these scales a network of drawn weights makes of rounding another picture."""
-    _, answers = run(made, KARLO_SCALES)
+def guidance(components: dict) -> None:
+    """Writes the guided output of every step with its inputs.
+
+    Whole images cannot be compared at these scales: networks with random weights amplify rounding errors too much.
+    """
+    _, outputs = run(components, KARLO_SCALES)
     path = {}
     for stage in ("prior", "decoder"):
         for ours, name in (("answer", "model_output"), ("t", "timestep"), ("x", "sample")):
-            steps = np.stack(answers[f"{stage}_{name}"])
+            steps = np.stack(outputs[f"{stage}_{name}"])
             path[f"{stage}_{ours}"] = np.moveaxis(steps, 2, -1) if steps.ndim > 1 else steps
-    np.savez_compressed(HERE / "karlo-guidance.npz", **path, embedding=answers["prior"])
+    np.savez_compressed(HERE / "karlo-guidance.npz", **path, embedding=outputs["prior"])
 
 
-def variations(made: dict) -> None:
+def variations(components: dict) -> None:
     vision = transformers.CLIPVisionConfig(
         hidden_size=48,
         intermediate_size=96,
@@ -179,36 +189,36 @@ def variations(made: dict) -> None:
         patch_size=8,
         projection_dim=EMBED,
     )
-    made = {name: part for name, part in made.items() if not name.startswith("prior")}
-    made["image_encoder"] = transformers.CLIPVisionModelWithProjection(vision)
-    fill(made["image_encoder"], "image_encoder.")
-    made["feature_extractor"] = transformers.CLIPImageProcessor()
-    pipeline = diffusers.UnCLIPImageVariationPipeline(**made)
-    answers = inject(pipeline)
+    components = {name: part for name, part in components.items() if not name.startswith("prior")}
+    components["image_encoder"] = transformers.CLIPVisionModelWithProjection(vision)
+    fill(components["image_encoder"], "image_encoder.")
+    components["feature_extractor"] = transformers.CLIPImageProcessor()
+    pipeline = diffusers.UnCLIPImageVariationPipeline(**components)
+    outputs = inject(pipeline)
     image = np.random.default_rng(0).integers(0, 256, (LARGE, LARGE, 3), np.uint8)
-    mean, deviation = made["feature_extractor"].image_mean, made["feature_extractor"].image_std
-    pixels = ((image / 255.0 - mean) / deviation).astype(np.float32)
-    answer = pipeline(
+    mean, std = components["feature_extractor"].image_mean, components["feature_extractor"].image_std
+    pixels = ((image / 255.0 - mean) / std).astype(np.float32)
+    images = pipeline(
         torch.from_numpy(pixels).permute(2, 0, 1)[None],
         num_images_per_prompt=2,
         decoder_num_inference_steps=STEPS["decoder"],
         super_res_num_inference_steps=STEPS["super_res"],
         decoder_guidance_scale=SCALES["decoder"],
-        **beginnings(2),
+        **initial_noise(2),
         output_type="np",
-    )
-    small = answers["decoder"].clip(-1, 1).transpose(0, 2, 3, 1)
-    write("karlo-variations", diffusers.UnCLIPImageVariationPipeline, made, answer.images, image=image, small=small)
+    ).images
+    small = outputs["decoder"].clip(-1, 1).transpose(0, 2, 3, 1)
+    write("karlo-variations", diffusers.UnCLIPImageVariationPipeline, components, images, image=image, small=small)
 
 
 def filled() -> dict:
-    """The parts with drawn weights, anew at each call: `inject` changes the schedulers."""
+    """Returns new parts with random weights. Parts cannot be reused, because `inject` changes the schedulers."""
     with tempfile.TemporaryDirectory() as folder:
-        made = parts(letters_tokenizer(pathlib.Path(folder), vocab_size=VOCAB, context_length=LENGTH))
-    for name, part in made.items():
+        components = parts(letters_tokenizer(pathlib.Path(folder), vocab_size=VOCAB, context_length=LENGTH))
+    for name, part in components.items():
         if isinstance(part, torch.nn.Module):
             fill(part, f"{name}.")
-    return made
+    return components
 
 
 if __name__ == "__main__":

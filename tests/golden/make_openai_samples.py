@@ -1,11 +1,14 @@
-"""Makes glide-samples.npz and guided-diffusion-samples.npz: pictures that both repositories' own code draws, 64 px and
-then 256 px, with drawn weights and drawn noise; and glide-tokens.npz: what GLIDE's tokenizer makes of texts.
+"""Writes images and tokens of the original code of GLIDE and guided-diffusion with random weights and noise.
 
-    PYTHONPATH=<checkout of openai/glide-text2im>:<checkout of openai/guided-diffusion> \
+    PYTHONPATH=<clone of openai/glide-text2im>:<clone of openai/guided-diffusion> \
         python -m tests.golden.make_openai_samples
 
-Needs `parity`. A file holds the pictures, of the large ones every fourth pixel, and as JSON who gave them and each
-tensor's name, behind its file's, and shape. Of torch nothing but `randn_like` is replaced, by the draws of `noise`.
+    glide-samples.npz, guided-diffusion-samples.npz    64 px images, and 256 px images upsampled from them
+    glide-tokens.npz                                   tokens of GLIDE's tokenizer
+
+Needs the extra `parity`. The first two files contain the 64 px images, every fourth pixel of the 256 px images and, as
+JSON, the commit of the original code and the names and shapes of the tensors, with the file as prefix. The original
+code is unchanged, except that `noise` replaces `torch.randn_like`.
 """
 
 import json
@@ -23,13 +26,14 @@ from guided_diffusion.script_util import create_gaussian_diffusion as guided_dif
 from guided_diffusion.unet import SuperResModel, UNetModel
 
 from tests.golden.drawn import gpt2_tokenizer, noise
-from tests.golden.peer import HERE, channels_last, commit, fill
+from tests.golden.recording import HERE, channels_last, commit, fill
 
 PROMPTS = ["a red circle", "Red  cirle, 2!"]
 TEXTS = [*PROMPTS, "", "It's  the RED\tcar\n", "naïve — 12³ \U0001f600 ﬁ", "\u2028x  ", "a" * 50 + " red" * 20]
 LABELS, CLASSES = [4, 1], 5
 LENGTH, SCALE, TEMPERATURE = 20, 3.0, 0.997
-# Sections of which the last begins at 500: where sampling begins with a division by 0.00005, rounding decides the sign.
+# The second section has one step, so sampling starts at step 500. At step 999, a division by 0.00005 would amplify
+# rounding errors.
 STEPS, LARGE_STEPS = "4,1", "8,1"
 COMMON = {
     "model_channels": 32, "out_channels": 6, "num_res_blocks": 1, "use_scale_shift_norm": True, "resblock_updown": True,
@@ -43,7 +47,7 @@ TEXT = {
 
 
 def injected(stage: str, rows: int, side: int, twice: bool):
-    """A function that gives draw 0, 1, ... of a stage, to be called or to stand for `torch.randn_like`."""
+    """Returns a replacement for `torch.randn_like` that returns draw 0, 1, ... of a stage."""
     draws = iter(range(10_000))
 
     def draw(_=None) -> torch.Tensor:
@@ -54,29 +58,29 @@ def injected(stage: str, rows: int, side: int, twice: bool):
 
 
 def sample(loop, network, stage: str, side: int, *, temperature: float = 1.0, twice: bool = False, **conditions):
-    """Runs a peer's sampling loop with injected noise. twice: for the two halves of a guided batch."""
+    """Runs an original sampling loop with `noise`, which `twice` repeats for both halves of a guided batch."""
     draw = injected(stage, 2, side, twice)
-    original, begin = torch.randn_like, draw() * temperature
+    original, initial = torch.randn_like, draw() * temperature
     torch.randn_like = draw
     try:
         with torch.no_grad():
-            made = loop(network, tuple(begin.shape), noise=begin, device="cpu", model_kwargs=conditions)[:2]
+            samples = loop(network, tuple(initial.shape), noise=initial, device="cpu", model_kwargs=conditions)[:2]
     finally:
         torch.randn_like = original
-    return made
+    return samples
 
 
-def levels(pictures: torch.Tensor) -> torch.Tensor:
-    """What a file of 8 bits would hold of pictures, in [-1, 1] again."""
-    return ((pictures + 1) * 127.5).round() / 127.5 - 1
+def quantize(images: torch.Tensor) -> torch.Tensor:
+    """Rounds images in [-1, 1] to 256 levels."""
+    return ((images + 1) * 127.5).round() / 127.5 - 1
 
 
-def write(name: str, peer: str, shapes: dict, small: torch.Tensor, large: torch.Tensor) -> None:
-    for size, pictures in (("small", small), ("large", large)):
-        within = ((pictures * 127.5).abs() < 125.5).float().mean()
-        print(f"{name}, {size}: {within:.0%} of the pixels are between 2 and 253")
+def write(name: str, implementation: str, shapes: dict, small: torch.Tensor, large: torch.Tensor) -> None:
+    for size, images in (("small", small), ("large", large)):
+        within = ((images * 127.5).abs() < 125.5).float().mean()
+        print(f"{name}, {size}: {within:.0%} of the values are between 2 and 253")
     about = {
-        "peer": peer, "shapes": shapes, "prompts": PROMPTS, "labels": LABELS, "scale": SCALE,
+        "peer": implementation, "shapes": shapes, "prompts": PROMPTS, "labels": LABELS, "scale": SCALE,
         "steps": STEPS, "large_steps": LARGE_STEPS,
     }  # fmt: skip
     np.savez_compressed(
@@ -94,15 +98,15 @@ def glide() -> None:
         merges = [tuple(line.split()) for line in (folder / "merges.txt").read_text().splitlines()[1:]]
     encoder = Encoder(vocab, merges)
     rows = [encoder.padded_tokens_and_mask(encoder.encode(text), LENGTH) for text in TEXTS]
-    tokens, mask = (np.array(part) for part in zip(*rows))
+    tokens, mask = (np.array(part) for part in zip(*rows, strict=True))
     about = {"peer": f"openai/glide-text2im {commit(glide_text2im)} Encoder", "texts": TEXTS}
     np.savez_compressed(HERE / "glide-tokens.npz", about=json.dumps(about), tokens=tokens, mask=mask)
 
     base = Text2ImUNet(tokenizer=encoder, **SMALL, **TEXT)
     upsampler = SuperResText2ImUNet(tokenizer=encoder, **LARGE, **TEXT)
     shapes = fill(base, "base.") | fill(upsampler, "upsample.")
-    seen, empty = [0, 1], [2, 2]
-    guided = {"tokens": torch.from_numpy(tokens[seen + empty]), "mask": torch.from_numpy(mask[seen + empty])}
+    prompts, empty = [0, 1], [2, 2]
+    guided = {"tokens": torch.from_numpy(tokens[prompts + empty]), "mask": torch.from_numpy(mask[prompts + empty])}
     captions = {name: value[:2] for name, value in guided.items()}
 
     def guided_network(x, t, **conditions):
@@ -116,7 +120,13 @@ def glide() -> None:
     small = sample(process.p_sample_loop, guided_network, "base", 64, twice=True, **guided)
     process = glide_diffusion(1000, "linear", LARGE_STEPS)
     large = sample(
-        process.ddim_sample_loop, upsampler, "upsample", 256, temperature=TEMPERATURE, low_res=levels(small), **captions
+        process.ddim_sample_loop,
+        upsampler,
+        "upsample",
+        256,
+        temperature=TEMPERATURE,
+        low_res=quantize(small),
+        **captions,
     )
     write("glide-samples", f"openai/glide-text2im {commit(glide_text2im)}", shapes, small, large)
 
@@ -128,13 +138,11 @@ def adm() -> None:
     labels = torch.tensor(LABELS)
 
     def process(schedule: str, steps: str):
-        return guided_diffusion_process(
-            steps=1000, learn_sigma=True, noise_schedule=schedule, timestep_respacing=steps
-        )
+        return guided_diffusion_process(steps=1000, learn_sigma=True, noise_schedule=schedule, timestep_respacing=steps)
 
     small = sample(process("cosine", STEPS).p_sample_loop, base, "base", 64, y=labels)
     large = sample(
-        process("linear", LARGE_STEPS).p_sample_loop, upsampler, "upsample", 256, low_res=levels(small), y=labels
+        process("linear", LARGE_STEPS).p_sample_loop, upsampler, "upsample", 256, low_res=quantize(small), y=labels
     )
     write("guided-diffusion-samples", f"openai/guided-diffusion {commit(guided_diffusion)}", shapes, small, large)
 

@@ -26,26 +26,26 @@ def params_of(module):
 
 
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
-def test_both_towers_equal_the_reference(activation):
+def test_clip_matches_the_reference(activation):
     module = clip(activation=activation)
     params = params_of(module)
     apply = jit(lambda p, pixels, tokens: module.apply({"params": p}, pixels, tokens))
     image, text, _ = apply(params, PIXELS, TOKENS)
     act = getattr(reference, activation)
     pooled, sequence = reference.text_tower(params["text"], TOKENS, 3, act)
-    wanted = reference.vit(params["image"], PIXELS.astype(np.float64), 4, 2, act)
+    image_expected = reference.vit(params["image"], PIXELS.astype(np.float64), 4, 2, act)
     other_image, other_text, _ = apply(params, np.flip(PIXELS, axis=2), np.where(TOKENS == 5, 6, TOKENS))
-    for found, right, other in (
-        (image, wanted, other_image),
+    for actual, expected, other in (
+        (image, image_expected, other_image),
         (text.pooled[:1], pooled[:1], other_text.pooled[:1]),
         (text.sequence[:1], sequence[:1], other_text.sequence[:1]),
     ):
-        np.testing.assert_allclose(found, right, atol=2e-5)
-        assert np.abs(other - right).max() > 2e-4
+        np.testing.assert_allclose(actual, expected, atol=2e-5)
+        assert np.abs(other - expected).max() > 2e-4
     np.testing.assert_allclose(text.pooled[1], pooled[1], atol=2e-5)
 
 
-def test_mask_and_pooling_end_at_the_first_token_of_highest_id():
+def test_clip_text_mask_and_pooling_end_at_the_end_of_text_token():
     module = clip()
     params = params_of(module)
     text = jit(lambda tokens: module.apply({"params": params}, tokens, method="encode_text"))(TOKENS)
@@ -55,9 +55,9 @@ def test_mask_and_pooling_end_at_the_first_token_of_highest_id():
     assert np.abs(text.pooled[1] - text.sequence[1, 6] @ kernel).max() > 1e-3
 
 
-def test_a_text_token_does_not_touch_earlier_ones():
+def test_clip_text_tokens_do_not_affect_earlier_tokens():
     module = TextTower(12, 20, 7, 24, 2, 3)
-    tokens = jnp.arange(1, 8)[None]  # every token another row of the embedding, so that its gradient tells them apart
+    tokens = jnp.arange(1, 8)[None]  # all tokens differ, so that the gradient of the embedding separates them
     params = initialised(module, tokens)
 
     def summed(embedding):
@@ -65,12 +65,12 @@ def test_a_text_token_does_not_touch_earlier_ones():
         return module.apply({"params": moved}, tokens).sequence[0] @ jnp.arange(1.0, 25.0)
 
     jacobian = jit(jax.jacrev(summed))(params["token_embedding"]["embedding"])[:, 1:8]
-    influence = np.abs(jacobian).max(-1)  # [token of the answer, token of the input]
+    influence = np.abs(jacobian).max(-1)  # [output token, input token]
     assert np.all(influence[np.triu_indices(7, 1)] == 0.0)
     assert np.all(influence[np.tril_indices(7)] > 1e-3)
 
 
-def test_padding_changes_no_feature_of_the_text():
+def test_clip_text_features_ignore_padding():
     module = clip()
     params = params_of(module)
     encode = jit(lambda tokens: module.apply({"params": params}, tokens, method="encode_text"))
@@ -84,7 +84,7 @@ def test_padding_changes_no_feature_of_the_text():
     assert np.abs(encode(np.where(TOKENS == 3, 4, TOKENS)).pooled[0] - text.pooled[0]).max() > 1e-3
 
 
-def test_logit_scale_begins_at_one_over_temperature_and_ends_at_a_hundred():
+def test_logit_scale_is_initialized_to_the_inverse_temperature_and_capped_at_100():
     module = clip()
     params = params_of(module)
 
@@ -96,7 +96,7 @@ def test_logit_scale_begins_at_one_over_temperature_and_ends_at_a_hundred():
     assert jit(scale)(jnp.float32(5.0)) == 100.0
 
 
-def test_each_tower_stands_alone_with_its_part_of_the_parameters():
+def test_clip_towers_can_be_used_separately():
     module = clip()
     params = params_of(module)
     image = jit(ImageTower(12, 8, 4, 16, 2, 2).apply)({"params": params["image"]}, PIXELS)
@@ -107,30 +107,30 @@ def test_each_tower_stands_alone_with_its_part_of_the_parameters():
         assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
-def test_every_tensor_moves_an_embedding():
+def test_clip_outputs_depend_on_every_parameter():
     module = clip()
     params = params_of(module)
     weights = np.random.default_rng(1).standard_normal((2, 12))
 
-    def answer(p):
+    def weighted_sum(p):
         image, text, scale = module.apply({"params": p}, PIXELS, TOKENS)
         return jnp.sum(weights * (image + text.pooled)) + scale
 
-    flat = jax.tree_util.tree_leaves_with_path(jit(jax.grad(answer))(params))
-    still = [jax.tree_util.keystr(path) for path, gradient in flat if np.abs(gradient).max() < 1e-3]
-    assert still == []
+    flat = jax.tree_util.tree_leaves_with_path(jit(jax.grad(weighted_sum))(params))
+    unused = [jax.tree_util.keystr(path) for path, gradient in flat if np.abs(gradient).max() < 1e-3]
+    assert unused == []
 
 
-def test_features_are_float32_at_any_compute_dtype():
+def test_clip_features_are_float32_for_any_compute_dtype():
     module = clip(dtype=jnp.bfloat16)
     image, text, scale = jax.eval_shape(module.apply, {"params": params_of(module)}, PIXELS, TOKENS)
     assert {image.dtype, text.pooled.dtype, text.sequence.dtype, scale.dtype} == {jnp.dtype("float32")}
 
 
-def test_wrong_sizes_are_refused():
-    with pytest.raises(ValueError, match="patch_size 5 does not divide image_size 8"):
+def test_clip_rejects_wrong_sizes():
+    with pytest.raises(ValueError, match="patch_size must divide image_size=8, got 5"):
         params_of(clip(patch_size=5))
-    with pytest.raises(ValueError, match=r"pixels \[2, 8, 8, 3\] do not fit a CLIP whose image_size wants \[B, 16"):
+    with pytest.raises(ValueError, match=r"pixels must have shape \[B, 16, 16, 3\], got \[2, 8, 8, 3\]"):
         params_of(clip(image_size=16))
-    with pytest.raises(ValueError, match="tokens of length 7 exceed context_length 6"):
+    with pytest.raises(ValueError, match=r"tokens must have length at most 6 \(context_length\), got 7"):
         params_of(clip(context_length=6))

@@ -32,16 +32,16 @@ TOLERANCE = 5e-5
 apply = jit(lambda x_t, t, z, text, drop: MODULE.apply({"params": PARAMS}, x_t, t, z, text, drop_image=drop))
 
 
-def wanted(z):
+def reference_output(z):
     sequence = TEXT.sequence.astype(np.float64)
     return reference.decoder(PARAMS, X_T.astype(np.float64), T, z, TEXT.pooled, sequence, TEXT.mask, **REFERENCE)
 
 
-def test_decoder_equals_the_reference_and_heeds_every_condition():
-    right = wanted(Z)
-    found = apply(X_T, T, Z, TEXT, KEPT)
-    assert found.shape == (2, 4, 4, 6) and found.dtype == jnp.float32
-    np.testing.assert_allclose(found, right, atol=TOLERANCE)
+def test_decoder_matches_the_reference_and_depends_on_every_condition():
+    expected = reference_output(Z)
+    actual = apply(X_T, T, Z, TEXT, KEPT)
+    assert actual.shape == (2, 4, 4, 6) and actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
     for other in (
         apply(-X_T, T, Z, TEXT, KEPT),
         apply(X_T, T + 40, Z, TEXT, KEPT),
@@ -49,56 +49,56 @@ def test_decoder_equals_the_reference_and_heeds_every_condition():
         apply(X_T, T, Z, TEXT.replace(pooled=-TEXT.pooled), KEPT),
         apply(X_T, T, Z, TEXT.replace(sequence=-TEXT.sequence), KEPT),
     ):
-        assert np.all(np.abs(other - right).max(axis=(1, 2, 3)) > 10 * TOLERANCE)
+        assert np.all(np.abs(other - expected).max(axis=(1, 2, 3)) > 10 * TOLERANCE)
 
 
-def test_a_dropped_row_gets_the_null_vector_everywhere_and_forgets_its_embedding():
+def test_decoder_replaces_dropped_image_embeddings_by_the_null_embedding():
     drop = np.array([True, False])
-    found = apply(X_T, T, Z, TEXT, drop)
-    np.testing.assert_allclose(found, wanted(np.stack([PARAMS["null_image"], Z[1]])), atol=TOLERANCE)
-    np.testing.assert_array_equal(apply(X_T, T, -Z, TEXT, drop)[0], found[0])
+    actual = apply(X_T, T, Z, TEXT, drop)
+    np.testing.assert_allclose(actual, reference_output(np.stack([PARAMS["null_image"], Z[1]])), atol=TOLERANCE)
+    np.testing.assert_array_equal(apply(X_T, T, -Z, TEXT, drop)[0], actual[0])
     kept = apply(X_T, T, Z, TEXT, KEPT)
-    assert np.abs(found[0] - kept[0]).max() > 10 * TOLERANCE
+    assert np.abs(actual[0] - kept[0]).max() > 10 * TOLERANCE
     np.testing.assert_array_equal(apply(X_T, T, Z, TEXT, None), kept)
 
 
-def test_padding_changes_nothing():
-    found = apply(X_T, T, Z, TEXT, KEPT)
+def test_decoder_ignores_caption_padding():
+    actual = apply(X_T, T, Z, TEXT, KEPT)
     padding = np.where(TEXT.mask[..., None], TEXT.sequence, 9.0)
-    np.testing.assert_allclose(apply(X_T, T, Z, TEXT.replace(sequence=padding), KEPT), found, atol=1e-6)
+    np.testing.assert_allclose(apply(X_T, T, Z, TEXT.replace(sequence=padding), KEPT), actual, atol=1e-6)
     caption = TEXT.sequence.copy()
     caption[0, 2] = 9.0
-    moved = np.abs(apply(X_T, T, Z, TEXT.replace(sequence=caption), KEPT) - found).max(axis=(1, 2, 3))
+    moved = np.abs(apply(X_T, T, Z, TEXT.replace(sequence=caption), KEPT) - actual).max(axis=(1, 2, 3))
     assert moved[0] > 1e-3 and moved[1] < 1e-6
 
 
-def test_the_image_embedding_reaches_the_picture_by_time_and_by_tokens():
-    answer = jit(lambda params, z: MODULE.apply({"params": params}, X_T, T, z, TEXT))
-    for silenced in ("image_to_time", "image_to_tokens"):
-        params = PARAMS | {silenced: jax.tree.map(np.zeros_like, PARAMS[silenced])}
-        answers = [answer(params, z) for z in (Z, -Z)]
-        assert np.abs(answers[0] - answers[1]).max() > 1e-3
+def test_decoder_uses_the_image_embedding_in_time_and_tokens():
+    run = jit(lambda params, z: MODULE.apply({"params": params}, X_T, T, z, TEXT))
+    for disabled in ("image_to_time", "image_to_tokens"):
+        params = PARAMS | {disabled: jax.tree.map(np.zeros_like, PARAMS[disabled])}
+        outputs = [run(params, z) for z in (Z, -Z)]
+        assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
 
 
-def test_every_tensor_moves_the_answer():
+def test_decoder_output_depends_on_every_parameter():
     weights = RANDOM.standard_normal((2, 4, 4, 6))
     drop = np.array([True, False])
 
-    def answer(p):
+    def weighted_sum(p):
         return jnp.sum(weights * MODULE.apply({"params": p}, X_T, T, Z, TEXT, drop_image=drop))
 
-    flat = jax.tree_util.tree_leaves_with_path(jit(jax.grad(answer))(PARAMS))
+    flat = jax.tree_util.tree_leaves_with_path(jit(jax.grad(weighted_sum))(PARAMS))
     assert [jax.tree_util.keystr(path) for path, gradient in flat if np.abs(gradient).max() < 1e-3] == []
 
 
 @pytest.mark.parametrize(
     ("z", "text", "message"),
     [
-        (Z[:, :5], TEXT, "image_embedding is 5 wide, and embed_dim is 6"),
-        (Z, TEXT.replace(pooled=TEXT.pooled[:, :4]), "text.pooled is 4 wide, and embed_dim is 6"),
-        (Z, TEXT.replace(sequence=TEXT.sequence[..., :9]), "text.sequence is 9 wide, and text_width is 10"),
+        (Z[:, :5], TEXT, "image_embedding must have width embed_dim=6, got 5"),
+        (Z, TEXT.replace(pooled=TEXT.pooled[:, :4]), "text.pooled must have width embed_dim=6, got 4"),
+        (Z, TEXT.replace(sequence=TEXT.sequence[..., :9]), "text.sequence must have width text_width=10, got 9"),
     ],
 )
-def test_conditions_of_another_width_are_refused(z, text, message):
+def test_decoder_rejects_conditions_of_wrong_width(z, text, message):
     with pytest.raises(ValueError, match=message):
         MODULE.apply({"params": PARAMS}, X_T, T, z, text)

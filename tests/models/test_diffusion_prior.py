@@ -22,22 +22,22 @@ PARAMS = initialised(MODULE, Z_T, T, TEXT)
 apply = jit(lambda z_t, t, text: MODULE.apply({"params": PARAMS}, z_t, t, text))
 
 
-def test_prior_equals_the_reference_and_heeds_every_input():
-    wanted = reference.prior(PARAMS, Z_T, T, TEXT.pooled, TEXT.sequence, TEXT.mask, heads=2)
+def test_prior_matches_the_reference_and_depends_on_every_input():
+    expected = reference.prior(PARAMS, Z_T, T, TEXT.pooled, TEXT.sequence, TEXT.mask, heads=2)
     tolerance = 2e-5
-    np.testing.assert_allclose(apply(Z_T, T, TEXT), wanted, atol=tolerance)
+    np.testing.assert_allclose(apply(Z_T, T, TEXT), expected, atol=tolerance)
     for other in (
         apply(-Z_T, T, TEXT),
         apply(Z_T, T + 40, TEXT),
         apply(Z_T, T, TEXT.replace(pooled=-TEXT.pooled)),
         apply(Z_T, T, TEXT.replace(sequence=-TEXT.sequence)),
     ):
-        assert np.all(np.abs(other - wanted).max(axis=-1) > 10 * tolerance)
+        assert np.all(np.abs(other - expected).max(axis=-1) > 10 * tolerance)
     unmasked = apply(Z_T, T, TEXT.replace(mask=np.ones((2, 5), bool)))
-    assert np.abs(unmasked[0] - wanted[0]).max() > 10 * tolerance
+    assert np.abs(unmasked[0] - expected[0]).max() > 10 * tolerance
 
 
-def test_padding_changes_nothing():
+def test_prior_ignores_caption_padding():
     padding = np.where(TEXT.mask[..., None], TEXT.sequence, 9.0)
     np.testing.assert_allclose(apply(Z_T, T, TEXT.replace(sequence=padding)), apply(Z_T, T, TEXT), atol=1e-6)
     caption = TEXT.sequence.copy()
@@ -46,14 +46,14 @@ def test_padding_changes_nothing():
     assert moved[0] > 1e-3 and moved[1] < 1e-6
 
 
-def test_every_tensor_moves_the_answer():
+def test_prior_output_depends_on_every_parameter():
     weights = RANDOM.standard_normal((2, 6))
     gradients = jit(jax.grad(lambda p: jnp.sum(weights * MODULE.apply({"params": p}, Z_T, T, TEXT))))(PARAMS)
     flat = jax.tree_util.tree_leaves_with_path(gradients)
     assert [jax.tree_util.keystr(path) for path, gradient in flat if np.abs(gradient).max() < 1e-3] == []
 
 
-def test_answer_is_float32_at_any_compute_dtype():
+def test_prior_output_is_float32_for_any_compute_dtype():
     low = jit(MODULE.clone(dtype=jnp.bfloat16).apply)({"params": PARAMS}, Z_T, T, TEXT)
     assert low.dtype == jnp.float32
     np.testing.assert_allclose(low, apply(Z_T, T, TEXT), atol=0.1)
@@ -62,11 +62,15 @@ def test_answer_is_float32_at_any_compute_dtype():
 @pytest.mark.parametrize(
     ("z_t", "text", "message"),
     [
-        (Z_T[:, :5], TEXT, r"z_t has the shape \['B', 5\], and this prior wants \['B', 6\]"),
-        (Z_T, TEXT.replace(sequence=TEXT.sequence[:, :4]), r"text.sequence has the shape \['B', 4, 10\]"),
-        (Z_T, TEXT.replace(mask=TEXT.mask[:, :4]), r"text.mask has the shape \['B', 4\], and .* wants \['B', 5\]"),
+        (Z_T[:, :5], TEXT, r"z_t must have shape \['B', 6\], got \['B', 5\]"),
+        (
+            Z_T,
+            TEXT.replace(sequence=TEXT.sequence[:, :4]),
+            r"text.sequence must have shape \['B', 5, 10\], got \['B', 4, 10\]",
+        ),
+        (Z_T, TEXT.replace(mask=TEXT.mask[:, :4]), r"text.mask must have shape \['B', 5\], got \['B', 4\]"),
     ],
 )
-def test_inputs_of_another_shape_are_refused(z_t, text, message):
+def test_prior_rejects_inputs_of_wrong_shape(z_t, text, message):
     with pytest.raises(ValueError, match=message):
         MODULE.apply({"params": PARAMS}, z_t, T, text)

@@ -1,4 +1,4 @@
-"""Every network states the inputs that initialize it."""
+"""Example inputs of all networks."""
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ ATTENTION = U_NET | {"attention_resolutions": (2,), "head_channels": 8}
 GLIDE = ATTENTION | TEXT_TOWER | {"embed_dim": None}
 
 X, T, TOKENS = ("f", 1, 4, 4, 3), ("i", 1), ("i", 1, 5)
-# A network, and its inputs: a letter for the type (float, int, bool), and the shape.
+# Networks and their inputs: a letter for the type (float, int, bool), followed by the shape.
 NETWORKS = {
     "clip": (CLIP(**IMAGE_TOWER, **TEXT_TOWER), {"pixels": ("f", 1, 8, 8, 3), "tokens": TOKENS}),
     "clip-text": (CLIP(**dict.fromkeys(IMAGE_TOWER), **TEXT_TOWER), {"tokens": TOKENS}),
@@ -56,7 +56,7 @@ NETWORKS = {
         {"x_t": X, "t": T, "tokens": TOKENS, "mask": ("b", 1, 5), "extra_channels": ("f", 1, 4, 4, 4)},
     ),
 }  # fmt: skip
-# Parameters that exist, and their shapes, because of what distinguishes a case.
+# Shapes of parameters that are specific to a case.
 PARAMETERS = {
     "clip": {"logit_scale": (), "image/projection/kernel": (16, 6), "text/projection/kernel": (12, 6)},
     "clip-text": {"text/projection/kernel": (12, 6), "text/token_embedding/embedding": (11, 12)},
@@ -75,14 +75,14 @@ PARAMETERS = {
 
 
 def described(inputs):
-    """Type letter and shape of every array, by its path."""
+    """Returns type letter and shape of every array by path."""
     leaves = jax.tree_util.tree_leaves_with_path(inputs)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
-    return {name: (leaf.dtype.kind, *leaf.shape) for name, (_, leaf) in zip(names, leaves)}
+    return {name: (leaf.dtype.kind, *leaf.shape) for name, (_, leaf) in zip(names, leaves, strict=True)}
 
 
 @pytest.mark.parametrize("case", NETWORKS)
-def test_example_inputs_have_the_networks_types_and_shapes(case):
+def test_example_inputs_have_the_expected_types_and_shapes(case):
     module, expected = NETWORKS[case]
     assert described(module.example_inputs()) == expected
 
@@ -98,7 +98,7 @@ def test_example_inputs_initialize_and_apply_by_keyword(case):
 
 
 @pytest.mark.parametrize("case", ["decoder", "upsampler", "unet-context", "glide-inpaint"])
-def test_non_square_images_have_height_before_width(case):
+def test_example_inputs_of_non_square_images_have_height_first(case):
     square, expected = NETWORKS[case]
     module = square.clone(image_size=(16, 24))
     if hasattr(square, "attention_resolutions"):
@@ -107,11 +107,11 @@ def test_non_square_images_have_height_before_width(case):
     images = {name: ("f", 1, 16, 24, shape[-1]) for name, shape in expected.items() if len(shape) == 5}
     assert images and described(inputs) == expected | images
     params = initialised(module, **inputs)
-    answer = jit(lambda p: module.apply({"params": p}, **inputs))(params)
-    assert answer.shape == (1, 16, 24, module.out_channels)
+    output = jit(lambda p: module.apply({"params": p}, **inputs))(params)
+    assert output.shape == (1, 16, 24, module.out_channels)
 
 
-def test_clip_without_an_image_tower_has_text_parameters_and_features_alone():
+def test_clip_without_an_image_encoder_has_only_text_parameters_and_features():
     module, _ = NETWORKS["clip-text"]
     inputs = module.example_inputs()
     params = initialised(module, **inputs)
@@ -120,9 +120,9 @@ def test_clip_without_an_image_tower_has_text_parameters_and_features_alone():
     assert image is None and scale is None and text.pooled.shape == (1, 6)
 
 
-def test_clip_pixels_must_fit_its_towers():
-    both, text_alone = NETWORKS["clip"][0], NETWORKS["clip-text"][0]
+def test_clip_rejects_pixels_that_do_not_match_its_encoders():
+    both, text_only = NETWORKS["clip"][0], NETWORKS["clip-text"][0]
     with pytest.raises(ValueError, match="pixels must be a batch of images, got None"):
         initialised(both, **both.example_inputs() | {"pixels": None})
-    with pytest.raises(ValueError, match="this CLIP has a text tower alone"):
-        initialised(text_alone, **text_alone.example_inputs() | {"pixels": both.example_inputs()["pixels"]})
+    with pytest.raises(ValueError, match="This CLIP has no image encoder"):
+        initialised(text_only, **text_only.example_inputs() | {"pixels": both.example_inputs()["pixels"]})

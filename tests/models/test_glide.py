@@ -29,52 +29,52 @@ TOLERANCE = 5e-5
 
 def text_sequence(p):
     x = p["token_embedding"]["embedding"][TOKENS].astype(np.float64) + p["positional_embedding"]
-    for row, column in zip(*np.nonzero(~MASK)):
+    for row, column in zip(*np.nonzero(~MASK), strict=True):
         x[row, column] = p["padding_embedding"][column]
     return reference.layer_norm(
         p["norm_final"], reference.transformer(p["transformer"], x, 3, EVERYWHERE, reference.gelu)
     )
 
 
-def test_glide_equals_the_reference_and_heeds_every_condition():
+def test_glide_matches_the_reference_and_depends_on_every_condition():
     module = Glide(**FIELDS, in_channels=7)
     params = initialised(module, X_T, T, TOKENS, MASK, extra_channels=EXTRA)
     apply = jit(
         lambda x, t, tokens, mask, extra: module.apply({"params": params}, x, t, tokens, mask, extra_channels=extra)
     )
     sequence = text_sequence(params["text"])
-    wanted = reference.unet(
+    expected = reference.unet(
         params["unet"], np.concatenate([X_T, EXTRA], axis=-1).astype(np.float64), T,
         embedding=reference.dense(params["text_to_time"], sequence[:, -1]),
         context=sequence, mask=np.ones((2, 5), bool), **UNET,
     )  # fmt: skip
-    found = apply(X_T, T, TOKENS, MASK, EXTRA)
-    assert found.shape == (2, 4, 4, 6) and found.dtype == jnp.float32
-    np.testing.assert_allclose(found, wanted, atol=TOLERANCE)
+    actual = apply(X_T, T, TOKENS, MASK, EXTRA)
+    assert actual.shape == (2, 4, 4, 6) and actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
     other_padding = np.where(MASK, TOKENS, 9)
-    np.testing.assert_allclose(apply(X_T, T, other_padding, MASK, EXTRA), found, atol=1e-6)
+    np.testing.assert_allclose(apply(X_T, T, other_padding, MASK, EXTRA), actual, atol=1e-6)
     for other in (
         apply(-X_T, T, TOKENS, MASK, EXTRA),
         apply(X_T, T + 40, TOKENS, MASK, EXTRA),
         apply(X_T, T, TOKENS[:, ::-1], MASK, EXTRA),
         apply(X_T, T, TOKENS, MASK, -EXTRA),
     ):
-        assert np.all(np.abs(other - found).max(axis=(1, 2, 3)) > 10 * TOLERANCE)
-    assert np.abs(apply(X_T, T, TOKENS, ~MASK, EXTRA) - found).max() > 10 * TOLERANCE
+        assert np.all(np.abs(other - actual).max(axis=(1, 2, 3)) > 10 * TOLERANCE)
+    assert np.abs(apply(X_T, T, TOKENS, ~MASK, EXTRA) - actual).max() > 10 * TOLERANCE
 
 
-def test_unclips_own_decoder_sees_the_image_embedding_by_time_and_tokens():
+def test_unclip_decoder_adds_the_image_embedding_to_time_and_tokens():
     module = Glide(**FIELDS, embed_dim=6, image_tokens=2)
     params = initialised(module, X_T, T, TOKENS, MASK, image_embedding=Z)
     apply = jit(
         lambda z, drop: module.apply({"params": params}, X_T, T, TOKENS, MASK, image_embedding=z, drop_image=drop)
     )
 
-    def wanted(z):
+    def expected(z):
         sequence, tokens = text_sequence(params["text"]), params["image_to_tokens"]
-        made = [z @ tokens["kernel"][:, :, i] + tokens["bias"][:, i] for i in range(2)]
+        image_tokens = [z @ tokens["kernel"][:, :, i] + tokens["bias"][:, i] for i in range(2)]
         time = reference.dense(params["text_to_time"], sequence[:, -1]) + reference.dense(params["image_to_time"], z)
-        context = np.concatenate([np.stack(made, axis=1), sequence], axis=1)
+        context = np.concatenate([np.stack(image_tokens, axis=1), sequence], axis=1)
         return reference.unet(
             params["unet"],
             X_T.astype(np.float64),
@@ -85,22 +85,22 @@ def test_unclips_own_decoder_sees_the_image_embedding_by_time_and_tokens():
             **UNET,
         )
 
-    found = apply(Z, np.zeros(2, bool))
-    np.testing.assert_allclose(found, wanted(Z), atol=TOLERANCE)
+    actual = apply(Z, np.zeros(2, bool))
+    np.testing.assert_allclose(actual, expected(Z), atol=TOLERANCE)
     dropped = apply(Z, np.array([True, False]))
-    np.testing.assert_allclose(dropped, wanted(np.stack([params["null_image"], Z[1]])), atol=TOLERANCE)
-    assert np.abs(dropped[0] - found[0]).max() > 10 * TOLERANCE
+    np.testing.assert_allclose(dropped, expected(np.stack([params["null_image"], Z[1]])), atol=TOLERANCE)
+    assert np.abs(dropped[0] - actual[0]).max() > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize(
-    ("fields", "tokens", "given", "message"),
+    ("fields", "tokens", "inputs", "message"),
     [
-        ({}, TOKENS[:, :3], {}, "tokens have length 3; pad them to context_length 5"),
-        ({}, TOKENS, {"image_embedding": Z}, "image_embedding and embed_dim go together"),
-        ({"embed_dim": 6}, TOKENS, {}, "image_embedding and embed_dim go together"),
-        ({}, TOKENS, {"extra_channels": EXTRA}, "pictures have 7 channels, and in_channels is 3"),
+        ({}, TOKENS[:, :3], {}, "tokens must be padded to context_length=5, got 3"),
+        ({}, TOKENS, {"image_embedding": Z}, "image_embedding and embed_dim must be set together"),
+        ({"embed_dim": 6}, TOKENS, {}, "image_embedding and embed_dim must be set together"),
+        ({}, TOKENS, {"extra_channels": EXTRA}, "must have 3 channels .*, got 7"),
     ],
 )
-def test_inputs_that_do_not_fit_are_refused(fields, tokens, given, message):
+def test_glide_rejects_inconsistent_inputs(fields, tokens, inputs, message):
     with pytest.raises(ValueError, match=message):
-        initialised(Glide(**FIELDS | fields), X_T, T, tokens, MASK[:, : tokens.shape[1]], **given)
+        initialised(Glide(**FIELDS | fields), X_T, T, tokens, MASK[:, : tokens.shape[1]], **inputs)

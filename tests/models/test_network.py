@@ -1,4 +1,4 @@
-"""Networks are built from the fields of a config, and report what is wrong with them in one line."""
+"""Construction of networks from the fields of a config, and the errors for invalid fields."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from unclip_jax.models.unet import UNet
 
 
 class Affine(nn.Module):
-    """A network with a field of every type that is checked, and one of a type that is not."""
+    """Network with a field of every checked type and one of an unchecked type."""
 
     width: int
     size: int | tuple[int, int]
@@ -36,7 +36,7 @@ class Affine(nn.Module):
 REQUIRED = {"width": 4, "size": 8}
 
 
-def test_build_turns_lists_into_tuples_at_every_depth():
+def test_build_converts_nested_lists_to_tuples():
     module = build(Affine, REQUIRED | {"size": [8, 16], "factors": [0.5, 1], "sides": [[1, 2], [3, 4]]})
     assert module.size == (8, 16) and module.factors == (0.5, 1) and module.sides == ((1, 2), (3, 4))
     assert hash(module) == hash(Affine(4, (8, 16), factors=(0.5, 1), sides=((1, 2), (3, 4))))
@@ -93,23 +93,23 @@ KNOWN = "width, size, rate, name_of_norm, bias, factors, sides, anything"
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"widht": 4, "size": 8}, f"model has no field widht; known: {KNOWN}."),
-        (REQUIRED | {"b": 1, "a": 1}, f"model has no field a, b; known: {KNOWN}."),
-        (REQUIRED | {1: 1, "a": 1}, f"model has no field 1, a; known: {KNOWN}."),
-        # What a config must not set.
-        (REQUIRED | {"dtype": "float32"}, f"model has no field dtype; known: {KNOWN}."),
-        (REQUIRED | {"name": "x", "parent": None}, f"model has no field name, parent; known: {KNOWN}."),
+        ({"widht": 4, "size": 8}, f"model has no field widht. Available: {KNOWN}."),
+        (REQUIRED | {"b": 1, "a": 1}, f"model has no field a, b. Available: {KNOWN}."),
+        (REQUIRED | {1: 1, "a": 1}, f"model has no field 1, a. Available: {KNOWN}."),
+        # Fields that a config cannot set.
+        (REQUIRED | {"dtype": "float32"}, f"model has no field dtype. Available: {KNOWN}."),
+        (REQUIRED | {"name": "x", "parent": None}, f"model has no field name, parent. Available: {KNOWN}."),
         ({"size": 8}, "model lacks width."),
         ({}, "model lacks width, size."),
     ],
 )
-def test_build_names_unknown_and_missing_fields(fields, message):
+def test_build_rejects_unknown_and_missing_fields(fields, message):
     with pytest.raises(ValueError) as error:
         build(Affine, fields)
     assert str(error.value) == message
 
 
-def test_build_names_where_the_fields_come_from():
+def test_build_error_names_the_source_of_the_fields():
     with pytest.raises(ValueError, match="^config.model has no field x"):
         build(Affine, REQUIRED | {"x": 1}, where="config.model")
     with pytest.raises(ValueError, match="^config.model lacks size"):
@@ -118,18 +118,18 @@ def test_build_names_where_the_fields_come_from():
         build(Affine, REQUIRED | {"width": "4"}, where="config.model")
 
 
-def test_default_fields_are_the_settable_ones_with_a_default():
+def test_default_fields_are_the_optional_settable_fields():
     expected = {"rate": 0.5, "name_of_norm": None, "bias": True, "factors": (1, 2), "sides": (), "anything": None}
     assert default_fields(Affine) == expected
 
 
-def test_fields_of_a_module_build_it_again():
+def test_fields_of_a_module_rebuild_it():
     module = build(Affine, REQUIRED | {"size": [8, 16], "rate": 0.25}, dtype=jnp.bfloat16)
     assert fields_of(module) == default_fields(Affine) | {"width": 4, "size": (8, 16), "rate": 0.25}
     assert build(Affine, fields_of(module), dtype=jnp.bfloat16) == module
 
 
-def test_inherited_fields_are_known_and_checked():
+def test_build_accepts_and_checks_inherited_fields():
     assert build(UNet, {"image_size": 8, "channel_mult": [1, 2]}) == UNet(8, channel_mult=(1, 2))
     with pytest.raises(ValueError, match=r"^model.channel_mult must be a list \(number\), got '1,2'.$"):
         build(UNet, {"image_size": 8, "channel_mult": "1,2"})

@@ -15,37 +15,39 @@ FIELDS = {
     "embed_dim": 12, "image_size": 8, "patch_size": 4, "image_width": 16, "image_layers": 2, "image_heads": 2,
     "vocab_size": 20, "context_length": 6, "text_width": 24, "text_layers": 2, "text_heads": 3, "noise_steps": 9,
 }  # fmt: skip
-X_T = 3.0 * np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)  # beyond [-1, 1], as noise is
+X_T = 3.0 * np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(
+    np.float32
+)  # exceeds [-1, 1], as noisy images do
 T = np.array([8, 2])
 TOKENS = np.array([[1, 5, 3, EOT, 0, 0], [1, 2, 7, 9, 4, EOT]], np.int32)
 TOLERANCE = 2e-5
 
 
-def test_both_towers_equal_the_reference_and_heed_what_they_see():
+def test_noised_clip_matches_the_reference_and_depends_on_every_input():
     module = NoisedCLIP(**FIELDS)
     params = initialised(module, X_T, T, TOKENS)
     apply = jit(lambda x_t, t, tokens: module.apply({"params": params}, x_t, t, tokens))
     image, text = apply(X_T, T, TOKENS)
     pixels = ((X_T + 1.0) / 2.0 - np.array(images.CLIP_MEAN)) / np.array(images.CLIP_STD)
     steps = params["image"]["step_embedding"]["embedding"][T]
-    wanted = reference.vit(params["image"], pixels, 4, 2, reference.gelu, first=steps)
+    expected = reference.vit(params["image"], pixels, 4, 2, reference.gelu, first=steps)
     pooled, _ = reference.text_tower(params["text"], TOKENS, 3, reference.gelu)
-    np.testing.assert_allclose(image, wanted, atol=TOLERANCE)
+    np.testing.assert_allclose(image, expected, atol=TOLERANCE)
     np.testing.assert_allclose(text.pooled, pooled, atol=TOLERANCE)
     assert image.dtype == text.pooled.dtype == jnp.float32
     for other in (apply(-X_T, T, TOKENS)[0], apply(X_T, T[::-1], TOKENS)[0], apply(X_T.clip(-1, 1), T, TOKENS)[0]):
         assert np.all(np.abs(other - image).max(axis=1) > 10 * TOLERANCE)
-    behind_the_end = np.where(TOKENS == 0, 8, TOKENS)
-    np.testing.assert_allclose(apply(X_T, T, behind_the_end)[1].pooled, text.pooled, atol=TOLERANCE)
+    other_padding = np.where(TOKENS == 0, 8, TOKENS)
+    np.testing.assert_allclose(apply(X_T, T, other_padding)[1].pooled, text.pooled, atol=TOLERANCE)
     assert np.all(np.abs(apply(X_T, T, np.roll(TOKENS, 1, axis=1))[1].pooled - pooled).max(axis=1) > 10 * TOLERANCE)
 
 
-def test_pixels_are_normalised_by_clips_statistics():
+def test_noised_clip_normalizes_pixels_by_clip_statistics():
     np.testing.assert_allclose(np.array(PIXEL_MEAN) / 255, images.CLIP_MEAN, atol=1e-7)
     np.testing.assert_allclose(np.array(PIXEL_STD) / 255, images.CLIP_STD, atol=1e-7)
 
 
-def test_products_take_bfloat16_and_the_answers_are_float32():
+def test_noised_clip_computes_in_bfloat16_and_returns_float32():
     module = NoisedCLIP(**FIELDS, dtype=jnp.bfloat16)
     params = jax.eval_shape(module.init, jax.random.key(0), X_T, T, TOKENS)
     assert set(products(jit(module.apply).lower(params, X_T, T, TOKENS).as_text())) == {("bf16", "bf16")}
@@ -53,12 +55,12 @@ def test_products_take_bfloat16_and_the_answers_are_float32():
     assert image.dtype == text.pooled.dtype == jnp.float32
 
 
-def test_remat_wraps_the_blocks_of_both_towers():
+def test_noised_clip_remat_wraps_the_blocks_of_both_encoders():
     module = NoisedCLIP(**FIELDS, remat=True)
     params = jax.eval_shape(module.init, jax.random.key(0), X_T, T, TOKENS)
     assert str(jax.make_jaxpr(module.apply)(params, X_T, T, TOKENS)).count("prevent_cse") == 2
 
 
-def test_pictures_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"pixels \[2, 4, 8, 3\] do not fit a CLIP whose image_size wants"):
+def test_noised_clip_rejects_images_of_another_size():
+    with pytest.raises(ValueError, match=r"pixels must have shape \[B, 8, 8, 3\], got \[2, 4, 8, 3\]"):
         initialised(NoisedCLIP(**FIELDS), X_T[:, :4], T, TOKENS)

@@ -1,7 +1,7 @@
-"""Every tensor of the published checkpoints has its place in our networks, and no other tensor is there.
+"""Comparison of parameter names and shapes with published checkpoints.
 
-tests/golden/keys/ lists names and shapes of the published state dicts. Ours are brought into their layout: layers
-unstacked, channels first, heads merged.
+tests/golden/keys/ lists the names and shapes of the published state dicts. Parameters of this package are converted to
+their layout for the comparison: layers unstacked, channels first, heads merged.
 """
 
 import collections
@@ -19,7 +19,7 @@ from unclip_jax.models.presets import PRESETS, preset
 KEYS = pathlib.Path(__file__).parents[1] / "golden" / "keys"
 
 
-# Preset, and the number of parameters of the published file.
+# Published file -> preset and number of parameters.
 NETWORKS = {
     "openai-clip-vit-l-14": ("clip_vit_l_14", 427_616_513),
     "open-clip-vit-h-14": ("clip_vit_h_14", 986_109_441),
@@ -40,8 +40,8 @@ NETWORKS = {
     "guided-diffusion-256-classifier": ("guided_diffusion_256_classifier", 54_096_360),
     "guided-diffusion-512-classifier": ("guided_diffusion_512_classifier", 54_448_360),
 }
-# Of what there is no one list of: OpenAI's files hold so many, a table of labels is 1000 x 4 channels, and GLIDE's
-# towers are a file each.
+# Presets without a single list of keys: the counts are those of OpenAI's files, the label embeddings of 1000 classes
+# are added, and GLIDE's noised CLIP has one file per encoder.
 COUNTS = {
     "clip_vit_b_32": 151_277_313,
     "clip_vit_b_16": 149_620_737,
@@ -49,7 +49,7 @@ COUNTS = {
     "lsun_256": 552_814_086,
     "glide_noised_clip": 86_443_776 + 71_679_488,
 }
-# As the papers round them: arXiv 2105.05233, appendix; 2204.06125, Table 3.
+# Rounded numbers of the papers (arXiv 2105.05233, appendix; arXiv 2204.06125, Table 3) in millions, and tolerances.
 MILLIONS = {
     "guided_diffusion_128": (422, 0.002),
     "guided_diffusion_512": (559, 0.002),
@@ -62,7 +62,7 @@ MILLIONS = {
 
 @functools.cache
 def shapes_of(name):
-    """A preset's parameters: name -> shape."""
+    """Returns the parameter shapes of a preset by name."""
     kind, fields = preset(name)
     tree = parameter_shapes(build(KINDS.choose(kind).network, fields))
     return {key: leaf.shape for key, leaf in parameters.flatten(tree).items()}
@@ -73,19 +73,19 @@ def count(name):
 
 
 def shapes(name):
-    """Ours, for a published file."""
+    """Returns the parameter shapes of the preset for a published file."""
     return shapes_of(NETWORKS[name][0])
 
 
 def published(name):
-    """Theirs: name -> shape."""
+    """Returns the tensor shapes of a published file by name."""
     lines = (KEYS / f"{name}.txt").read_text().splitlines()[1:]
     return {key: tuple(map(int, filter(None, shape.strip("[]").split(", ")))) for key, shape in
             (line.split("\t") for line in lines)}  # fmt: skip
 
 
-def in_their_layout(name, key, shape):
-    """The shapes of the published tensors that one of ours stands for."""
+def published_layout(name, key, shape):
+    """Returns the shapes of the published tensors that correspond to one parameter."""
     if "blocks/" in key:
         return shape[0] * [_unstacked(key, shape[1:])]
     if name == "karlo-prior" and key in ("positional_embedding", "query"):
@@ -99,7 +99,7 @@ def in_their_layout(name, key, shape):
 
 def _unstacked(key, shape):
     *path, leaf = key.split("/")
-    # Where it belongs to a U-Net, a projection of pixels is a convolution of width 1.
+    # In U-Nets, projections of pixels are published as convolutions of width 1.
     ones = (1,) if "attention_" in key or "middle_attention" in key or "pool/" in key else ()
     if path and path[-1] in ("qkv", "context"):
         outputs = int(np.prod(shape[-3:]))
@@ -116,38 +116,38 @@ def _unstacked(key, shape):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_parameter_count_is_the_published_one(name):
-    preset_name, wanted = NETWORKS[name]
-    assert count(preset_name) == wanted
-    assert sum(int(np.prod(shape)) for shape in published(name).values()) == wanted
+def test_parameter_count_matches_the_published_file(name):
+    preset_name, expected = NETWORKS[name]
+    assert count(preset_name) == expected
+    assert sum(int(np.prod(shape)) for shape in published(name).values()) == expected
 
 
-def test_every_preset_has_a_count():
+def test_parameter_count_of_every_preset_matches():
     assert {*COUNTS, *MILLIONS, *(name for name, _ in NETWORKS.values())} == set(PRESETS)
     assert {name: count(name) for name in COUNTS} == COUNTS
     for name, (millions, tolerance) in MILLIONS.items():
         assert abs(count(name) / 1e6 / millions - 1) < tolerance, (name, count(name))
 
 
-def test_an_unknown_preset_names_the_known_ones_and_the_fields_are_ones_own():
-    with pytest.raises(ValueError, match="preset 'vit' is unknown; known: clip_vit_b_32, clip_vit_b_16"):
+def test_preset_rejects_unknown_names_and_returns_a_copy():
+    with pytest.raises(ValueError, match="Unknown preset 'vit'. Available: clip_vit_b_32, clip_vit_b_16"):
         preset("vit")
     preset("lsun_256")[1]["channels"] = 1
     assert preset("lsun_256")[1]["channels"] == 256
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_shape_is_a_published_one(name):
+def test_parameter_shapes_match_the_published_file(name):
     ours = collections.Counter()
     for key, shape in shapes(name).items():
-        # image_to_tokens has its bias in two axes as well.
+        # The bias of image_to_tokens also has two axes.
         flat = (int(np.prod(shape)),) if key == "image_to_tokens/bias" else None
-        ours.update([flat] if flat else in_their_layout(name, key, shape))
+        ours.update([flat] if flat else published_layout(name, key, shape))
     assert ours == collections.Counter(published(name).values())
 
 
 def published_numbering(levels, res_blocks, attentive):
-    """Our names of blocks -> theirs, by the rule that the U-Net's documentation states."""
+    """Returns the published names of the blocks, as documented in `models.unet`."""
     names = {"conv_in": "input_blocks.0.0", "conv_out": "out.2"}
     for level in range(levels):
         first = 1 + level * (res_blocks + 1)
@@ -183,7 +183,7 @@ PARTS = {
         ("guided-diffusion-128-512-upsampler", "", 6, 2, (4, 5)),
     ],
 )
-def test_every_block_stands_where_the_published_numbering_has_it(name, prefix, levels, res_blocks, attentive):
+def test_unet_block_names_match_the_published_numbering(name, prefix, levels, res_blocks, attentive):
     names = published_numbering(levels, res_blocks, attentive)
     theirs = published(name)
     seen = set()
@@ -194,7 +194,7 @@ def test_every_block_stands_where_the_published_numbering_has_it(name, prefix, l
         part = "." + PARTS[rest[0]] if len(rest) == 2 else ""
         kind = "bias" if rest[-1] == "bias" else "weight"
         their_key = f"{prefix}{names[block]}{part}.{kind}"
-        assert in_their_layout(name, key, shape) == [theirs[their_key]], key
+        assert published_layout(name, key, shape) == [theirs[their_key]], key
         seen.add(their_key)
     blocks = {key for key in theirs if "_block" in key or "out.2" in key}
     assert seen == blocks

@@ -1,4 +1,4 @@
-"""A suite of another package: the brightness of generated images, and the length of text embeddings."""
+"""A suite of another package, which measures the brightness of images and the length of text embeddings."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A tiny cascade to add stages to, and tables that forget what a test adds."""
+"""Fixtures: a tiny cascade folder, and registries that are restored after a test."""
 
 import pathlib
 import shutil
@@ -14,7 +14,7 @@ from unclip_jax.pretrained.registry import FAMILIES
 
 @pytest.fixture
 def tables(monkeypatch):
-    """Removes what a test adds to these tables."""
+    """Restores the registries after a test."""
     for table in (KINDS, SAMPLERS, SUITES, FAMILIES):
         for name in ("_entries", "_failures"):
             monkeypatch.setattr(table, name, getattr(table, name).copy())
@@ -28,5 +28,5 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    """A copy of the cascade, to add stages to."""
+    """Returns a copy of the cascade folder that a test may change."""
     return pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))

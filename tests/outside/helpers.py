@@ -1,4 +1,4 @@
-"""What the tests of outside code share."""
+"""Shared by the tests of extensions in other packages."""
 
 import pathlib
 
@@ -13,13 +13,14 @@ TEXT = {"embed_dim": tiny.EMBED, "text_width": tiny.EMBED, "context_length": tin
 
 
 def add_stage(folder: pathlib.Path, kind: str, name: str, content: dict) -> None:
-    """Adds a stage with random parameters to a cascade."""
+    """Adds a stage with random parameters to a cascade folder."""
     spec = from_json(name, {"schema": 2, "kind": kind, **content}, where=name)
     params = randomise(parameter_shapes(kind_of(spec).build(spec, where=name)), seed=7)
     write_stages(folder, {name: StageFiles(spec, params)})
 
 
 def only_line(capsys) -> str:
+    """Returns the error output, which must be a single line."""
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
     return error

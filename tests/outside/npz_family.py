@@ -1,6 +1,6 @@
-"""A weight family of another package: an unconditional U-Net in a .npz file, with PyTorch's order of axes.
+"""Weight family of another package: an unconditional U-Net in a .npz file, with PyTorch's order of axes.
 
-Nothing of unclip_jax knows this file. It is used as a module of `tests`, and copied into a distribution of its own.
+The tests use this module directly and as a module of an installed distribution.
 """
 
 import numpy as np

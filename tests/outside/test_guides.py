@@ -1,4 +1,4 @@
-"""A guide of another package."""
+"""Guide stages defined in another package."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import unclip_jax
 from tests.outside import color_guide
 from tests.outside.helpers import only_line
 from tests.sampling import line
-from tests.sampling.example_transforms import paint
+from tests.sampling.example_transforms import fill
 from unclip_jax import kinds
 from unclip_jax.__main__ import main
 from unclip_jax.cascades.folder_writing import StageFiles, write_stages
@@ -26,15 +26,15 @@ def guided(copy):
     return unclip_jax.load_cascade(copy)
 
 
-# At step 0 DDIM moves x0 by this times the gradient (ADM, arXiv 2105.05233, Algorithm 2).
+# At timestep 0, DDIM moves x0 by PUSH times the gradient (ADM, arXiv 2105.05233, Algorithm 2).
 PUSH = (1.0 - line.alpha_bar()[0]) / np.sqrt(line.alpha_bar()[0])
 
 
 @pytest.mark.parametrize("candidates", [1, 2])
 @pytest.mark.parametrize("moved", [0.4, -0.4])
-def test_a_guide_pushes_each_image_towards_its_own_prompt(guided, candidates, moved):
-    """Every x0 is painted gray after the guide, so that the gradient alone tells images apart."""
-    gray = DenoiserTransform(paint, rows=np.zeros((6, 3), np.float32))
+def test_guide_moves_each_image_toward_its_prompt(guided, candidates, moved):
+    """A transform makes every x0 gray after the guide, so that images differ by the gradient only."""
+    gray = DenoiserTransform(fill, rows=np.zeros((6, 3), np.float32))
     decoder = {"sampler": "ddim", "guides": {"color_guide": moved / PUSH}, "candidates": candidates}
     made = text_to_image(
         guided, ["a red circle", "a ring", "a blue green ring"], count=2, sampling={"decoder": decoder},
@@ -45,8 +45,8 @@ def test_a_guide_pushes_each_image_towards_its_own_prompt(guided, candidates, mo
     np.testing.assert_allclose(made, np.broadcast_to(expected, made.shape), atol=1)
 
 
-def test_a_guide_moves_what_the_network_predicts(guided):
-    """With the one step 0, the guided x0 is the unguided one plus a constant."""
+def test_guide_shifts_the_predicted_image(guided):
+    """With a single step at t = 0, the guided x0 is the unguided x0 plus a constant."""
     decoder = {"sampler": "ddim", "steps": "ddim1"}
     unguided, toward = (
         text_to_image(guided, ["a red ring"], sampling={"decoder": decoder | guides}, stop_after="decoder").astype(int)
@@ -57,10 +57,12 @@ def test_a_guide_moves_what_the_network_predicts(guided):
     assert np.mean(expected[..., 0] < 255) > 0.2
 
 
-def test_an_unknown_guide_is_refused_in_one_line(guided, folder, tmp_path, capsys):
+def test_unknown_guide_error_is_one_line(guided, folder, tmp_path, capsys):
     for name in ("my_guide", "decoder"):
-        with pytest.raises(ValueError, match=f"guides of decoder names {name}; stages that can guide: color_guide$"):
+        with pytest.raises(
+            ValueError, match=f"guides of decoder must name guides, got {name}. Available: color_guide.$"
+        ):
             text_to_image(guided, ["a ring"], sampling={"decoder": {"guides": {name: 2.0}}})
     arguments = ["--cascade", str(folder), "--out", str(tmp_path / "made.png")]
     assert main(["generate", "a ring", *arguments, "--sampling", "decoder.guides={'color_guide': 2.0}"]) == 2
-    assert "guides of decoder names color_guide; stages that can guide: none" in only_line(capsys)
+    assert "guides of decoder must name guides, got color_guide. Available: none." in only_line(capsys)

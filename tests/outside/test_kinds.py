@@ -1,4 +1,4 @@
-"""Kinds, samplers and guides of other packages work without any change to this one, and no cascade chooses a module."""
+"""Kinds and samplers of other packages, and safety of module imports."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ from unclip_jax.stages.spec import from_json
 
 pytestmark = [
     pytest.mark.usefixtures("one_device", "tables"),
-    pytest.mark.filterwarnings("ignore:a caption of .* is cut:UserWarning"),  # the tokenizer is as tiny as the rest
+    pytest.mark.filterwarnings("ignore:a caption of .* is truncated:UserWarning"),  # the tokenizer is tiny
 ]
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -43,7 +43,7 @@ KNOWN = "Available: clip, diffusion_prior, decoder, upsampler, glide, unet, nois
 
 
 @pytest.mark.parametrize("config", ["blob_config.py", "registering_config.py"])
-def test_a_registered_kind_is_trained_packaged_and_generates(folder, tmp_path, monkeypatch, capsys, config):
+def test_registered_kind_can_be_trained_packaged_and_sampled(folder, tmp_path, monkeypatch, capsys, config):
     monkeypatch.setenv("BLOB_CLIP", str(folder))
     if config == "blob_config.py":
         kinds.register(blob_kind.KIND)
@@ -59,15 +59,15 @@ def test_a_registered_kind_is_trained_packaged_and_generates(folder, tmp_path, m
     stored = json.loads((tmp_path / "blobs/blobs/config.json").read_text())
     assert (stored["kind"], stored["sampling"]) == ("blob", {"sampler": "ddim", "steps": 4, "guidance_scale": 2.0})
     assert json.loads((run / "config.json").read_text())["task"]["drop_text"] == 0.25
-    if config == "blob_config.py":  # the options of the kind are checked by name and value
+    if config == "blob_config.py":  # names and values of options are validated
         for field, message in (("drop_txt=1", "has no field 'drop_txt'"), ("drop_text=2", "drop_text must be in")):
             arguments = [f"--config={OUTSIDE / config}", f"--workdir={run}", f"--config.task.{field}"]
             capsys.readouterr()
             assert main(["train", *arguments]) == 2 and message in only_line(capsys)
 
 
-def test_a_registered_kind_samples_by_its_own_formula_with_guidance_and_candidates(copy):
-    """Without the convolution every x0 is the color u + s (c - u) of the caption and the empty caption."""
+def test_registered_kind_supports_guidance_and_candidates(copy):
+    """With zero convolutions, every x0 is u + s (c - u), for the colors c of the caption and u of the empty caption."""
     kinds.register(blob_kind.KIND)
     content = {
         "model": {"image_size": 8, **TEXT},
@@ -85,7 +85,7 @@ def test_a_registered_kind_samples_by_its_own_formula_with_guidance_and_candidat
     c, u = unclip_jax.encode_text(cascade.stages["clip"], ["a red circle", ""]) @ color["kernel"] + color["bias"]
     expected = np.broadcast_to(images.to_uint8(u + 3.0 * (c - u)), (1, 8, 8, 3))
     assert np.max(np.abs(text_to_image(cascade, ["a red circle"]).astype(int) - expected)) <= 1
-    # Its CLIP can choose among candidates although no image embedding is read. Here all are the same.
+    # CLIP ranks candidates although the kind reads no image embedding. Here all candidates are equal.
     chosen = text_to_image(cascade, ["a red circle"], sampling={"blobs": {"candidates": 3}})
     assert np.max(np.abs(chosen.astype(int) - expected)) <= 1
 
@@ -94,12 +94,13 @@ def test_a_registered_kind_samples_by_its_own_formula_with_guidance_and_candidat
 
 
 def install(site: pathlib.Path, entry_points: Mapping[str, Sequence[str]], **modules: str) -> None:
+    """Installs a distribution with the modules of this folder as top-level modules."""
     copied = [OUTSIDE / "blob_kind.py", OUTSIDE / "half_way.py"]
     write_distribution(site, "outside-blob", entry_points, copied=copied, **modules)
 
 
 @pytest.mark.slow
-def test_entry_points_make_a_kind_and_a_sampler_known_on_the_command_line(folder, tmp_path):
+def test_entry_points_provide_kind_and_sampler_to_the_command_line(folder, tmp_path):
     entry_points = {
         "unclip_jax.kinds": ["anything = blob_kind:KIND"],
         "unclip_jax.samplers": ["half_way = half_way:half_way"],
@@ -135,7 +136,7 @@ def test_entry_points_make_a_kind_and_a_sampler_known_on_the_command_line(folder
     assert done.stderr == f"unclip generate: Unknown stage kind 'blob' in stage 'blobs'. {KNOWN}\n"
 
 
-def test_every_entry_point_of_the_group_is_loaded_and_one_that_fails_is_named(tmp_path, monkeypatch, copy, capsys):
+def test_all_entry_points_are_loaded_and_failures_are_reported(tmp_path, monkeypatch, copy, capsys):
     entry_points = {"unclip_jax.kinds": ["broken = blob_broken:KIND", "blob = blob_kind:KIND"]}
     install(tmp_path / "site", entry_points, blob_broken="raise RuntimeError('out of\\npaint')\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -154,7 +155,7 @@ def rewrite(path: pathlib.Path, **fields) -> None:
 
 
 @pytest.mark.parametrize("kind", ["os.path:join", "evil_module", "evil_module:KIND", "tests.outside.blob_kind:KIND"])
-def test_a_cascade_never_chooses_which_module_is_imported(copy, tmp_path, monkeypatch, capsys, kind):
+def test_cascade_files_cannot_choose_imported_modules(copy, tmp_path, monkeypatch, capsys, kind):
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil/evil_module.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(tmp_path / "evil")
@@ -165,7 +166,7 @@ def test_a_cascade_never_chooses_which_module_is_imported(copy, tmp_path, monkey
     line = only_line(capsys)
     assert line == f"unclip generate: Unknown stage kind {kind!r} in stage 'decoder'. {KNOWN}\n"
     rewrite(copy / "decoder/config.json", kind="decoder", sampling={"sampler": kind, "steps": 2})
-    with pytest.raises(ValueError, match="known: ddpm, ddim, dpm$"):
+    with pytest.raises(ValueError, match="must be one of ddpm, ddim, dpm, got "):
         unclip_jax.load_cascade(copy)
     assert not (tmp_path / "marker").exists() and "evil_module" not in sys.modules
     known = {*sys.stdlib_module_names, "unclip_jax"}
@@ -175,9 +176,9 @@ def test_a_cascade_never_chooses_which_module_is_imported(copy, tmp_path, monkey
 # ---- samplers
 
 
-def test_a_registered_sampler_is_used_by_name(folder):
+def test_registered_sampler_can_be_selected_by_name(folder):
     cascade = unclip_jax.load_cascade(folder)
-    with pytest.raises(ValueError, match="sampler of decoder is 'half_way'; known: ddpm, ddim, dpm$"):
+    with pytest.raises(ValueError, match="sampler of decoder must be one of ddpm, ddim, dpm, got 'half_way'.$"):
         text_to_image(cascade, ["a ring"], sampler={"decoder": "half_way"})
     SAMPLERS.register("half_way", half_way.half_way)
     made = [

@@ -1,4 +1,4 @@
-"""A second prior, of another package: chosen by name, and loaded and run alone."""
+"""Cascades with a second prior, defined in another package."""
 
 import json
 
@@ -31,12 +31,12 @@ def two_priors(copy):
 
 
 def mean_embeddings(cascade, prompts):
-    """The formula of the network; its guidance scale is 1."""
+    """Returns the closed form of the samples without guidance."""
     mean = jax.device_get(cascade.stages["mean_prior"].params["mean"])
     return unclip_jax.encode_text(cascade.stages["clip"], prompts) @ mean["kernel"] + mean["bias"]
 
 
-def test_a_second_prior_is_chosen_by_its_full_or_short_name(two_priors):
+def test_prior_can_be_selected_by_full_or_short_name(two_priors):
     cascade, prompts = unclip_jax.load_cascade(two_priors), ["a red circle", "a green ring"]
     assert [stage.name for stage in cascade.stages_producing("embedding")] == ["diffusion_prior", "mean_prior"]
     z = mean_embeddings(cascade, prompts)
@@ -46,7 +46,7 @@ def test_a_second_prior_is_chosen_by_its_full_or_short_name(two_priors):
     for name in ("mean_prior", "mean"):
         np.testing.assert_allclose(sample_prior(cascade, prompts, prior=name), z, rtol=1e-4, atol=1e-4)
         ran = []
-        made = text_to_image(cascade, prompts, prior=name, progress=lambda stage, *_: ran.append(stage))
+        made = text_to_image(cascade, prompts, prior=name, progress=lambda stage, *_, ran=ran: ran.append(stage))
         assert np.max(np.abs(made.astype(int) - expected)) <= 1 and "diffusion_prior" not in ran
     assert np.max(np.abs(first.astype(int) - expected)) > 10
     with pytest.raises(
@@ -56,7 +56,7 @@ def test_a_second_prior_is_chosen_by_its_full_or_short_name(two_priors):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_only_the_first_prior_is_placed_on_the_devices(two_priors, dtype):
+def test_only_first_prior_is_on_devices(two_priors, dtype):
     cascade = unclip_jax.load_cascade(two_priors, dtype=dtype)
     held = {name: len(stage.device_arrays()) for name, stage in cascade.stages.items()}
     assert held.pop("mean_prior") == 0 and min(held.values()) > 0
@@ -65,11 +65,11 @@ def test_only_the_first_prior_is_placed_on_the_devices(two_priors, dtype):
     assert len(alone.stages["mean_prior"].device_arrays()) == 2
     made, expected = (text_to_image(one, prompts, prior="mean", stop_after="decoder") for one in (cascade, alone))
     np.testing.assert_array_equal(made, expected)
-    assert not cascade.stages["mean_prior"].device_arrays()  # after the call, it is where it was
+    assert not cascade.stages["mean_prior"].device_arrays()  # back on the host after the call
 
 
 def test_prior_scale_steps_and_candidates_apply_to_the_chosen_prior(two_priors):
-    """With guidance the embedding is u + s (c - u), of the caption's and the empty caption's."""
+    """With guidance, the embedding is u + s (c - u), for the embeddings c of the caption and u of the empty caption."""
     cascade = unclip_jax.load_cascade(two_priors)
     c, u = mean_embeddings(cascade, ["a red circle", ""])
     expected = text_to_image(cascade, ["a red circle"], image_embeddings=(u + 4.0 * (c - u))[None])
@@ -83,7 +83,7 @@ def test_prior_scale_steps_and_candidates_apply_to_the_chosen_prior(two_priors):
 
 
 @pytest.mark.parametrize("flags", [[], ["--prior", "mean"], ["--prior", "mean_prior"]])
-def test_the_command_places_and_runs_the_chosen_prior_alone(two_priors, tmp_path, monkeypatch, capsys, flags):
+def test_command_loads_and_runs_only_the_selected_prior(two_priors, tmp_path, monkeypatch, capsys, flags):
     used, other = ("mean_prior", "diffusion_prior") if flags else ("diffusion_prior", "mean_prior")
     expected = text_to_image(unclip_jax.load_cascade(two_priors), ["a red circle"], prior=used)
     load, opened = unclip_jax.load_cascade, []

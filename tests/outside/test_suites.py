@@ -1,4 +1,4 @@
-"""Suites of other packages work on the command line without any change to this one."""
+"""Suites of other packages on the command line."""
 
 import dataclasses
 import json
@@ -18,13 +18,13 @@ from unclip_jax.evaluation.suites import SUITES
 
 pytestmark = [
     pytest.mark.usefixtures("one_device", "tables"),
-    pytest.mark.filterwarnings("ignore:a caption of .* is cut:UserWarning"),  # the tokenizer is as tiny as the rest
+    pytest.mark.filterwarnings("ignore:a caption of .* is cut:UserWarning"),  # the tokenizer is tiny
 ]
 
 
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch):
-    """The command's cache would outlive the test."""
+    """Disables the compilation cache, which would persist after the test."""
     monkeypatch.setattr(evaluate.compilation_cache, "enable", lambda: None)
 
 
@@ -33,7 +33,7 @@ def generate_images(prompts, *, seed, first_image):
     return np.stack([np.full((16, 16, 3), level + index, np.uint8) for index, level in enumerate(levels)])
 
 
-def test_a_registered_suite_prints_its_tables_and_writes_its_json(folder, tmp_path, monkeypatch, capsys):
+def test_registered_suite_prints_tables_and_writes_json(folder, tmp_path, monkeypatch, capsys):
     def encode_text(prompts):
         return np.array([[3.0, 4.0], [9.0, 12.0]])  # lengths 5 and 15
 
@@ -47,7 +47,7 @@ def test_a_registered_suite_prints_its_tables_and_writes_its_json(folder, tmp_pa
     assert out[0].startswith(f"- run: suite brightness, cascade {folder}, seed 4, prompts 3, ")
     assert out[out.index("") : -2] == [
         "",
-        "| measure              | value |",
+        "| metric               | value |",
         "|----------------------|-------|",
         "| text_length          | length 10.000 |",
         "",
@@ -61,7 +61,7 @@ def test_a_registered_suite_prints_its_tables_and_writes_its_json(folder, tmp_pa
     assert written == {"text": {"text_length": 10.0}, "brightness": {"darkest": 14.0, "brightest": 205.0}}
 
 
-def test_an_image_size_that_the_cascade_does_not_have_is_one_line_before_anything_runs(folder, tmp_path, capsys):
+def test_suite_with_other_image_size_is_rejected_before_running(folder, tmp_path, capsys):
     def run(run):
         pytest.fail("a measure ran")
 
@@ -96,7 +96,7 @@ def install(tmp_path, monkeypatch):
     sys.modules.pop("brightness_suite", None)
 
 
-def test_an_entry_point_makes_a_suite_known_on_the_command_line(folder, tmp_path, install, capsys):
+def test_entry_point_suite_runs_on_the_command_line(folder, tmp_path, install, capsys):
     call = ["evaluate", "--suite", "brightness", "--rows", "text_length", "--cascade", str(folder)]
     install("anything = brightness_suite:SUITE")
     path = tmp_path / "out.json"
@@ -109,7 +109,7 @@ def test_an_entry_point_makes_a_suite_known_on_the_command_line(folder, tmp_path
     assert json.loads(path.read_text())["text"] == {"text_length": pytest.approx(length, rel=1e-6)}
 
 
-def test_list_shows_the_suites_of_entry_points(install, capsys):
+def test_list_option_shows_entry_point_suites(install, capsys):
     install("anything = brightness_suite:SUITE")
     assert main(["evaluate", "--list"]) == 0
     assert capsys.readouterr().out.endswith(
@@ -117,7 +117,7 @@ def test_list_shows_the_suites_of_entry_points(install, capsys):
     )
 
 
-def test_an_entry_point_that_fails_is_named_in_the_message_for_an_unknown_suite(install, capsys):
+def test_unknown_suite_message_names_failed_entry_points(install, capsys):
     install("broken = broken_suite:SUITE", "anything = brightness_suite:SUITE")
     assert main(["evaluate", "--suite", "photos"]) == 2
     assert only_line(capsys) == (

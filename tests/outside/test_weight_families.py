@@ -1,4 +1,4 @@
-"""Weight families of other packages work without any change to this one, and built-in families come first."""
+"""Weight families of other packages, which work without changes to this one."""
 
 import dataclasses
 import pathlib
@@ -30,7 +30,7 @@ UINT8 = [51, 153, 255]  # (COLOR + 1) / 2 * 255
 
 @pytest.fixture
 def model(tmp_path):
-    """A file of the family and its parameters. Without the last kernel, every predicted x0 is the last bias."""
+    """Returns a file of the family and its parameters. The last kernel is 0, so the predicted x0 is the last bias."""
     params = randomise(parameter_shapes(UNet(**npz_family.FIELDS)))
     params["conv_out"] = {"kernel": np.zeros_like(params["conv_out"]["kernel"]), "bias": COLOR}
     axes = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
@@ -40,7 +40,7 @@ def model(tmp_path):
 
 
 def check_model(source, params):
-    """The parameters of a source are as written, and its images have the color of the bias."""
+    """Checks that a source has the given parameters, and that its images have the color of the bias."""
     cascade = unclip_jax.load_cascade(source)
     assert parameters.digest(cascade.stages["base"].params) == parameters.digest(params)
     np.testing.assert_array_equal(class_to_image(cascade), np.broadcast_to(UINT8, (1, 8, 8, 3)))
@@ -48,11 +48,11 @@ def check_model(source, params):
 
 def test_registered_family_is_loaded_imported_and_sampled(model, tmp_path, capsys):
     source, params = model
-    with pytest.raises(ValueError, match="cannot be read as a file of PyTorch"):
+    with pytest.raises(ValueError, match="is not a readable PyTorch file"):
         unclip_jax.load_cascade(source)
     FAMILIES.register("NumPy", npz_family.FAMILY)
     check_model(source, params)
-    out, image = tmp_path / "imported", tmp_path / "made.png"
+    out, image = tmp_path / "imported", tmp_path / "image.png"
     assert main(["import-weights", str(source), "--out", str(out)]) == 0
     assert f"{source}: U-Net of NumPy\nbase: in {out}\n" in capsys.readouterr().out
     check_model(out, params)
@@ -62,7 +62,7 @@ def test_registered_family_is_loaded_imported_and_sampled(model, tmp_path, capsy
 
 
 def install(site: pathlib.Path, *entry_points: str) -> None:
-    """Installs the distribution outside-npz, whose module npz_broken leaves a file when it is imported."""
+    """Installs the distribution outside-npz. Its module npz_broken creates a file when it is imported."""
     broken = f"open({str(site / 'marker')!r}, 'w').close()\nraise RuntimeError('no\\nmemory')\n"
     groups = {"unclip_jax.weight_families": entry_points}
     write_distribution(site, "outside-npz", groups, copied=[npz_family.__file__], npz_broken=broken)
@@ -70,13 +70,13 @@ def install(site: pathlib.Path, *entry_points: str) -> None:
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder on sys.path."""
+    """Returns a folder on sys.path."""
     monkeypatch.syspath_prepend(tmp_path / "site")
     yield tmp_path / "site"
     sys.modules.pop("npz_family", None)
 
 
-def test_entry_point_makes_a_family_known(model, tmp_path, site, capsys):
+def test_family_of_entry_point_is_loaded_imported_and_sampled(model, tmp_path, site, capsys):
     source, params = model
     install(site, "broken = npz_broken:FAMILY", "npz = npz_family:FAMILY")
     check_model(source, params)
@@ -99,19 +99,21 @@ def test_builtin_families_come_first(tmp_path, site):
     install(site, "a_glide = npz_family:GLIDE", "broken = npz_broken:FAMILY")
     with (site / "npz_family.py").open("a") as file:
         file.write("\nimport dataclasses\nGLIDE = dataclasses.replace(FAMILY, name='GLIDE')\n")
-    asked = []
-    everything = dataclasses.replace(npz_family.FAMILY, name="everything", matches=lambda source: asked.append(source))
+    sources = []
+    everything = dataclasses.replace(
+        npz_family.FAMILY, name="everything", matches=lambda source: sources.append(source)
+    )
     FAMILIES.register("everything", everything)
     tensors = {"transformer_proj.weight": (8, 8), "input_blocks.0.0.weight": (8, 5, 3, 3)}
     path = tmp_path / "base.pt"
     safetensors_numpy.save_file({name: np.zeros(shape, np.float32) for name, shape in tensors.items()}, path)
     with pytest.raises(ValueError, match="must have one of 3, 7, 6, 10 input channels, as in GLIDE, got 5"):
         recognize(path)
-    assert asked == [] and not (site / "marker").exists()
+    assert sources == [] and not (site / "marker").exists()
     builtin = FAMILIES.choose("GLIDE")
     with pytest.raises(ValueError, match="Entry point 'a_glide' of outside-npz failed to load: .* already registered"):
         recognize(site)
-    assert len(asked) == 1 and (site / "marker").exists() and FAMILIES.choose("GLIDE") is builtin
+    assert len(sources) == 1 and (site / "marker").exists() and FAMILIES.choose("GLIDE") is builtin
 
 
 def test_family_receives_the_clip_of_another_source(model, tmp_path):
@@ -123,7 +125,7 @@ def test_family_receives_the_clip_of_another_source(model, tmp_path):
         return dataclasses.replace(published, stages=[*opened.clip.stages, *published.stages])
 
     FAMILIES.register("NumPy", npz_family.FAMILY)
-    with pytest.raises(ValueError, match=rf"\(U-Net of NumPy\) needs no other CLIP. Omit '{other}'"):
+    with pytest.raises(ValueError, match=rf"\(U-Net of NumPy\) does not use another CLIP model. Omit '{other}'"):
         recognize(source, clip=other)
     (tmp_path / "both").mkdir()
     both = shutil.copy(source, tmp_path / "both/model.both")

@@ -1,4 +1,4 @@
-"""Which family opens a source, and what is read of it."""
+"""Recognition of published weights: the family that opens a source, and the files that are read."""
 
 import json
 
@@ -19,7 +19,7 @@ def write_tensors(path, *names):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """The names of files that were opened. Data must not be read."""
+    """Returns a list of the names of opened files. Reading data opens a file again."""
     names, safe_open = [], tensor_files.safe_open
 
     def open_once(path, framework):
@@ -45,7 +45,7 @@ def test_file_is_opened_once(tmp_path, opened, tensors, message):
     assert opened == ["model.pt"]
 
 
-def test_missing_tensor_is_named_with_the_family(tmp_path):
+def test_missing_tensor_is_reported_with_its_family(tmp_path):
     path = write_tensors(tmp_path / "64x64_diffusion.pt", "input_blocks.0.0.weight", "time_embed.0.weight")
     missing = "output_blocks.0.0.in_layers.0.weight"
     with pytest.raises(ValueError, match=rf"64x64_diffusion.pt' lacks '{missing}', which every guided-diffusion model"):
@@ -53,7 +53,7 @@ def test_missing_tensor_is_named_with_the_family(tmp_path):
 
 
 def test_first_matching_family_opens_the_folder(tmp_path):
-    """The files of every family in one folder: those of the later families are not looked at."""
+    """Adds files of more and more families to a folder, from the last family to the first."""
     files = [
         ("config.json", "CLIP", '{"model_type": "clip"}'),
         ("64x64_diffusion.pt", "guided-diffusion", ""),
@@ -66,7 +66,7 @@ def test_first_matching_family_opens_the_folder(tmp_path):
         assert matching[0] == family
 
 
-def test_other_json_is_not_a_family(tmp_path):
+def test_json_files_of_other_models_match_no_family(tmp_path):
     for name, content in (("config.json", {"model_type": "bert"}), ("model_index.json", {"_class_name": "Other"})):
         (tmp_path / name).write_text(json.dumps(content))
     assert not [family.name for family in FAMILIES.entries() if family.matches(Source(tmp_path))]

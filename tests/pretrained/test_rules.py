@@ -1,4 +1,4 @@
-"""How published tensors become parameters, and what is said where they do not."""
+"""Conversion of published tensors to parameters, and errors if they do not match."""
 
 import functools
 import weakref
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.pretrained.held import held
+from tests.pretrained.lazy_tensors import lazy_tensors
 from unclip_jax.parameters import on_host
 from unclip_jax.pretrained.lazy_tensor import LazyTensor
 from unclip_jax.pretrained.rules import Rule, import_params
@@ -28,72 +28,75 @@ def arrays(**changes):
     rng = np.random.default_rng(0)
     shapes = {"norm.weight": (4,), "conv.weight": (4, 5, 3, 2)}
     shapes |= {f"{layer}.{part}": (6, 4) for layer in range(3) for part in "qk"}
-    drawn = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-    return {name: array for name, array in {**drawn, **changes}.items() if array is not None}
+    random = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: array for name, array in {**random, **changes}.items() if array is not None}
 
 
-def converted(**changes):
-    found = arrays(**changes)
-    return found, import_params(held(found), RULES, EXPECTED, what="weights 'w'")
+def imported(**changes):
+    tensors = arrays(**changes)
+    return tensors, import_params(lazy_tensors(tensors), RULES, EXPECTED, what="weights 'w'")
 
 
-def test_axes_layers_and_tensors_that_are_joined():
-    found, params = converted()
-    np.testing.assert_array_equal(params["scale"], found["norm.weight"])
-    np.testing.assert_array_equal(params["conv"]["kernel"][2, 1], found["conv.weight"][:, :, 2, 1].T)
-    # Layer 1, input 3, the key (part 1), head 1 of two, channel 2 of three: row 1 * 3 + 2 of that layer's k.
-    assert params["blocks"]["qkv"][1, 3, 1, 1, 2] == found["1.k"][5, 3]
+def test_import_params_rearranges_axes_and_stacks_layers():
+    tensors, params = imported()
+    np.testing.assert_array_equal(params["scale"], tensors["norm.weight"])
+    np.testing.assert_array_equal(params["conv"]["kernel"][2, 1], tensors["conv.weight"][:, :, 2, 1].T)
+    # Layer 1, input 3, key (part 1), head 1 of two, channel 2 of three: row 1 * 3 + 2 of that layer's k.
+    assert params["blocks"]["qkv"][1, 3, 1, 1, 2] == tensors["1.k"][5, 3]
     assert params["blocks"]["qkv"].shape == (3, 4, 2, 2, 3)
 
 
-def test_each_parameter_is_of_the_type_and_place_that_is_asked_for():
+def test_import_params_uses_the_placement():
     placed = []
 
     def place(name, shape, pieces):
         placed.append(name)
         return on_host(np.float16)(name, shape, pieces)
 
-    params = import_params(held(arrays()), RULES, EXPECTED, what="w", place=place)
+    params = import_params(lazy_tensors(arrays()), RULES, EXPECTED, what="w", place=place)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float16)}
     assert placed == ["scale", "conv/kernel", "blocks/qkv"]
-    half = held(arrays(**{"norm.weight": np.ones(4, np.float16)}))
-    own = import_params(half, RULES, EXPECTED, what="w", place=on_host(None))
-    assert (own["scale"].dtype, own["blocks"]["qkv"].dtype) == (np.float16, np.float32)
+    half = lazy_tensors(arrays(**{"norm.weight": np.ones(4, np.float16)}))
+    params = import_params(half, RULES, EXPECTED, what="w", place=on_host(None))
+    assert (params["scale"].dtype, params["blocks"]["qkv"].dtype) == (np.float16, np.float32)
 
 
-def test_no_more_than_one_layer_is_in_memory_beside_what_is_placed():
-    made, alive = [], []
+def test_import_params_keeps_at_most_one_layer_in_memory():
+    references, alive = [], []
 
     def read(array):
         copy = array.copy()
-        made.append(weakref.ref(copy))
+        references.append(weakref.ref(copy))
         return copy
 
     def place(name, shape, pieces):
         for _ in pieces:
-            alive.append(sum(reference() is not None for reference in made))
+            alive.append(sum(reference() is not None for reference in references))
 
     tensors = {
         name: LazyTensor(array.shape, array.dtype, functools.partial(read, array)) for name, array in arrays().items()
     }
     import_params(tensors, RULES, EXPECTED, what="w", place=place)
-    # One of "scale", one of "conv/kernel", and of "blocks/qkv" three times the copy that joins a layer's tensors.
+    # One tensor for "scale" and one for "conv/kernel". Each layer of "blocks/qkv" is a copy, so its tensors are freed.
     assert alive == [1, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"1.q": None, "2.k": None}, "weights 'w' do not fit the network: missing: 1.q, 2.k"),
-        ({"ema.x": np.ones(2), "3.q": np.ones((6, 4))}, "left over: 3.q, ema.x"),
-        ({"norm.weight": None, "norms.weight": np.ones(4)}, r"left over: norms.weight \(perhaps norm.weight\)"),
+        ({"1.q": None, "2.k": None}, "weights 'w' do not match the network. Missing: 1.q, 2.k."),
+        ({"ema.x": np.ones(2), "3.q": np.ones((6, 4))}, "Unexpected: 3.q, ema.x."),
+        ({"norm.weight": None, "norms.weight": np.ones(4)}, r"norms.weight \(similar to the missing norm.weight\)"),
         ({"conv.weight": np.ones((4, 5, 3, 3))}, r"conv/kernel \[3, 3, 5, 4\] instead of \[3, 2, 5, 4\]"),
-        ({"conv.weight": np.ones((4, 5))}, r"conv.weight \[4, 5\] cannot become conv/kernel as 'o i h w -> h w i o'"),
-        ({"1.q": np.ones((5, 4)), "1.k": np.ones((5, 4))}, r"1.q \[5, 4\], 1.k \[5, 4\] cannot become blocks/qkv"),
-        ({"1.q": np.ones((8, 4)), "1.k": np.ones((8, 4))}, "the layers of blocks/qkv have different shapes"),
-        ({"1.q": np.ones((8, 4))}, r"1.q \[8, 4\], 1.k \[6, 4\] cannot become blocks/qkv"),
+        (
+            {"conv.weight": np.ones((4, 5))},
+            r"cannot be converted to conv/kernel by 'o i h w -> h w i o': got conv.weight \[4, 5\]",
+        ),
+        ({"1.q": np.ones((5, 4)), "1.k": np.ones((5, 4))}, r"to blocks/qkv by .*: got 1.q \[5, 4\], 1.k \[5, 4\]"),
+        ({"1.q": np.ones((8, 4)), "1.k": np.ones((8, 4))}, "must have the same shape in all layers of blocks/qkv"),
+        ({"1.q": np.ones((8, 4))}, r"to blocks/qkv by .*: got 1.q \[8, 4\], 1.k \[6, 4\]"),
     ],
 )
-def test_what_does_not_fit_is_named(changes, said):
-    with pytest.raises(ValueError, match=said):
-        converted(**changes)
+def test_import_params_reports_mismatched_tensors(changes, message):
+    with pytest.raises(ValueError, match=message):
+        imported(**changes)

@@ -1,4 +1,4 @@
-"""Files of weights: what comes out of each format, and what is said of those that are not what they seem."""
+"""Readers for weights files: all formats and types, and rejection of damaged and malicious files."""
 
 import os
 import pickle
@@ -38,26 +38,26 @@ def written(path, content):
     return path
 
 
-def assert_same(found, expected):
-    assert list(found) == list(expected)
+def assert_same(actual, expected):
+    assert list(actual) == list(expected)
     for name, array in expected.items():
-        assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype), name
-        np.testing.assert_array_equal(found[name].read(), array, err_msg=name)
+        assert (actual[name].shape, actual[name].dtype) == (array.shape, array.dtype), name
+        np.testing.assert_array_equal(actual[name].read(), array, err_msg=name)
 
 
 @pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
-def test_torch_files_of_every_type(write, tmp_path):
+def test_open_tensors_reads_every_type_of_torch_files(write, tmp_path):
     assert_same(open_tensors(written(tmp_path / "w.pt", write(tensors(arrays())))), arrays())
 
 
-def test_safetensors_of_every_type(tmp_path):
+def test_open_tensors_reads_every_type_of_safetensors(tmp_path):
     save_file(arrays(), tmp_path / "w.safetensors")
-    found = open_tensors(tmp_path / "w.safetensors")
-    assert_same({name: found[name] for name in arrays()}, arrays())
+    tensors = open_tensors(tmp_path / "w.safetensors")
+    assert_same({name: tensors[name] for name in arrays()}, arrays())
 
 
 @pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
-def test_nested_names_views_and_what_is_no_tensor(write, tmp_path):
+def test_open_tensors_reads_nested_tensors_and_views_and_ignores_other_values(write, tmp_path):
     rows = np.arange(12, dtype=np.float32)
     shared, parameter = Storage("s", rows), named("torch._utils", "_rebuild_parameter")
     tree = {
@@ -75,8 +75,8 @@ def test_nested_names_views_and_what_is_no_tensor(write, tmp_path):
     assert_same(open_tensors(written(tmp_path / "w.pt", write(tree))), expected)
 
 
-def test_a_safetensors_file_whose_length_looks_like_a_pickle(tmp_path):
-    # Its first byte is the lowest of the length of the names, which are padded to eights: 0x80 among them.
+def test_safetensors_file_that_starts_like_a_pickle_is_recognized(tmp_path):
+    # The first byte is the lowest byte of the header's length. Headers are padded to multiples of 8, such as 0x80.
     for letters in range(1, 200):
         save_file({"x" * letters: np.zeros(2, np.float32)}, tmp_path / "a")
         if (tmp_path / "a").read_bytes()[0] == 0x80:
@@ -85,7 +85,7 @@ def test_a_safetensors_file_whose_length_looks_like_a_pickle(tmp_path):
     assert list(open_tensors(tmp_path / "a")) == ["x" * letters]
 
 
-def test_tensors_on_untyped_storages(tmp_path):
+def test_open_tensors_reads_untyped_storages(tmp_path):
     values = np.array([1.5, -2.0, 3.0], ml_dtypes.bfloat16)
     storage = Storage(0, values.view(np.uint8), named("torch.storage", "UntypedStorage"))
     rebuilt = Call(
@@ -94,7 +94,7 @@ def test_tensors_on_untyped_storages(tmp_path):
     assert_same(open_tensors(written(tmp_path / "w.pt", zipped({"a": rebuilt}))), {"a": values[1:]})
 
 
-def test_torchscript_objects_are_their_attributes(tmp_path):
+def test_torchscript_object_is_read_as_its_attributes(tmp_path):
     ones, twos = np.ones((2, 3), np.float16), np.full(4, 2.0, np.float32)
     inner = script_object("Conv", weight=tensor(Storage(0, ones), ones.shape), training=False)
     content = zipped(script_object("CLIP", visual=inner, scale=tensor(Storage(1, twos), twos.shape)))
@@ -103,77 +103,77 @@ def test_torchscript_objects_are_their_attributes(tmp_path):
 
 @pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("call", [Call(os.system, "touch ran"), Call(eval, "open('ran', 'w')"), Call(np.dtype, "f4")])
-def test_other_names_are_refused_and_nothing_runs(write, call, tmp_path, monkeypatch):
+def test_function_in_pickle_is_rejected_and_not_called(write, call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "w.pt", write({"a": call}))
-    with pytest.raises(ValueError, match=r"'w.pt' cannot be read .* it refers to .*(system|eval|dtype), which no"):
+    with pytest.raises(ValueError, match=r"'w.pt' is not a readable .* refers to .*(system|eval|dtype), which is not"):
         open_tensors("w.pt")
     assert os.listdir(tmp_path) == ["w.pt"]
 
 
 ROW = Storage(0, np.arange(6, dtype=np.float32))
-LIES = {
-    "beyond": (tensor(ROW, (7,)), r"shape \(7,\) from 0 on does not lie in its storage of 6"),
-    "offset": (tensor(ROW, (2,), offset=5), r"shape \(2,\) from 5 on does not lie"),
-    "stride": (tensor(ROW, (2, 3), (4, 1)), r"does not lie"),
-    "negative": (tensor(ROW, (2,), (-1,), offset=3), "does not lie"),
-    "bomb": (tensor(ROW, (10**12,), (0,)), "does not lie"),
-    "axes": (tensor(ROW, (2, 3), (1,)), "does not lie"),
-    "kind": (tensor((1, 2), (2,)), "tuple"),
+INVALID_TENSORS = {
+    "too large": (tensor(ROW, (7,)), r"shape \(7,\) at offset 0 does not fit into a storage of 6 elements"),
+    "offset": (tensor(ROW, (2,), offset=5), r"shape \(2,\) at offset 5 does not fit"),
+    "stride": (tensor(ROW, (2, 3), (4, 1)), r"does not fit"),
+    "negative stride": (tensor(ROW, (2,), (-1,), offset=3), "does not fit"),
+    "huge with stride 0": (tensor(ROW, (10**12,), (0,)), "does not fit"),
+    "number of strides": (tensor(ROW, (2, 3), (1,)), "does not fit"),
+    "storage type": (tensor((1, 2), (2,)), "must have a storage, got tuple"),
 }
 
 
 @pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
-@pytest.mark.parametrize("lie", LIES)
-def test_tensors_that_do_not_lie_in_their_storage(write, lie, tmp_path):
-    thing, said = LIES[lie]
-    with pytest.raises(ValueError, match=f"'.*w.pt' cannot be read as a file of PyTorch: .*{said}"):
-        open_tensors(written(tmp_path / "w.pt", write({"a": thing})))
+@pytest.mark.parametrize("name", INVALID_TENSORS)
+def test_tensor_outside_its_storage_is_rejected(write, name, tmp_path):
+    invalid, message = INVALID_TENSORS[name]
+    with pytest.raises(ValueError, match=f"'.*w.pt' is not a readable PyTorch file: .*{message}"):
+        open_tensors(written(tmp_path / "w.pt", write({"a": invalid})))
 
 
-def test_entries_that_are_missing_too_short_or_of_another_machine(tmp_path):
-    good = {"a": tensor(ROW, (6,))}
-    with pytest.raises(ValueError, match="archive/data/0 has 23 bytes, not 24"):
-        open_tensors(written(tmp_path / "w.pt", zipped(good, data={"0": bytes(23)})))
-    for content in (zipped(good, order="big"), legacy(good, little_endian=False)):
-        with pytest.raises(ValueError, match="big end first"):
+def test_storage_of_wrong_size_or_byte_order_is_rejected(tmp_path):
+    valid = {"a": tensor(ROW, (6,))}
+    with pytest.raises(ValueError, match="archive/data/0 must be uncompressed and have 24 bytes, got 23"):
+        open_tensors(written(tmp_path / "w.pt", zipped(valid, data={"0": bytes(23)})))
+    for content in (zipped(valid, order="big"), legacy(valid, little_endian=False)):
+        with pytest.raises(ValueError, match="byte order must be little-endian, got .*big"):
             open_tensors(written(tmp_path / "w.pt", content))
 
 
-def test_a_pickle_that_asks_for_more_memory_than_it_fills(tmp_path):
-    bomb = b"\x80\x02}r\xff\xff\xff\x7f."  # an empty dict, put into entry 2^31 - 1
-    head = b"".join(pickle.dumps(thing, 2) for thing in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
-    with pytest.raises(ValueError, match="entry 2147483647 of the pickle's memory"):
+def test_pickle_with_huge_memo_index_is_rejected(tmp_path):
+    bomb = b"\x80\x02}r\xff\xff\xff\x7f."  # stores an empty dict at memo index 2^31 - 1
+    head = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+    with pytest.raises(ValueError, match="memo index 2147483647 of the pickle is out of range"):
         open_tensors(written(tmp_path / "w.pt", head + bomb))
 
 
 @pytest.mark.parametrize("kind", [*FORMATS, "safetensors"])
-def test_a_file_that_is_cut_off_anywhere_gives_one_line(kind, tmp_path):
-    content, path = sound_file(kind, tmp_path)
+def test_truncated_file_is_reported_in_one_line(kind, tmp_path):
+    content, path = valid_file(kind, tmp_path)
     for length in [*range(0, 40), *range(40, len(content), 23), len(content) - 1]:
         written(path, content[:length])
         with pytest.raises(ValueError, match=r"\A[^\n]*w\.[^\n]*\Z"):
-            for stored in open_tensors(path).values():
-                stored.read()
+            for lazy in open_tensors(path).values():
+                lazy.read()
 
 
 @pytest.mark.parametrize("kind", [*FORMATS, "safetensors"])
-def test_a_flipped_byte_gives_one_line_or_numbers_of_the_same_size(kind, tmp_path):
-    content, path = sound_file(kind, tmp_path)
+def test_flipped_bit_is_reported_in_one_line_or_keeps_size(kind, tmp_path):
+    content, path = valid_file(kind, tmp_path)
     rng = np.random.default_rng(0)
-    for place in rng.integers(0, len(content), 400):
+    for position in rng.integers(0, len(content), 400):
         flipped = bytearray(content)
-        flipped[place] ^= 1 << int(rng.integers(8))
+        flipped[position] ^= 1 << int(rng.integers(8))
         written(path, bytes(flipped))
         try:
-            found = {name: stored.read() for name, stored in open_tensors(path).items()}
+            actual = {name: lazy.read() for name, lazy in open_tensors(path).items()}
         except ValueError as error:
             assert "\n" not in str(error) and path.name in str(error)
         else:
-            assert sum(array.nbytes for array in found.values()) <= 200
+            assert sum(array.nbytes for array in actual.values()) <= 200
 
 
-def sound_file(kind, tmp_path):
+def valid_file(kind, tmp_path):
     contents = {"weight": np.arange(32, dtype=np.float32), "bias": np.ones((3, 2), np.float16)}
     path = tmp_path / "w.safetensors"
     if kind == "safetensors":
@@ -183,7 +183,7 @@ def sound_file(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is not a supported weights file"),
         (b"<!DOCTYPE html><html>", "is not a supported weights file. Expected .safetensors, .bin"),
@@ -191,6 +191,6 @@ def sound_file(kind, tmp_path):
         (b"\x10\0\0\0\0\0\0\0{}", "not a valid safetensors file"),
     ],
 )
-def test_files_that_are_something_else(content, said, tmp_path):
-    with pytest.raises(ValueError, match=said):
+def test_file_in_other_format_is_rejected(content, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
         open_tensors(written(tmp_path / "w.bin", content))

@@ -1,4 +1,4 @@
-"""Writes files as torch.save does, without PyTorch: its functions are names to be pickled here, and no more."""
+"""Writer for files in the formats of torch.save and TorchScript, without PyTorch."""
 
 import contextlib
 import io
@@ -26,17 +26,17 @@ _NAMED = {}
 
 
 def named(module, name):
-    """A class that is pickled as this name of this module."""
+    """Returns a class that is pickled as the given name of the given module."""
     return _NAMED.setdefault((module, name), type(name, (), {"__module__": module, "__qualname__": name}))
 
 
 @contextlib.contextmanager
 def _importable():
-    """pickle looks up what it names: for its sake the modules of all that is `named` exist."""
+    """Makes all classes returned by `named` importable, because pickle looks them up in their modules."""
     names = {module.rsplit(".", dots)[0] for module, _ in _NAMED for dots in range(module.count(".") + 1)}
     modules = {name: types.ModuleType(name) for name in names}
-    for (module, name), thing in _NAMED.items():
-        setattr(modules[module], name, thing)
+    for (module, name), value in _NAMED.items():
+        setattr(modules[module], name, value)
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     try:
@@ -47,7 +47,7 @@ def _importable():
 
 
 class Call:
-    """Pickled as a call."""
+    """Object that is pickled as a function call."""
 
     def __init__(self, function, *arguments):
         self.function, self.arguments = function, arguments
@@ -57,14 +57,14 @@ class Call:
 
 
 def script_object(name, **attributes):
-    """As TorchScript writes an object: its class by name, and its attributes."""
-    thing = named("__torch__.clip.model", name)()
-    vars(thing).update(attributes)
-    return thing
+    """Returns an object that is pickled like a TorchScript object with these attributes."""
+    value = named("__torch__.clip.model", name)()
+    vars(value).update(attributes)
+    return value
 
 
 class Storage:
-    """An array's elements in a row."""
+    """Storage with the elements of an array."""
 
     def __init__(self, key, array, kind=None):
         self.key, self.elements = str(key), np.asarray(array).reshape(-1)
@@ -82,28 +82,28 @@ def tensor(storage, shape, stride=None, offset=0):
 
 
 def tensors(arrays):
-    """{name: array} as {name: tensor}, each on a storage of its own."""
+    """Returns tensors of arrays by name, each with its own storage."""
     return {name: tensor(Storage(key, array), array.shape) for key, (name, array) in enumerate(arrays.items())}
 
 
 def pickled(tree):
-    """The pickle, and {key: storage} in the order in which they were met."""
-    met, buffer = {}, io.BytesIO()
+    """Returns the pickle of a tree, and its storages by key in the order of their first use."""
+    storages, buffer = {}, io.BytesIO()
 
     class Pickler(pickle.Pickler):
-        def persistent_id(self, thing):
-            if not isinstance(thing, Storage):
+        def persistent_id(self, value):
+            if not isinstance(value, Storage):
                 return None
-            met.setdefault(thing.key, thing)
-            return thing.identity()
+            storages.setdefault(value.key, value)
+            return value.identity()
 
     with _importable():
         Pickler(buffer, 2).dump(tree)
-    return buffer.getvalue(), met
+    return buffer.getvalue(), storages
 
 
 def zipped(tree, *, name="archive", order="little", data=None):
-    """The bytes of a file since PyTorch 1.6. `data` {key: bytes} in place of what the storages hold."""
+    """Returns a file in the format of PyTorch 1.6 and later. `data` replaces the data of storages by key."""
     pickle_bytes, storages = pickled(tree)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -116,9 +116,9 @@ def zipped(tree, *, name="archive", order="little", data=None):
 
 
 def legacy(tree, *, little_endian=True):
-    """The bytes of a file before PyTorch 1.6."""
+    """Returns a file in the format before PyTorch 1.6."""
     machine = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {"short": 2, "int": 4}}
     body, storages = pickled(tree)
-    head = b"".join(pickle.dumps(thing, 2) for thing in (0x1950A86A20F9469CFC6C, 1001, machine))
+    head = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, machine))
     elements = (struct.pack("<q", storage.count) + storage.elements.tobytes() for storage in storages.values())
     return head + body + pickle.dumps(list(storages), 2) + b"".join(elements)

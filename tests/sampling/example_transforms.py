@@ -1,4 +1,4 @@
-"""Transforms of denoisers and samplers, as formulas."""
+"""Simple transforms of denoisers and samplers."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from unclip_jax.diffusion.prediction import x0_to_eps
 
 
 def with_x0(denoiser, schedule, change):
-    """Replaces x0, and eps with it."""
+    """Changes x0, and eps accordingly."""
 
     def changed(x_t, t):
         prediction = denoiser(x_t, t)
@@ -26,14 +26,14 @@ def double(denoiser, schedule, rows, shared):
     return with_x0(denoiser, schedule, lambda x0: 2.0 * x0)
 
 
-def paint(denoiser, schedule, rows, shared):
-    """All of x0 in the row's color."""
+def fill(denoiser, schedule, rows, shared):
+    """Sets every pixel of x0 to the color of its row."""
     return with_x0(denoiser, schedule, lambda x0: jnp.broadcast_to(rows[:, None, None], x0.shape))
 
 
 @struct.dataclass
 class Nudged:
-    """A sampler after each of whose steps `by` is added to x."""
+    """Sampler that adds `by` to x after each step."""
 
     inner: object
     by: jax.Array
@@ -51,5 +51,5 @@ def nudge(sampler, schedule, rows, shared):
 
 
 def nudge_images(sampler, schedule, rows, shared):
-    """`rows` are colors."""
+    """Like `nudge`, for images; `rows` are colors."""
     return Nudged(sampler, (rows + shared)[:, None, None])

@@ -1,8 +1,10 @@
-"""A stage whose network is a formula, for closed forms: one row is a few numbers.
+"""Stage with a linear network, whose samples have a closed form.
 
-The network is `a * x_t + c`, where c is the row's `offset`, or the empty caption's in the unconditional half.
+A row is a vector of three numbers. The network is `a * x_t + offset`, with one offset per row; the unconditional
+prediction uses the offset of the empty caption.
 """
 
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +19,7 @@ from unclip_jax.sampling.rows import SampleRequest
 from unclip_jax.stages.spec import StageSpec
 from unclip_jax.stages.stage import Stage
 
-SIZE = 3  # numbers per row
+SIZE = 3  # width of a row
 
 
 class Line(nn.Module):
@@ -36,8 +38,8 @@ DENOISING = Denoising(inputs=None, unconditional=unconditional, shape=lambda mod
 
 
 def stage(*, predicts="x0", a=0.0, a_last=None, clip_x0=None, steps=1000, **sampling) -> Stage:
-    """A stage with the factor `a`, and `a_last` at the step at the least noise."""
-    place = jax.local_devices()[0]
+    """Returns a stage with the factor `a`, and `a_last` at the step with the least noise."""
+    device = jax.local_devices()[0]
     spec = StageSpec(
         name="line",
         kind="line",
@@ -47,13 +49,13 @@ def stage(*, predicts="x0", a=0.0, a_last=None, clip_x0=None, steps=1000, **samp
         last_step_params=a_last is not None,
     )
     params, last = (
-        None if factor is None else {"a": jax.device_put(np.float32(factor), place)} for factor in (a, a_last)
+        None if factor is None else {"a": jax.device_put(np.float32(factor), device)} for factor in (a, a_last)
     )
     return Stage(spec=spec, module=Line(), params=params, last_step_params=last)
 
 
 def call(offset, empty=0.0) -> NetworkCall:
-    """The inputs of a row for each entry of `offset`."""
+    """Returns the inputs of one row per entry of `offset`."""
     rows = np.broadcast_to(np.asarray(offset, np.float32).reshape(len(offset), -1), (len(offset), SIZE))
     return NetworkCall({"offset": rows}, {"offset": np.full((1, SIZE), empty, np.float32)}, DENOISING)
 
@@ -63,16 +65,16 @@ def request(rows, seed=0, **fields) -> SampleRequest:
 
 
 def alpha_bar(steps=1000) -> np.ndarray:
-    """The cosine schedule (Improved DDPM, Eq. 17) in float64; the entry -1 is clean."""
+    """Returns alpha_bar of the cosine schedule (Improved DDPM, Eq. 17) in float64. Entry -1 is 1 (no noise)."""
     u = np.arange(steps + 1) / steps
     curve = np.cos((u + 0.008) / 1.008 * np.pi / 2) ** 2
     return np.append(np.cumprod(1.0 - np.minimum(1.0 - curve[1:] / curve[:-1], 0.999)), 1.0)
 
 
 def ddim(x, path, network, *, predicts="x0", steps=1000) -> np.ndarray:
-    """DDIM with eta 0 (arXiv 2010.02502, Eq. 12) along a path, in float64. network: (x, t) -> output."""
+    """Runs DDIM with eta=0 (arXiv 2010.02502, Eq. 12) along `path` in float64; network: (x, t) -> output."""
     signal, noise = np.sqrt(alpha_bar(steps)), np.sqrt(1.0 - alpha_bar(steps))
-    for t, t_next in zip(path, path[1:]):
+    for t, t_next in itertools.pairwise(path):
         output = network(x, t)
         if predicts == "x0":
             x0, eps = output, (x - signal[t] * output) / noise[t]

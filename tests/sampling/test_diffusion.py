@@ -1,4 +1,4 @@
-"""Diffusion sampling of one stage against closed forms: guidance per row, seeds, intervals, inversion."""
+"""Diffusion sampling of one stage, compared with closed forms: guidance, seeds, intervals and inversion."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ def sampled(stage, offset, *, empty=0.0, **arguments):
 
 
 def first_noise(request):
-    """x_T of every row: normal numbers of the row's key folded with draw 0 (DDIM with eta 0 draws nothing else)."""
+    """Returns x_T of every row, from the row's key folded with 0. DDIM with eta=0 uses no other noise."""
     keys = row_keys(request.row_ids("line"))
     return np.stack([jax.random.normal(jax.random.fold_in(key, 0), (line.SIZE,)) for key in keys])
 
@@ -29,7 +29,7 @@ A, EMPTY = 0.5, -0.4
 
 
 def expected_samples(scales, path, *, interval=(0, 999), request=None):
-    """DDIM with classifier-free guidance, scale 1 outside `interval`."""
+    """Returns DDIM samples with classifier-free guidance, with scale 1 outside `interval`."""
     scales = np.broadcast_to(np.asarray(scales, float), (3,))[:, None]
 
     def network(x, t):
@@ -42,7 +42,7 @@ def expected_samples(scales, path, *, interval=(0, 999), request=None):
 # ---- guidance and seeds
 
 
-def test_each_row_has_its_own_guidance_scale():
+def test_guidance_scale_can_differ_per_row():
     stage, scales = line.stage(a=A, steps=20), [1.0, 2.5, -3.0]
     settings = dataclasses.replace(stage.spec.sampling, steps=10)
     made = sampled(stage, OFFSET, empty=EMPTY, settings=settings, guidance_scale=scales)
@@ -51,7 +51,7 @@ def test_each_row_has_its_own_guidance_scale():
         np.testing.assert_allclose(made[row], sampled(stage, OFFSET, empty=EMPTY, settings=one)[row], atol=1e-5)
 
 
-def test_guidance_follows_its_formula():
+def test_guidance_matches_closed_form():
     stage = line.stage(a=A)
     settings = dataclasses.replace(stage.spec.sampling, steps=10)
     made = sampled(stage, OFFSET, empty=EMPTY, settings=settings, guidance_scale=[1.0, 2.5, -3.0])
@@ -59,12 +59,12 @@ def test_guidance_follows_its_formula():
 
 
 @pytest.mark.parametrize("scales", [[1.0, 2.0], 2.0, [1.0, np.nan, 2.0], [[1.0, 2.0, 3.0]]])
-def test_scales_that_are_not_one_finite_number_per_row_are_refused(scales):
+def test_guidance_scale_must_be_one_finite_number_per_row(scales):
     with pytest.raises(ValueError, match="guidance_scale of line must be 3 finite numbers, got"):
         sampled(line.stage(), OFFSET, guidance_scale=scales)
 
 
-def test_each_row_has_the_noise_of_its_own_seed():
+def test_noise_of_a_row_depends_on_its_seed():
     stage, offset = line.stage(a=0.9, steps=30), np.zeros(3)
     settings = dataclasses.replace(stage.spec.sampling, steps=5, sampler="ddpm")
     mixed = sampled(stage, offset, settings=settings, request=line.request(3, seed=[3, 5, 3]))
@@ -78,7 +78,7 @@ def test_each_row_has_the_noise_of_its_own_seed():
 
 @pytest.fixture
 def steps_by_program(monkeypatch):
-    """{is guided: the steps t at which that program called the network}."""
+    """{guided: timesteps at which the compiled function with or without guidance called the network}."""
     compiled, taken = diffusion._compiled, {True: [], False: []}
 
     def spied(program):
@@ -101,7 +101,7 @@ def steps_by_program(monkeypatch):
         (None, 12), ((0, 999), 12), ((200, 700), 5), ((0, 0), 1), ((999, 999), 1), ((900, 950), 1), ((1, 90), 0),
     ],
 )  # fmt: skip
-def test_steps_outside_the_interval_run_the_unguided_program(steps_by_program, interval, guided):
+def test_steps_outside_guidance_interval_run_without_guidance(steps_by_program, interval, guided):
     stage, path = line.stage(a=A), even_path(12)  # 999, 908, 817, 727, ..., 91, 0
     settings = dataclasses.replace(stage.spec.sampling, steps=12, guidance_scale=3.0, guidance_interval=interval)
     made = sampled(stage, OFFSET, empty=EMPTY, settings=settings)
@@ -112,7 +112,7 @@ def test_steps_outside_the_interval_run_the_unguided_program(steps_by_program, i
     np.testing.assert_allclose(made, expected_samples(3.0, path, interval=(first, last)), rtol=1e-4, atol=1e-5)
 
 
-def test_without_guidance_the_interval_has_no_effect(steps_by_program):
+def test_guidance_interval_has_no_effect_without_guidance(steps_by_program):
     stage = line.stage(a=A)
     settings = dataclasses.replace(stage.spec.sampling, steps=12, guidance_interval=(200, 700))
     sampled(stage, OFFSET, empty=EMPTY, settings=settings)
@@ -124,7 +124,7 @@ def test_without_guidance_the_interval_has_no_effect(steps_by_program):
 START = np.linspace(-0.9, 0.9, 9, dtype=np.float32).reshape(3, line.SIZE)
 
 
-def test_sampling_begins_at_start():
+def test_sampling_starts_from_start():
     stage, path = line.stage(predicts="eps", a=0.2), even_path(10)
     settings = dataclasses.replace(stage.spec.sampling, steps=10)
     made = sampled(stage, OFFSET, settings=settings, start=START)
@@ -133,10 +133,10 @@ def test_sampling_begins_at_start():
 
 
 @pytest.mark.parametrize("steps", ["ddim2", "ddim8", "ddim9", "ddim20"])
-def test_inverting_ends_at_the_latent_and_sampling_from_it_returns_to_the_start(steps):
-    """With eps = e everywhere, x0 = (x_t - noise_t e) / signal_t is the same at every step of either direction.
+def test_inversion_ends_at_the_latent_and_sampling_recovers_the_start(steps):
+    """If eps is constant, x0 = (x_t - noise_t eps) / signal_t is the same at every step in both directions.
 
-    A clean start counts as x_0, so that the way back ends at (start - noise_0 e) / signal_0.
+    Inversion treats the clean start as x_0, so sampling ends at (start - noise_0 eps) / signal_0.
     """
     stage = line.stage(predicts="eps")
     settings = dataclasses.replace(stage.spec.sampling, steps=steps)
@@ -150,8 +150,8 @@ def test_inverting_ends_at_the_latent_and_sampling_from_it_returns_to_the_start(
     np.testing.assert_allclose(back, START, atol=0.31 * noise[0])
 
 
-def test_the_last_steps_parameters_serve_the_least_noise_in_both_directions():
-    """Downwards the step from 0, upwards the step from 0 as well: network a_last * x there, a * x elsewhere."""
+def test_last_step_params_are_used_at_the_least_noise_in_both_directions():
+    """In both directions the step from t = 0 uses a_last * x, and all other steps use a * x."""
     a, a_last, path = 0.3, -2.0, [668, 334, 0, -1]
     stage = line.stage(predicts="eps", a=a, a_last=a_last)
     settings = dataclasses.replace(stage.spec.sampling, steps="ddim3")
@@ -164,16 +164,16 @@ def test_the_last_steps_parameters_serve_the_least_noise_in_both_directions():
     np.testing.assert_allclose(latent, up, rtol=1e-4)
     down = line.ddim(up, path, network, predicts="eps")
     np.testing.assert_allclose(sampled(stage, np.zeros(3), settings=settings, start=latent), down, rtol=1e-4)
-    # The other parameters would give something else.
+    # With `a` at every step, the result is different.
     assert np.max(np.abs(line.ddim(START, [0, 334, 668], lambda x, t: a * x, predicts="eps") - up)) > 0.01
 
 
-def test_inverting_needs_a_start_and_a_step():
+def test_inversion_requires_start_and_two_steps():
     stage = line.stage(predicts="eps", a_last=1.0)
-    with pytest.raises(ValueError, match="^start of line must be given to invert: the clean samples.$"):
+    with pytest.raises(ValueError, match="^start of line must be the clean samples if invert=True, got None.$"):
         sampled(stage, OFFSET, invert=True)
     settings = dataclasses.replace(stage.spec.sampling, steps=1)
-    with pytest.raises(ValueError, match="^steps of line must be at least 2 to invert, got 1.$"):
+    with pytest.raises(ValueError, match="^steps of line must be at least 2 if invert=True, got 1.$"):
         sampled(stage, OFFSET, settings=settings, start=START, invert=True)
 
 
@@ -184,13 +184,13 @@ def test_progress_counts_steps_of_all_chunks(monkeypatch):
     request = dataclasses.replace(line.request(3), progress=lambda *step: seen.append(step))
     monkeypatch.setattr("unclip_jax.sampling.rows.ROWS_PER_DEVICE", {16: 2})
     sampled(stage, OFFSET, settings=settings, request=request)
-    # In each of two chunks, 4 unguided steps, 5 guided ones and 3 unguided ones.
+    # Each of the two chunks has 4 steps without guidance, 5 with guidance and 3 without guidance.
     assert [done for _, done, _ in seen] == [4, 9, 12, 16, 21, 24]
     assert {(name, total) for name, _, total in seen} == {("line", 24)}
 
 
-def test_the_settings_are_those_of_a_request_without_devices():
-    """All devices of the process share the rows, and the result is that of one device."""
+def test_request_without_devices_uses_all_local_devices():
+    """The result is the same as on one device."""
     stage = line.stage(a=A)
     settings = dataclasses.replace(stage.spec.sampling, steps=4)
     every = SampleRequest(seed=0, image_ids=np.arange(3))

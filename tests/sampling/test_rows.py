@@ -1,4 +1,4 @@
-"""How rows are split over chunks and devices, and the key of each row."""
+"""Chunks of rows over devices, and the random key of each row."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ def test_rows_are_padded_to_powers_of_two(rows, limit, size):
         ((64, 256, 3), 16), ((512, 512, 3), 1), ((2000, 8, 3), 1), ((768,), 256),
     ],
 )  # fmt: skip
-def test_larger_images_share_a_device_with_fewer(shape, rows):
+def test_rows_per_device_decreases_with_image_size(shape, rows):
     assert rows_per_device(shape) == rows
 
 
@@ -37,7 +37,7 @@ def test_larger_images_share_a_device_with_fewer(shape, rows):
         (9, 4, 2, 4, [[[0, 1, 2, 3], [4, 5, 6, 7]], [[8, 8, 8, 8], [8, 8, 8, 8]]]),
     ],
 )
-def test_chunks_hold_every_row_in_order_and_repeat_the_last(total, limit, devices, size, chunks):
+def test_chunks_contain_rows_in_order_and_pad_with_the_last(total, limit, devices, size, chunks):
     rows = Chunks.of(total, limit, tuple(jax.local_devices()[:devices]))
     assert (rows.size, len(rows)) == (size, len(chunks))
     spread = list(rows.spread({"index": np.arange(total), "pair": np.arange(2 * total).reshape(total, 2)}))
@@ -47,7 +47,7 @@ def test_chunks_hold_every_row_in_order_and_repeat_the_last(total, limit, device
     np.testing.assert_array_equal(joined["pair"], np.arange(2 * total).reshape(total, 2))
 
 
-def test_each_device_has_its_own_rows():
+def test_spread_puts_different_rows_on_each_device():
     devices = tuple(jax.local_devices()[2:4])
     (chunk,) = Chunks.of(4, 8, devices).spread(np.arange(4))
     placed = {shard.device: np.ravel(shard.data).tolist() for shard in chunk.addressable_shards}
@@ -59,7 +59,7 @@ def key_of(seed, stage, image, candidate):
     return jax.random.key_data(jax.random.fold_in(jax.random.fold_in(key, image), candidate))
 
 
-def test_a_row_has_the_key_of_its_seed_stage_image_and_candidate():
+def test_row_key_depends_on_seed_stage_image_and_candidate():
     request = SampleRequest(
         seed=[3, 3, 5, 4294967295], image_ids=np.array([7, 7, 8, 0]), candidate_ids=np.array([0, 1, 0, 2])
     )
@@ -70,7 +70,7 @@ def test_a_row_has_the_key_of_its_seed_stage_image_and_candidate():
     assert np.all(np.any(others != keys, axis=1))
 
 
-def test_one_seed_serves_all_rows_and_candidates_are_first_unless_given():
+def test_single_seed_applies_to_all_rows_and_candidate_defaults_to_zero():
     request = SampleRequest(seed=np.int64(3), image_ids=np.arange(2))
     keys = jax.random.key_data(row_keys(request.row_ids("decoder")))
     np.testing.assert_array_equal(keys, [key_of(3, "decoder", 0, 0), key_of(3, "decoder", 1, 0)])

@@ -1,7 +1,8 @@
-"""Transforms change samples as their formulas say, and compile nothing when only their arrays change."""
+"""Transforms of denoisers and samplers: effect on samples, and no recompilation for other arrays."""
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 
 from tests.cascades.tiny import write_tiny_cascade
 from tests.sampling import line
-from tests.sampling.example_transforms import add, double, nudge, nudge_images, paint, with_x0
+from tests.sampling.example_transforms import add, double, fill, nudge, nudge_images, with_x0
 from unclip_jax.cascades.loading import load_cascade
 from unclip_jax.cascades.text_to_image import text_to_image
 from unclip_jax.sampling.diffusion import sample_diffusion
@@ -28,15 +29,15 @@ def sampled(stage, offset, **arguments):
 OFFSET, ROWS = np.array([0.25, -0.5, 0.125]), np.array([1.0, 2.0, -3.0], np.float32)
 
 
-def test_a_denoiser_transform_changes_each_row_as_its_formula_says():
-    """The network predicts x0 = offset whatever x_t is, so the sample is the transformed x0."""
+def test_denoiser_transform_changes_each_row():
+    """The network predicts x0 = offset for every x_t, so the sample is the transformed x0."""
     made = sampled(
         line.stage(steps=50), OFFSET, denoiser_transforms=[DenoiserTransform(add, rows=ROWS, shared=np.float32(0.5))]
     )
     np.testing.assert_allclose(made, np.tile((OFFSET + 0.5 * ROWS)[:, None], line.SIZE), atol=1e-6)
 
 
-def test_transforms_are_applied_in_order_after_guidance_and_before_clipping():
+def test_denoiser_transforms_are_applied_in_order_between_guidance_and_clipping():
     adds, doubles = DenoiserTransform(add, rows=ROWS, shared=np.float32(0.25)), DenoiserTransform(double)
     for limit in (None, 1.0):
         stage = line.stage(steps=50, guidance_scale=3.0, clip_x0=limit)
@@ -49,8 +50,8 @@ def test_transforms_are_applied_in_order_after_guidance_and_before_clipping():
             np.testing.assert_allclose(made[:, 0], expected, atol=2e-6)
 
 
-def test_a_sampler_transform_changes_x_between_steps():
-    """Where the network predicts eps = 0, a step from t to u is x_u = sqrt(alpha_bar_u / alpha_bar_t) x_t."""
+def test_sampler_transform_changes_x_between_steps():
+    """If the network predicts eps = 0, a step from t to u is x_u = sqrt(alpha_bar_u / alpha_bar_t) x_t."""
     stage = line.stage(predicts="eps", sampler="ddim")
     settings = dataclasses.replace(stage.spec.sampling, steps="2,2,2")
     path = [999, 667, 666, 334, 333, 0, -1]
@@ -61,13 +62,13 @@ def test_a_sampler_transform_changes_x_between_steps():
         sampler_transforms=[transform],
     )  # fmt: skip
     expected, signal = start.astype(np.float64), np.sqrt(line.alpha_bar())
-    for t, t_next in zip(path, path[1:]):
+    for t, t_next in itertools.pairwise(path):
         expected = expected * signal[t_next] / signal[t] + (ROWS + 0.5)[:, None]
     np.testing.assert_allclose(made, expected, rtol=2e-4)
 
 
 @pytest.mark.parametrize("kind", [DenoiserTransform, SamplerTransform])
-def test_functions_that_would_be_compiled_at_every_call_are_refused(kind):
+def test_closures_and_partial_functions_are_rejected(kind):
     color = np.float32(1.0)
 
     def closure(denoiser, schedule, rows, shared):
@@ -81,7 +82,7 @@ def test_functions_that_would_be_compiled_at_every_call_are_refused(kind):
 
 @dataclasses.dataclass(frozen=True)
 class Scaled:
-    """A transform with a static field."""
+    """Transform with a static field."""
 
     factor: float
 
@@ -98,7 +99,7 @@ def compilations():
     return counted
 
 
-def test_other_arrays_of_a_transform_compile_nothing(compilations):
+def test_changing_transform_arrays_does_not_recompile(compilations):
     stage = line.stage(steps=50)
 
     def run(row, shared, factor):
@@ -128,40 +129,40 @@ def cascade(tmp_path_factory):
 
 
 COLORS = np.array([[-1, -1, -1], [1, -1, 0.2], [0, 0.6, -0.2], [-0.6, 0.2, 1]], np.float32)
-PAINTED = np.broadcast_to(np.rint((COLORS + 1.0) * 127.5).astype(int)[:, None, None], (4, 8, 8, 3))
+FILLED = np.broadcast_to(np.rint((COLORS + 1.0) * 127.5).astype(int)[:, None, None], (4, 8, 8, 3))
 
 
 @pytest.mark.parametrize("settings", [{}, {"candidates": 3}, {"sampler": "dpm"}], ids=str)
-def test_rows_of_a_transform_belong_to_their_images(cascade, settings):
-    """With two images per prompt, and with several candidates per image."""
-    transforms = {"decoder": [DenoiserTransform(paint, rows=COLORS)]}
+def test_transform_rows_are_aligned_with_images(cascade, settings):
+    """Also with two images per prompt and several candidates per image."""
+    transforms = {"decoder": [DenoiserTransform(fill, rows=COLORS)]}
     made = text_to_image(
         cascade, PROMPTS, count=2, stop_after="decoder", denoiser_transforms=transforms, sampling={"decoder": settings}
     )
-    np.testing.assert_allclose(made, PAINTED, atol=1)
+    np.testing.assert_allclose(made, FILLED, atol=1)
 
 
-def test_rows_of_a_sampler_transform_belong_to_their_images(cascade):
-    """The last step ends at x0, which the denoiser transform makes black, and the nudge is added to it."""
-    black = DenoiserTransform(paint, rows=np.full((4, 3), -1.0, np.float32))
+def test_sampler_transform_rows_are_aligned_with_images(cascade):
+    """The denoiser transform makes x0 black; the sampler transform adds its rows after the last step."""
+    black = DenoiserTransform(fill, rows=np.full((4, 3), -1.0, np.float32))
     made = text_to_image(
         cascade, PROMPTS, count=2, stop_after="decoder", denoiser_transforms={"decoder": [black]},
         sampler_transforms={"decoder": [SamplerTransform(nudge_images, rows=COLORS, shared=np.float32(1.0))]},
         sampling={"decoder": {"candidates": 2}},
     )  # fmt: skip
-    np.testing.assert_allclose(made, PAINTED, atol=1)
+    np.testing.assert_allclose(made, FILLED, atol=1)
 
 
-def paint_embedding(denoiser, schedule, rows, shared):
+def fill_embedding(denoiser, schedule, rows, shared):
     return with_x0(denoiser, schedule, lambda z: jnp.broadcast_to(rows[:, None], z.shape))
 
 
-def test_rows_of_a_transform_of_the_prior_belong_to_their_images(cascade):
-    """The prior's embedding is mean + std * row in every dimension."""
+def test_prior_transform_rows_are_aligned_with_images(cascade):
+    """The embedding of the prior is mean + std * row in every dimension."""
     rows = np.array([-1.0, 0.0, 1.0, 2.0], np.float32)
     made = text_to_image(
         cascade, PROMPTS, count=2, candidates=3,
-        denoiser_transforms={"diffusion_prior": [DenoiserTransform(paint_embedding, rows=rows)]},
+        denoiser_transforms={"diffusion_prior": [DenoiserTransform(fill_embedding, rows=rows)]},
     )  # fmt: skip
     mean, std = np.linspace(-1, 1, 16), np.linspace(1, 4, 16)
     expected = text_to_image(cascade, PROMPTS, count=2, image_embeddings=mean + std * rows[:, None])
@@ -172,15 +173,15 @@ def test_rows_of_a_transform_of_the_prior_belong_to_their_images(cascade):
 @pytest.mark.parametrize(
     ("stage", "rows", "message"),
     [
-        ("decodr", COLORS, "{what} names decodr, which does not run here; known: diffusion_prior, decoder$"),
-        ("upsampler_8_to_16", COLORS, "{what} names upsampler_8_to_16, which does not run here; known:"),
+        ("decodr", COLORS, "{what} must name stages that run, got decodr. Available: diffusion_prior, decoder.$"),
+        ("upsampler_8_to_16", COLORS, "{what} must name stages that run, got upsampler_8_to_16. Available:"),
         ("decoder", COLORS[:2], "rows of transform 0 in {what} of decoder must have 4 entries, one per image, got 2.$"),
         ("decoder", np.float32(1.0), "rows of transform 0 in {what} of decoder must have 4 entries, .* got a scalar.$"),
     ],
 )
-def test_transforms_of_unknown_stages_and_of_other_rows_are_refused_in_one_line(cascade, what, stage, rows, message):
+def test_transforms_with_unknown_stage_or_wrong_row_count_are_rejected(cascade, what, stage, rows, message):
     kind = {"denoiser_transforms": DenoiserTransform, "sampler_transforms": SamplerTransform}[what]
-    function = {"denoiser_transforms": paint, "sampler_transforms": nudge_images}[what]
+    function = {"denoiser_transforms": fill, "sampler_transforms": nudge_images}[what]
     with pytest.raises(ValueError, match=message.format(what=what)) as error:
         text_to_image(cascade, PROMPTS, count=2, stop_after="decoder", **{what: {stage: [kind(function, rows=rows)]}})
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Host arrays on their devices."""
+"""Transfer of host arrays to devices."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place, place_batch, replicate
 
 
-def test_each_device_gets_its_rows_of_a_batch():
+def test_place_batch_splits_rows_over_devices():
     mesh = make_mesh(data=4, fsdp=2)
     batch = place_batch({"image": np.arange(16 * 3).reshape(16, 3), "row": np.arange(16)}, mesh)
     assert batch["image"].shape == (16, 3)
@@ -16,7 +16,7 @@ def test_each_device_gets_its_rows_of_a_batch():
     assert [shards[device].tolist() for device in mesh.devices.flat] == [[2 * i, 2 * i + 1] for i in range(8)]
 
 
-def test_a_placed_tree_keeps_its_values_and_takes_its_shardings():
+def test_place_keeps_values_and_applies_shardings():
     mesh = make_mesh(fsdp=2)
     tree = {"kernel": np.random.default_rng(0).normal(size=(64, 128)), "bias": np.ones(3)}
     shardings = rules.shardings(tree, mesh)
@@ -25,7 +25,7 @@ def test_a_placed_tree_keeps_its_values_and_takes_its_shardings():
     np.testing.assert_array_equal(placed["kernel"], tree["kernel"].astype(np.float32))
 
 
-def test_a_replicated_tree_is_whole_on_every_device():
+def test_replicate_copies_arrays_to_every_device():
     placed = replicate({"kernel": np.arange(6.0)}, jax.devices()[:3])
     shards = placed["kernel"].addressable_shards
     assert {shard.device for shard in shards} == set(jax.devices()[:3])

@@ -1,4 +1,4 @@
-"""Which axis of a tensor is split, decided by hand."""
+"""Sharding rules, compared with axes chosen by hand."""
 
 import logging
 
@@ -16,20 +16,20 @@ from unclip_jax.sharding.mesh import make_mesh
     [
         ((256, 512), 2, PartitionSpec(None, "fsdp")),  # the largest axis
         ((512, 256), 2, PartitionSpec("fsdp")),
-        ((256, 256), 4, PartitionSpec(None, "fsdp")),  # of equals the last
-        ((3, 3, 64, 63), 2, PartitionSpec(None, None, "fsdp")),  # the largest that divides
+        ((256, 256), 4, PartitionSpec(None, "fsdp")),  # ties go to the last axis
+        ((3, 3, 64, 63), 2, PartitionSpec(None, None, "fsdp")),  # the largest divisible axis
         ((24, 257, 129), 2, PartitionSpec("fsdp")),
-        ((255, 257), 2, PartitionSpec()),  # none divides
-        ((64, 32), 2, PartitionSpec()),  # too small to be worth it
+        ((255, 257), 2, PartitionSpec()),  # no divisible axis
+        ((64, 32), 2, PartitionSpec()),  # too small to split
         ((), 2, PartitionSpec()),
         ((256, 512), 1, PartitionSpec()),
     ],
 )
-def test_the_largest_axis_that_divides_is_split(shape, fsdp, spec):
+def test_largest_divisible_axis_is_split(shape, fsdp, spec):
     assert rules.spec(shape, fsdp) == spec
 
 
-def test_each_device_holds_its_part_of_a_large_tensor_and_all_of_a_small_one():
+def test_large_tensor_is_split_and_small_tensor_is_replicated():
     mesh = make_mesh(data=2, fsdp=4)
     tree = {"large": jnp.ones((64, 128)), "small": jnp.ones(16)}
     placed = jax.device_put(tree, rules.shardings(tree, mesh))
@@ -37,11 +37,11 @@ def test_each_device_holds_its_part_of_a_large_tensor_and_all_of_a_small_one():
     assert {shard.data.shape for shard in placed["small"].addressable_shards} == {(16,)}
 
 
-def test_a_large_tensor_that_cannot_be_split_is_logged_by_name(caplog):
+def test_large_indivisible_tensor_is_logged_by_name(caplog):
     mesh = make_mesh(fsdp=2)
     shapes = {"layer": {"odd": jax.ShapeDtypeStruct((255, 257), jnp.float32), "bias": jnp.ones(7)}}
     with caplog.at_level(logging.WARNING):
         rules.shardings(shapes, mesh)
     assert [record.getMessage() for record in caplog.records] == [
-        "layer/odd (255, 257) has no axis that divides by 2: kept whole on every device"
+        "layer/odd (255, 257) has no axis divisible by 2 and is replicated."
     ]

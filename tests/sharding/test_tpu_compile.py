@@ -1,7 +1,8 @@
-"""The training step of every task, at reduced width, compiles for TPUs that are not there.
+"""Ahead-of-time compilation of the training step of every task for TPUs, at reduced width.
 
-libtpu brings TPU's compiler, and `jax.experimental.topologies` the description of chips to compile for. libtpu lies
-apart, where `launch/test.sh --all` puts it: installed beside jax, it complains at every start that there is no TPU.
+libtpu provides the TPU compiler, and `jax.experimental.topologies` describes the chips. No TPU is needed. libtpu is
+installed in a separate folder by `launch/test.sh --all`, because next to jax it would report a missing TPU at every
+start.
 """
 
 import dataclasses
@@ -26,36 +27,37 @@ TASKS = {"clip": clip_task, "diffusion_prior": prior_task, "decoder": decoder_ta
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures("compiled_anew"),  # what is for other chips cannot be read back here
-    pytest.mark.skipif(not LIBTPU.exists(), reason="libtpu is not there: launch/test.sh --all gets it"),
+    pytest.mark.usefixtures("compiled_anew"),  # cached programs for other chips cannot be loaded here
+    pytest.mark.skipif(not LIBTPU.exists(), reason="libtpu is not installed. Run launch/test.sh --all to install it."),
 ]
 
 
 @pytest.fixture(scope="module", params=CHIPS)
 def mesh(request):
-    """Four chips: two that share the rows, and two, along fsdp, that share the parameters too."""
+    """Four chips: 2 along data and 2 along fsdp."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TPU_LIBRARY_PATH", str(LIBTPU))
-        patch.setenv("TPU_SKIP_MDS_QUERY", "1")  # there is no cloud to be asked what this machine is
+        patch.setenv("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server
         devices = topologies.get_topology_desc(platform="tpu", topology_name=request.param).devices
     assert {device.device_kind for device in devices} == {CHIPS[request.param]}
     return make_mesh(data=2, fsdp=2, devices=devices)
 
 
-def described(tree, shardings):
+def abstract_arrays(tree, shardings):
     return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype, sharding=at), tree, shardings)
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_the_training_step_compiles(kind, mesh):
+def test_training_step_compiles_for_tpu(kind, mesh):
     task = TASKS[kind]()
     task = dataclasses.replace(task, model=task.model.clone(dtype=jnp.bfloat16))
     data, fixed = batch(), frozen()
     functions = compile_functions(task, config=RunSpec(), frozen=fixed, batch=data, mesh=mesh)
     rows = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rules.batch(mesh)) for name, x in data.items()}
-    compiled = functions.train.lower(functions.shapes, described(fixed, functions.frozen_shardings), rows).compile()
+    frozen_shapes = abstract_arrays(fixed, functions.frozen_shardings)
+    compiled = functions.train.lower(functions.shapes, frozen_shapes, rows).compile()
     memory = compiled.memory_analysis()
     assert memory.argument_size_in_bytes > 0 and memory.temp_size_in_bytes > 0
     program = compiled.as_text()
-    assert re.search(r"all-reduce|reduce-scatter", program)  # the gradient's sum over devices
+    assert re.search(r"all-reduce|reduce-scatter", program)  # sum of gradients over devices
     assert re.search(r"bf16\[.*(convolution|dot)\(", program)

@@ -1,4 +1,4 @@
-"""Statistics of embeddings: of the first rows, in float32, and exact in both directions."""
+"""Statistics of embeddings and standardization."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from unclip_jax.stages import embedding_statistics
 from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 
 
-def test_statistics_are_those_of_the_first_rows_in_whole_batches():
+def test_fit_uses_the_first_rows_in_whole_batches():
     batches = [np.array([[0.0, 1.0], [2.0, 1.0]]), np.array([[4.0, 4.0], [6.0, 2.0]]), np.array([[1e6, 1e6]])]
     found = embedding_statistics.fit(iter(batches), rows=3)
     np.testing.assert_allclose(found.mean, [3.0, 2.0])
@@ -14,7 +14,7 @@ def test_statistics_are_those_of_the_first_rows_in_whole_batches():
     assert found.mean.dtype == found.std.dtype == np.float32
 
 
-def test_fewer_rows_than_asked_are_all_taken():
+def test_fit_uses_all_rows_when_there_are_fewer():
     found = embedding_statistics.fit(iter([np.array([[1.0], [3.0]])]), rows=100)
     np.testing.assert_allclose([found.mean[0], found.std[0]], [2.0, 1.0])
 
@@ -25,7 +25,7 @@ def test_unstandardize_is_the_inverse_of_standardize():
     np.testing.assert_allclose(statistics.unstandardize(np.float32([[1.0, 0.0]])), [[3.0, -2.0]])
 
 
-def test_extras_hold_the_statistics_in_their_declared_shapes():
+def test_extras_have_the_declared_shapes():
     import jax
 
     statistics = EmbeddingStatistics(mean=np.zeros(3, np.float32), std=np.ones(3, np.float32))

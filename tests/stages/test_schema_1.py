@@ -1,4 +1,4 @@
-"""Folders of schema 1 as today's specs."""
+"""Conversion of cascade folders of schema 1 to current specs."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def upgraded(index=None, **configs):
     return {name: from_json(name, config, where=name) for name, config in found.configs.items()}, found
 
 
-def test_frozen_clip_becomes_an_encoder_under_the_name_of_the_cascades_clip():
+def test_frozen_clip_becomes_encoder_reference_to_the_clip_stage():
     specs, found = upgraded(
         my_clip={"kind": "clip", "model": {}},
         decoder={"kind": "decoder", "model": {}, "frozen": {"clip": "abc"}, "trained": {"steps": 1}, **SAMPLED},
@@ -40,7 +40,7 @@ def test_frozen_clip_becomes_an_encoder_under_the_name_of_the_cascades_clip():
         ("decoder", 3, None, False),
     ],
 )
-def test_inputs_follow_from_channels_and_the_stage_before(kind, channels, low_res_size, masked):
+def test_inputs_are_inferred_from_channels_and_previous_stage(kind, channels, low_res_size, masked):
     specs, _ = upgraded(
         base={"kind": "decoder", "model": {"image_size": 8}, **SAMPLED},
         above={"kind": kind, "model": {"in_channels": channels, "image_size": 16}, **SAMPLED},
@@ -49,14 +49,14 @@ def test_inputs_follow_from_channels_and_the_stage_before(kind, channels, low_re
     assert (spec.low_res_size, spec.mask_channels) == (low_res_size, masked)
 
 
-def test_an_upsampler_alone_is_known_by_its_name():
+def test_low_res_size_of_single_upsampler_is_inferred_from_name():
     specs, _ = upgraded(
         upsampler_64_to_256={"kind": "upsampler", "model": {}, "last_step": "params_last.safetensors", **SAMPLED}
     )
     assert specs["upsampler_64_to_256"].low_res_size == 64 and specs["upsampler_64_to_256"].last_step_params
 
 
-def test_statistics_of_the_cascade_become_the_priors_extras():
+def test_cascade_statistics_become_extras_of_the_prior():
     _, found = upgraded(
         {"embedding_statistics": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}},
         diffusion_prior={"kind": "diffusion_prior", "model": {}, **SAMPLED},
@@ -66,20 +66,20 @@ def test_statistics_of_the_cascade_become_the_priors_extras():
     np.testing.assert_array_equal(found.extras["diffusion_prior"]["statistics"]["std"], np.float32([3.0, 4.0]))
 
 
-def test_unknown_fields_are_not_lost_but_reported():
-    with pytest.raises(ValueError, match="decoder has no field tranied; known: name, kind"):
+def test_unknown_fields_are_rejected():
+    with pytest.raises(ValueError, match="decoder has no field tranied. Available: name, kind"):
         upgraded(decoder={"kind": "decoder", "model": {}, "tranied": {}, **SAMPLED})
 
 
 @pytest.mark.parametrize(
     ("name", "size", "low_res_size"),
     [
-        ("upsampler_16_to_64", 64, 16),  # the stage for 8 to 16 px is not packaged yet: the name is right
-        ("upsampler_16_to_64", 32, 8),  # the name is not that of these sizes: the stage before it is right
+        ("upsampler_16_to_64", 64, 16),  # the stage from 8 to 16 px is missing: use the name
+        ("upsampler_16_to_64", 32, 8),  # the name contradicts the image size: use the previous stage
         ("sr", 32, 8),
     ],
 )
-def test_low_res_size_is_that_of_a_true_name_or_of_the_stage_before(name, size, low_res_size):
+def test_low_res_size_is_inferred_from_matching_name_or_previous_stage(name, size, low_res_size):
     specs, _ = upgraded(
         base={"kind": "decoder", "model": {"image_size": 8}, **SAMPLED},
         **{name: {"kind": "upsampler", "model": {"image_size": size}, **SAMPLED}},
@@ -87,6 +87,6 @@ def test_low_res_size_is_that_of_a_true_name_or_of_the_stage_before(name, size, 
     assert specs[name].low_res_size == low_res_size
 
 
-def test_low_res_size_that_nothing_says_is_a_quarter():
+def test_low_res_size_defaults_to_a_quarter_of_the_image_size():
     specs, _ = upgraded(sr={"kind": "upsampler", "model": {"image_size": 32}, **SAMPLED})
     assert specs["sr"].low_res_size == 8

@@ -1,4 +1,4 @@
-"""Tiny tasks, one of each kind, and eight examples that they learn from."""
+"""Tiny tasks, one of each kind, and eight training examples."""
 
 import jax
 import numpy as np
@@ -18,13 +18,22 @@ ROWS, LENGTH, EOT = 8, 6, 31
 EMPTY = np.array([30, EOT, 0, 0, 0, 0], np.int32)
 COSINE = schedule.cosine(1000)
 CLIP_MODEL = CLIP(
-    embed_dim=16, image_size=16, patch_size=4, image_width=32, image_layers=2, image_heads=2, vocab_size=32,
-    context_length=LENGTH, text_width=16, text_layers=2, text_heads=2,
+    embed_dim=16,
+    image_size=16,
+    patch_size=4,
+    image_width=32,
+    image_layers=2,
+    image_heads=2,
+    vocab_size=32,
+    context_length=LENGTH,
+    text_width=16,
+    text_layers=2,
+    text_heads=2,
 )
 
 
 def batch() -> dict:
-    """Eight smooth pictures, each with a caption of its own."""
+    """Returns eight smooth images with different captions."""
     generator = np.random.default_rng(0)
     small = generator.uniform(0, 255, (ROWS, 4, 4, 3)).astype(np.float32)
     image = np.asarray(jax.image.resize(small, (ROWS, 16, 16, 3), "linear")).astype(np.uint8)
@@ -40,7 +49,7 @@ def batch() -> dict:
 
 
 def clip_params(key: jax.Array) -> dict:
-    """A CLIP whose image embeddings tell the eight pictures apart; its text tower tells the captions apart."""
+    """Returns parameters of a random CLIP, whose embeddings differ between the eight images and captions."""
     pixels = images.clip_pixels(images.to_unit(batch()["image"]), 16)
     return CLIP_MODEL.init(key, pixels, batch()["tokens"])["params"]
 
@@ -59,8 +68,16 @@ def prior_task(**drops) -> DiffusionPriorTask:
 
 def decoder_task(**drops) -> DecoderTask:
     model = Decoder(
-        image_size=16, channels=16, channel_mult=(1, 2), res_blocks=1, attention_resolutions=(8,), head_channels=16,
-        embed_dim=16, text_width=16, context_width=16, groups=8,
+        image_size=16,
+        channels=16,
+        channel_mult=(1, 2),
+        res_blocks=1,
+        attention_resolutions=(8,),
+        head_channels=16,
+        embed_dim=16,
+        text_width=16,
+        context_width=16,
+        groups=8,
     )
     return DecoderTask(model, CLIP_MODEL, COSINE, EMPTY, **drops)
 

@@ -1,4 +1,4 @@
-"""Configs with some fields changed."""
+"""Configs with changed fields."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from unclip_jax.training.spec import RunSpec
 
 
 def changed(config: RunSpec, **fields) -> RunSpec:
-    """`config` with other values, as in `changed(config, training__steps=7)`."""
+    """Returns `config` with other values, as in `changed(config, training__steps=7)`."""
     for name, value in fields.items():
         section, field = name.split("__")
         config = dataclasses.replace(
@@ -16,5 +16,5 @@ def changed(config: RunSpec, **fields) -> RunSpec:
 
 
 def run_spec(**fields) -> RunSpec:
-    """The default settings with other values."""
+    """Returns the default settings with other values."""
     return changed(RunSpec(), **fields)

@@ -1,4 +1,4 @@
-"""A small task, its data and a config: a network of two layers that learns to remove noise."""
+"""A small task with data and a config: a two-layer network that learns to remove noise."""
 
 import dataclasses
 import shutil
@@ -20,17 +20,19 @@ BATCH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Denoise:
-    """x -> x + W2 gelu(W1 x + b1) + b2 on vectors of 48 numbers. `frozen["scale"]["x"]` multiplies the data.
+    """Task of removing noise with W2 gelu(W1 x + b1) + b2, on vectors of 48 elements.
 
-    Args:
-      pictures: whether previews show the batch's pictures.
-      dropout: rate after the first layer.
-      breaks: whether a batch with a first pixel of 255 gives a gradient that is not finite.
-      jumps: whether such a batch adds 1000 to the loss.
+    `frozen["scale"]["x"]` multiplies the data.
+
+    Attributes:
+      previews: Whether previews contain the images of the batch. If False, there are no previews.
+      breaks: Whether a batch whose first pixel is 255 has a gradient that is not finite.
+      dropout: Dropout rate after the first layer.
+      jumps: Whether a batch whose first pixel is 255 adds 1000 to the loss.
     """
 
     rows_are_independent: ClassVar[bool] = True
-    pictures: bool = True
+    previews: bool = True
     breaks: bool = False
     dropout: float = 0.1
     jumps: bool = False
@@ -51,26 +53,27 @@ class Denoise:
         if train:
             kept = 1.0 - self.dropout
             hidden = hidden * jax.random.bernoulli(keys.layers, kept, hidden.shape) / kept
-        answer = hidden @ params["out"]["kernel"] + params["out"]["bias"]
-        error = jnp.mean((answer - x) ** 2)
-        if self.breaks:  # the square root of nothing: a loss that is finite, with a gradient that is not
+        output = hidden @ params["out"]["kernel"] + params["out"]["bias"]
+        error = jnp.mean((output - x) ** 2)
+        if self.breaks:  # the square root of 0 is finite, but its gradient is not
             factor = jnp.where(batch["image"][0, 0, 0, 0] == 255, 0.0, 1e-4)
             error += jnp.sqrt(factor * jnp.sum(params["out"]["kernel"] ** 2))
         if self.jumps:
             error += jnp.where(batch["image"][0, 0, 0, 0] == 255, 1000.0, 0.0)
-        return error, {"answer": jnp.mean(jnp.abs(answer))}
+        return error, {"output": jnp.mean(jnp.abs(output))}
 
     def preview(self, params, frozen, batch, keys):
-        return batch["image"] if self.pictures else None
+        return batch["image"] if self.previews else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Squares:
-    """Pictures of 4 x 4, each a function of its row's number: two colours in halves.
+    """Images of 4 x 4 px with two colors, determined by the seed and the row number.
 
-    Args:
-      seed: other pictures for another seed.
-      at: called with the step of each batch before it is made.
+    Attributes:
+      seed: Random seed.
+      at: Called with the step of each batch before the batch is made.
+      bad_steps: Steps whose batches have a first pixel of 255.
     """
 
     seed: int = 0
@@ -82,15 +85,15 @@ class Squares:
         while True:
             self.at(step)
             rows = step * BATCH + np.arange(BATCH)
-            colours = np.stack([np.random.default_rng((self.seed, row)).integers(0, 255, (2, 3)) for row in rows])
-            image = np.repeat(np.repeat(colours[:, :, None], 4, 2), 2, 1).astype(np.uint8)
+            colors = np.stack([np.random.default_rng((self.seed, row)).integers(0, 255, (2, 3)) for row in rows])
+            image = np.repeat(np.repeat(colors[:, :, None], 4, 2), 2, 1).astype(np.uint8)
             image[0, 0, 0, 0] = 255 if step in self.bad_steps else 0
             yield {"image": image, "row": rows.astype(np.int32), "record": (100 + rows).astype(np.int32)}
             step += 1
 
 
-def everything():
-    """Everything that `loop.train` wants but the workdir."""
+def arguments():
+    """Returns all arguments of `loop.train` except for the workdir."""
     config = RunSpec(
         optimizer=OptimizerSpec(learning_rate=3e-3, schedule="cosine", warmup_steps=3, weight_decay=0.01),
         training=TrainingSpec(
@@ -112,27 +115,27 @@ def everything():
 
 @pytest.fixture
 def tiny():
-    """Everything that `loop.train` wants but the workdir, as a dict to be changed."""
-    return everything()
+    """All arguments of `loop.train` except for the workdir, as a dict that the test may change."""
+    return arguments()
 
 
 @pytest.fixture(scope="session")
 def make_tiny():
-    return everything
+    return arguments
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A workdir that was trained in one go, for reading only."""
+    """A workdir of a finished run, which tests must not change."""
     workdir = tmp_path_factory.mktemp("trained") / "workdir"
-    assert loop.train(**everything(), workdir=workdir) == 12
+    assert loop.train(**arguments(), workdir=workdir) == 12
     return workdir
 
 
 @pytest.fixture
-def whole(trained, tmp_path):
-    """The same, to be changed."""
-    return shutil.copytree(trained, tmp_path / "whole")
+def trained_copy(trained, tmp_path):
+    """A copy of `trained` that the test may change."""
+    return shutil.copytree(trained, tmp_path / "trained_copy")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A training with all that has a state of its own: dropout, micro-batches, EMA, a worker process that makes the data.
+"""A run with everything that has state: dropout, micro-batches, EMA and a data worker process.
 
 python -m tests.training.run_to_be_killed WORKDIR DATA_DIR [STEPS]
 """
@@ -21,7 +21,7 @@ STEPS, WIDTH = 60, 1024
 
 @dataclasses.dataclass(frozen=True)
 class Autoencode:
-    """Pictures of 16 px through a wide layer with dropout: parameters enough that a checkpoint takes a while."""
+    """Autoencoder of 16 px images with dropout, wide enough that saving a checkpoint takes some time."""
 
     rows_are_independent: ClassVar[bool] = True
 
@@ -65,5 +65,5 @@ def main(workdir: str, data_dir: str, steps: str = str(STEPS)) -> None:
     )
 
 
-if __name__ == "__main__":  # worker processes import this file anew
+if __name__ == "__main__":  # worker processes import this file as well
     main(*sys.argv[1:])

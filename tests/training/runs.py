@@ -12,6 +12,6 @@ def train(tiny: dict, workdir: pathlib.Path, **changes) -> int:
 
 
 def final(workdir: pathlib.Path) -> tuple[int, dict]:
-    """Returns the step of the latest checkpoint, and type, shape and checksum of every array."""
+    """Returns the step of the latest checkpoint, and the type, shape and checksum of every array."""
     step = steps_saved(workdir)[-1]
     return step, read_record(workdir, step).arrays

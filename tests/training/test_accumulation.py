@@ -1,4 +1,4 @@
-"""Micro-batches: the mean over parts is the mean over the batch, and the memory is one part's."""
+"""Gradient accumulation over micro-batches: results and memory."""
 
 import functools
 
@@ -17,15 +17,15 @@ from unclip_jax.training.task import make_keys
 
 
 def gradient(task, micro_batches: int):
-    """Loss, metrics and gradient of the eight examples, as the training step works them out."""
+    """Returns loss, metrics and gradient of the eight examples, as the training step computes them."""
     data, fixed = batch(), frozen()
     params = randomise(jax.eval_shape(task.init, jax.random.key(1), data), 3)
 
-    def of_part(part, index, carry):
-        keys = make_keys(0, "train", 5, part["row"], index)
-        return jax.value_and_grad(task.loss, has_aux=True)(params, fixed, part, keys), carry
+    def of_micro_batch(rows, index, carry):
+        keys = make_keys(0, "train", 5, rows["row"], index)
+        return jax.value_and_grad(task.loss, has_aux=True)(params, fixed, rows, keys), carry
 
-    return jit(lambda data: mean_over_micro_batches(of_part, data, micro_batches, {})[0])(data)
+    return jit(lambda data: mean_over_micro_batches(of_micro_batch, data, micro_batches, {})[0])(data)
 
 
 @pytest.mark.parametrize(
@@ -33,24 +33,24 @@ def gradient(task, micro_batches: int):
     [prior_task(), pytest.param(decoder_task(), marks=pytest.mark.slow), upsampler_task()],
     ids=lambda task: type(task).__name__,
 )
-def test_four_micro_batches_are_one_batch(task):
+def test_gradient_does_not_depend_on_number_of_micro_batches(task):
     assert task.rows_are_independent
-    whole, parts = gradient(task, 1), gradient(task, 4)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), parts, whole)
+    one, four = gradient(task, 1), gradient(task, 4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), four, one)
 
 
-def test_the_contrastive_loss_sees_the_whole_batch_in_micro_batches_too():
+def test_contrastive_loss_covers_whole_batch_with_micro_batches():
     task = clip_task()
     assert not task.rows_are_independent
-    (whole, _), wanted = gradient(task, 1)
-    (parts, _), found = gradient(type(task)(task.model, micro_batches=4), 1)
-    np.testing.assert_allclose(parts, whole, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, wanted)
-    (apart, _), _ = gradient(task, 4)  # each part against itself alone: another, easier loss
-    assert apart < 0.9 * whole
+    (loss, _), expected = gradient(task, 1)
+    (micro_batch_loss, _), actual = gradient(type(task)(task.model, micro_batches=4), 1)
+    np.testing.assert_allclose(micro_batch_loss, loss, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), actual, expected)
+    (separate_loss, _), _ = gradient(task, 4)  # contrast within each micro-batch only, which is easier
+    assert separate_loss < 0.9 * loss
 
 
-def test_a_step_in_micro_batches_is_the_step_of_the_batch_and_draws_dropout_for_each(tiny, make_task):
+def test_micro_batches_give_same_step_with_different_dropout(tiny, make_task):
     def losses(micro_batches, task):
         config = changed(tiny["config"], training__micro_batches=micro_batches)
         data = tiny["train_data"].batches(0)
@@ -64,20 +64,20 @@ def test_a_step_in_micro_batches_is_the_step_of_the_batch_and_draws_dropout_for_
     assert abs(losses(4, make_task())[0] / losses(1, make_task())[0] - 1) > 1e-4
 
 
-def test_micro_batches_need_less_memory():
+def test_micro_batches_reduce_memory():
     task, data, fixed = upsampler_task(), batch(), frozen()
     data = {name: np.repeat(rows, 8, axis=0) for name, rows in data.items()} | {"row": np.arange(8 * ROWS)}
     shapes = jax.eval_shape(task.init, jax.random.key(1), data)
 
-    def temporary(parts: int) -> int:
-        def of_part(params, part, index, carry):
-            keys = make_keys(0, "train", 0, part["row"], index)
-            return jax.value_and_grad(task.loss, has_aux=True)(params, fixed, part, keys), carry
+    def temporary_memory(micro_batches: int) -> int:
+        def of_micro_batch(params, rows, index, carry):
+            keys = make_keys(0, "train", 0, rows["row"], index)
+            return jax.value_and_grad(task.loss, has_aux=True)(params, fixed, rows, keys), carry
 
-        step = jit(lambda p, d: mean_over_micro_batches(functools.partial(of_part, p), d, parts, {})[0])
+        step = jit(lambda p, d: mean_over_micro_batches(functools.partial(of_micro_batch, p), d, micro_batches, {})[0])
         return step.lower(shapes, data).compile().memory_analysis().temp_size_in_bytes
 
-    assert temporary(8) < temporary(1) / 3
+    assert temporary_memory(8) < temporary_memory(1) / 3
 
 
 def test_num_micro_batches_follows_config_and_task(tiny):
@@ -93,8 +93,8 @@ def test_one_micro_batch_has_index_zero():
     )
 
 
-def test_carry_goes_through_the_micro_batches_in_order():
-    """Rows 0 to 5 in three micro-batches: (0, 3), (1, 4), (2, 5)."""
+def test_carry_passes_through_micro_batches_in_order():
+    """The three micro-batches of the rows 0 to 5 are (0, 3), (1, 4) and (2, 5)."""
 
     def function(part, index, carry):
         return {"sum": part.sum(), "carry": 1.0 * carry}, 10 * carry + index

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, what is kept, and what is said of damage."""
+"""Checkpoints: restoring, retention and detection of damage."""
 
 import contextlib
 import gc
@@ -35,7 +35,7 @@ def functions_over(tiny, mesh):
 
 @pytest.fixture(scope="module")
 def written(make_tiny, functions, tmp_path_factory):
-    """A workdir with checkpoints of steps 1 to 4, of which two were to be kept, and the state of the last."""
+    """A workdir after saving steps 1 to 4 with keep=2, and the state of step 4."""
     tiny, workdir = make_tiny(), tmp_path_factory.mktemp("written")
     checkpoints, state = Checkpoints(workdir, keep=2), functions.initialize()
     batches = tiny["train_data"].batches(0)
@@ -48,7 +48,7 @@ def written(make_tiny, functions, tmp_path_factory):
 
 @pytest.fixture
 def saved(written, tmp_path):
-    """The same, to be damaged."""
+    """A copy of `written` that the test may damage."""
     workdir, state = written
     return shutil.copytree(workdir, tmp_path / "workdir"), state
 
@@ -58,49 +58,49 @@ def assert_same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_a_state_comes_back_bit_for_bit_and_the_last_two_are_kept(saved, functions):
+def test_restored_state_is_identical_and_latest_two_checkpoints_are_kept(saved, functions):
     workdir, state = saved
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["3", "4"]
     assert steps_saved(workdir) == [3, 4]
     checkpoints = Checkpoints(workdir, keep=2)
-    found, extras = checkpoints.restore(4, functions.shapes)
+    restored, extras = checkpoints.restore(4, functions.shapes)
     checkpoints.close()
-    assert_same(jax.tree.map(np.asarray, found), state)
+    assert_same(jax.tree.map(np.asarray, restored), state)
     assert_same(extras, EXTRAS)
-    assert found.step.dtype == np.int32
+    assert restored.step.dtype == np.int32
 
 
-def test_a_state_is_restored_onto_another_mesh(saved, tiny):
+def test_state_is_restored_onto_another_mesh(saved, tiny):
     workdir, state = saved
     shapes = functions_over(tiny, make_mesh(data=4, fsdp=2)).shapes
     checkpoints = Checkpoints(workdir, keep=2)
-    found, _ = checkpoints.restore(4, shapes)
+    restored, _ = checkpoints.restore(4, shapes)
     checkpoints.close()
-    assert_same(jax.tree.map(np.asarray, found), state)
-    assert jax.tree.map(lambda leaf: leaf.sharding, found) == jax.tree.map(lambda leaf: leaf.sharding, shapes)
-    assert found.params["hidden"]["kernel"].addressable_shards[0].data.shape == (48, 64)
+    assert_same(jax.tree.map(np.asarray, restored), state)
+    assert jax.tree.map(lambda leaf: leaf.sharding, restored) == jax.tree.map(lambda leaf: leaf.sharding, shapes)
+    assert restored.params["hidden"]["kernel"].addressable_shards[0].data.shape == (48, 64)
 
 
-def test_the_average_alone_comes_back_as_numpy_with_config_and_extras(saved, tiny):
+def test_restore_params_returns_ema_as_numpy_with_config_and_extras(saved, tiny):
     workdir, state = saved
-    found = restore_params(workdir)
-    assert_same(found.params, state.ema)
-    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found.params))
-    assert np.any(found.params["out"]["kernel"] != state.params["out"]["kernel"])
-    assert found.step == 4 and found.record.config == tiny["config"].to_json()
-    assert_same(found.extras, EXTRAS)
+    restored = restore_params(workdir)
+    assert_same(restored.params, state.ema)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(restored.params))
+    assert np.any(restored.params["out"]["kernel"] != state.params["out"]["kernel"])
+    assert restored.step == 4 and restored.record.config == tiny["config"].to_json()
+    assert_same(restored.extras, EXTRAS)
     assert_same(restore_extras(workdir), EXTRAS)
     assert restore_params(workdir, 3).step == 3
 
 
-def test_the_parameters_of_the_last_step_come_back_too(saved):
+def test_restore_params_returns_unaveraged_parameters(saved):
     workdir, state = saved
-    found = restore_params(workdir, averaged=False)
-    assert_same(found.params, state.params)
-    assert found.step == 4
+    restored = restore_params(workdir, averaged=False)
+    assert_same(restored.params, state.params)
+    assert restored.step == 4
 
 
-def test_checkpoints_of_every_so_many_steps_stay_beside_the_newest(functions, tiny, tmp_path):
+def test_keep_every_keeps_checkpoints_in_addition_to_latest(functions, tiny, tmp_path):
     checkpoints, state = Checkpoints(tmp_path, keep=1, keep_every=2), functions.initialize()
     batches = tiny["train_data"].batches(0)
     for _ in range(5):
@@ -110,7 +110,7 @@ def test_checkpoints_of_every_so_many_steps_stay_beside_the_newest(functions, ti
     assert steps_saved(tmp_path) == [2, 4, 5]
 
 
-def test_a_workdir_without_the_checkpoint_says_so(saved, tmp_path_factory):
+def test_missing_checkpoint_is_rejected(saved, tmp_path_factory):
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(ValueError, match=f"workdir '{empty}' contains no checkpoint"):
         restore_params(empty)
@@ -120,12 +120,12 @@ def test_a_workdir_without_the_checkpoint_says_so(saved, tmp_path_factory):
 
 
 def largest_file(workdir, step, item):
-    """The file that holds most of the bytes of a checkpoint's arrays."""
+    """Returns the largest file of an item of a checkpoint."""
     return max((workdir / "checkpoints" / str(step) / item).rglob("*"), key=lambda path: path.stat().st_size)
 
 
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.5, 0.9])
-def test_one_flipped_bit_is_found_and_its_array_named(saved, functions, part):
+def test_flipped_bit_is_detected_and_its_array_is_named(saved, functions, part):
     workdir, _ = saved
     file = largest_file(workdir, 4, "state")
     content = bytearray(file.read_bytes())
@@ -136,10 +136,10 @@ def test_one_flipped_bit_is_found_and_its_array_named(saved, functions, part):
     with pytest.raises(ValueError, match=f"checkpoints/4' is damaged {why}.*The previous checkpoint is of step 3"):
         checkpoints.restore(4, functions.shapes)
     checkpoints.close()
-    assert restore_params(workdir).step == 4  # the average is whole
+    assert restore_params(workdir).step == 4  # the EMA parameters are intact
 
 
-def test_one_flipped_bit_of_the_average_is_found(saved):
+def test_flipped_bit_of_ema_is_detected(saved):
     file = largest_file(saved[0], 4, "ema")
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 1
@@ -149,7 +149,7 @@ def test_one_flipped_bit_of_the_average_is_found(saved):
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.0])
-def test_a_truncated_checkpoint_is_named(saved, functions, keep):
+def test_truncated_checkpoint_is_detected(saved, functions, keep):
     workdir, _ = saved
     data = largest_file(workdir, 4, "state")
     data.write_bytes(data.read_bytes()[: int(data.stat().st_size * keep)])
@@ -159,7 +159,7 @@ def test_a_truncated_checkpoint_is_named(saved, functions, keep):
     checkpoints.close()
 
 
-def test_a_checkpoint_without_its_record_is_named(saved):
+def test_damaged_record_is_detected(saved):
     workdir, _ = saved
     (workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text("{")
     with pytest.raises(ValueError, match="checkpoints/4' is damaged"):
@@ -167,7 +167,7 @@ def test_a_checkpoint_without_its_record_is_named(saved):
 
 
 def rewrite_record(workdir, step, change):
-    """Changes the record of a checkpoint, with a checksum that fits."""
+    """Changes the record of a checkpoint and updates its checksum."""
     path = workdir / "checkpoints" / str(step) / "_CHECKPOINT_METADATA"
     content = json.loads(path.read_text())
     record = content["custom_metadata"]
@@ -182,15 +182,15 @@ def newer(record):
     record["schema"] = 2
 
 
-def newer_and_other(record):
-    """None of today's fields, and a checksum of another kind."""
+def newer_with_other_fields(record):
+    """Replaces the fields of a record by unknown ones."""
     for name in list(record):
         del record[name]
     record.update(schema=2, content="elsewhere")
 
 
-@pytest.mark.parametrize("change", [newer, newer_and_other])
-def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, functions, tiny, tmp_path, change):
+@pytest.mark.parametrize("change", [newer, newer_with_other_fields])
+def test_checkpoint_of_newer_schema_is_rejected_and_not_reported_as_damaged(saved, functions, tiny, tmp_path, change):
     workdir, _ = saved
     rewrite_record(workdir, 4, change)
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
@@ -203,18 +203,18 @@ def test_checkpoint_of_newer_schema_is_refused_and_is_not_damaged(saved, functio
         "check_workdir": lambda: check_workdir(tiny["config"], workdir),
         "train": lambda: loop.train(**tiny, workdir=workdir),
     }
-    said = f"checkpoint '{workdir}/checkpoints/4' was written by a newer version of unclip_jax: it has schema 2"
+    message = f"checkpoint '{workdir}/checkpoints/4' was written by a newer version of unclip_jax: schema must"
     for name, call in calls.items():
         with pytest.raises(ValueError) as caught:
             call()
         assert type(caught.value) is NewerSchema, name
-        assert str(caught.value).startswith(f"{said} and must have 1. Upgrade"), name
+        assert str(caught.value).startswith(f"{message} be at most 1, got 2. Upgrade"), name
         assert not isinstance(caught.value, DamagedCheckpoint)
     checkpoints.close()
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
-def test_newer_schema_below_a_damaged_checkpoint_is_refused_too(saved, tiny):
+def test_newer_schema_before_damaged_checkpoint_is_rejected(saved, tiny):
     workdir, _ = saved
     rewrite_record(workdir, 3, newer)
     (workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA").write_text("{")
@@ -223,9 +223,9 @@ def test_newer_schema_below_a_damaged_checkpoint_is_refused_too(saved, tiny):
             call()
 
 
-def test_record_of_this_schema_with_wrong_checksum_is_damaged(saved):
+def test_record_with_wrong_checksum_is_damaged(saved):
     workdir, _ = saved
-    rewrite_record(workdir, 4, lambda record: None)  # what the two tests above rely on: it is whole
+    rewrite_record(workdir, 4, lambda record: None)  # rewriting alone does not damage the record
     assert restore_record(workdir)[1].config["training"]["steps"] == 12
     path = workdir / "checkpoints" / "4" / "_CHECKPOINT_METADATA"
     content = json.loads(path.read_text())
@@ -235,38 +235,40 @@ def test_record_of_this_schema_with_wrong_checksum_is_damaged(saved):
         restore_record(workdir)
 
 
-def test_a_checkpoint_of_another_network_is_refused_with_names_and_shapes(saved, functions):
+def test_checkpoint_of_another_network_is_rejected_with_names_and_shapes(saved, functions):
     workdir, _ = saved
     out = {"kernel": jax.ShapeDtypeStruct((128, 9), np.float32)}
     shapes = functions.shapes.replace(ema={**functions.shapes.ema, "out": out, "new": functions.shapes.step})
     checkpoints = Checkpoints(workdir, keep=2)
-    said = r"does not match the network: .*ema/new must be \(\), got none.*ema/out/bias must be absent, got \(48,\)"
-    with pytest.raises(ValueError, match=said):
+    message = r"does not match the network: .*ema/new must be \(\), got none.*ema/out/bias must be absent, got \(48,\)"
+    with pytest.raises(ValueError, match=message):
         checkpoints.restore(4, shapes)
     checkpoints.close()
 
 
 def wait_until_still(folder):
-    """Returns when no file has come or gone for a second. Of a failed checkpoint Orbax's threads write the rest, as
-    those of a process that has ended do not."""
-    seen = None
-    while (found := list(os.walk(folder))) != seen:
-        seen = found
+    """Waits until the folder has not changed for one second.
+
+    The threads of Orbax continue to write a failed checkpoint. Without this test, they would end with the process.
+    """
+    before = None
+    while (now := list(os.walk(folder))) != before:
+        before = now
         time.sleep(1.0)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads that were writing
-def test_where_the_disk_is_full_the_last_whole_checkpoints_stay(saved, functions, make_tiny, full_disk):
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in the writing threads of Orbax
+def test_full_disk_keeps_complete_checkpoints(saved, functions, make_tiny, full_disk):
     workdir, before = saved
     record = {"config": make_tiny()["config"].to_json(), "frozen": {"scale": "abc"}}
     checkpoints = Checkpoints(workdir, keep=2)
     state, extras = checkpoints.restore(4, functions.shapes)
     state, _ = functions.train(state, make_tiny()["frozen"], next(make_tiny()["train_data"].batches(4)))
-    said = r"cannot be written to .*checkpoints' \(.*large.*\)\. The latest complete checkpoint is of step 4\."
-    with full_disk(3000), pytest.raises(OSError, match=said):
+    message = r"cannot be written to .*checkpoints' \(.*large.*\)\. The latest complete checkpoint is of step 4\."
+    with full_disk(3000), pytest.raises(OSError, match=message):
         checkpoints.save(state, extras, **record)
         checkpoints.wait()
-    with contextlib.suppress(OSError):  # the failed writing may be told of again
+    with contextlib.suppress(OSError):  # the failed save may be reported again
         checkpoints.close()
     gc.collect()
     wait_until_still(workdir)

@@ -1,4 +1,4 @@
-"""One step: what it changes, what it leaves, and where its randomness comes from."""
+"""Compiled functions: training step, evaluation, previews and their random keys."""
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ def host(tree):
     return jax.tree.map(np.array, tree)
 
 
-def test_a_step_trains_parameters_average_and_moments(functions_of, tiny):
+def test_step_updates_parameters_ema_and_optimizer_state(functions_of, tiny):
     functions = functions_of()
     state = functions.initialize()
     before = host(state)
@@ -31,16 +31,16 @@ def test_a_step_trains_parameters_average_and_moments(functions_of, tiny):
     after = host(state)
     assert after.step == 1 and after.skipped == 0 and float(metrics["skipped_in_a_row"]) == 0
     for name in ("params", "ema", "opt_state"):
-        pairs = zip(jax.tree.leaves(getattr(before, name)), jax.tree.leaves(getattr(after, name)))
+        pairs = zip(jax.tree.leaves(getattr(before, name)), jax.tree.leaves(getattr(after, name)), strict=True)
         assert all(np.any(old != new) for old, new in pairs), name
-    # the first average: d = 1/10
+    # d = 1/10 in the first update of the average
     jax.tree.map(
         lambda ema, old, new: np.testing.assert_allclose(ema, 0.1 * old + 0.9 * new, rtol=1e-5, atol=1e-7),
         after.ema, before.params, after.params,
     )  # fmt: skip
 
 
-def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_counted(functions_of, tiny, make_task, make_data):
+def test_step_is_skipped_and_counted_when_gradient_is_not_finite(functions_of, tiny, make_task, make_data):
     functions = functions_of(make_task(breaks=True))
     batches = make_data(bad_steps=(1, 2)).batches(0)
     state, _ = functions.train(functions.initialize(), tiny["frozen"], next(batches))
@@ -57,11 +57,11 @@ def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_counted(func
     state, metrics = functions.train(state, tiny["frozen"], next(batches))
     assert (int(state.skipped), int(state.skipped_in_a_row)) == (2, 0)
     assert np.any(np.array(state.params["out"]["kernel"]) != after.params["out"]["kernel"])
-    # two updates are done; the schedule counts those and not the steps: warm-up of 3, peak 3e-3
+    # The schedule counts updates, of which there are two, not steps. The warm-up takes 3 updates and the peak is 3e-3.
     assert float(metrics["learning_rate"]) == pytest.approx(3e-3 * 2 / 3)
 
 
-def test_a_loss_that_is_not_finite_is_skipped_too(functions_of, tiny):
+def test_step_is_skipped_when_loss_is_not_finite(functions_of, tiny):
     functions = functions_of()
     state = functions.initialize()
     before = host(state)
@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_finite_is_skipped_too(functions_of, tiny):
     jax.tree.map(np.testing.assert_array_equal, before.params, host(state).params)
 
 
-def test_dropout_is_another_at_every_step(functions_of, tiny):
+def test_dropout_differs_between_steps(functions_of, tiny):
     functions, batch = functions_of(), next(tiny["train_data"].batches(0))
     losses = []
     for step in (0, 1, 0):
@@ -80,14 +80,14 @@ def test_dropout_is_another_at_every_step(functions_of, tiny):
     assert losses[0] == losses[2] and abs(losses[0] - losses[1]) > 1e-4
 
 
-def test_the_state_handed_in_is_donated(functions_of, tiny):
+def test_train_donates_the_state(functions_of, tiny):
     functions = functions_of()
     state = functions.initialize()
     functions.train(state, tiny["frozen"], next(tiny["train_data"].batches(0)))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.ema, state.opt_state)))
 
 
-def test_parameters_from_elsewhere_begin_a_state_and_survive_it(functions_of, tiny):
+def test_initialize_copies_given_parameters(functions_of, tiny):
     functions = functions_of()
     params = jax.tree.map(lambda leaf: leaf + 1.0, functions.initialize().params)
     kept = host(params)
@@ -98,7 +98,7 @@ def test_parameters_from_elsewhere_begin_a_state_and_survive_it(functions_of, ti
     jax.tree.map(np.testing.assert_array_equal, kept, host(params))
 
 
-def test_validation_repeats_itself_and_uses_no_dropout(functions_of, tiny):
+def test_evaluation_is_deterministic_and_without_dropout(functions_of, tiny):
     functions = functions_of()
     batch = next(tiny["eval_data"].batches(0))
     state = functions.initialize()
@@ -108,16 +108,16 @@ def test_validation_repeats_itself_and_uses_no_dropout(functions_of, tiny):
     keys = make_keys(0, "evaluate", 0, batch["row"])
     loss = {train: tiny["task"].loss(params, tiny["frozen"], batch, keys, train=train)[0] for train in (True, False)}
     assert first == pytest.approx(float(loss[False]), abs=1e-6) and abs(first - float(loss[True])) > 1e-4
-    other = dict(batch, row=batch["row"] + 1)  # other rows, other noise
+    other = dict(batch, row=batch["row"] + 1)  # other rows have other noise
     assert abs(float(functions.evaluate(state, tiny["frozen"], other)["loss"]) - first) > 1e-4
 
 
-def test_a_preview_has_the_asked_number_of_pictures_or_is_none(functions_of, tiny, make_task):
+def test_preview_has_preview_count_images_or_is_none(functions_of, tiny, make_task):
     batch = next(tiny["eval_data"].batches(0))
     functions = functions_of()
     preview = functions.preview(functions.initialize(), tiny["frozen"], batch)
     np.testing.assert_array_equal(preview, batch["image"][:4])
-    assert functions_of(make_task(pictures=False)).preview is None
+    assert functions_of(make_task(previews=False)).preview is None
 
 
 def test_row_keys_depend_on_seed_purpose_and_row_and_layer_keys_on_the_step():
@@ -126,7 +126,7 @@ def test_row_keys_depend_on_seed_purpose_and_row_and_layer_keys_on_the_step():
         return np.asarray(jax.random.key_data(keys.rows)), np.asarray(jax.random.key_data(keys.layers))
 
     rows, layers = data(0, "train", 5, [3, 4])
-    np.testing.assert_array_equal(data(0, "train", 6, [4, 3])[0], rows[::-1])  # neither the place nor the step
+    np.testing.assert_array_equal(data(0, "train", 6, [4, 3])[0], rows[::-1])  # independent of position and step
     assert np.any(data(0, "train", 6, [3, 4])[1] != layers)
     assert np.all(np.any(data(1, "train", 5, [3, 4])[0] != rows, axis=1))
     assert np.all(np.any(data(0, "evaluate", 5, [3, 4])[0] != rows, axis=1))

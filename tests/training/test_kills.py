@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends bit for bit where one ends that was left alone."""
+"""A run that is killed repeatedly ends with exactly the same parameters as an uninterrupted run."""
 
 import os
 import pathlib
@@ -22,25 +22,25 @@ PATIENCE = 300.0
 
 @pytest.fixture
 def start():
-    """Begins runs, each in a session of its own; those that still go on when the test is over are killed."""
-    begun = []
+    """Starts runs, each in its own session. Runs that are still alive after the test are killed."""
+    started = []
 
-    def begin(workdir, data_dir, steps=STEPS):
+    def start_run(workdir, data_dir, steps=STEPS):
         command = [sys.executable, "-m", "tests.training.run_to_be_killed", str(workdir), str(data_dir), str(steps)]
         environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
         log = (workdir.parent / f"{workdir.name}.log").open("a")
         run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
-        begun.append(run)
+        started.append(run)
         return run
 
-    yield begin
-    for run in begun:
+    yield start_run
+    for run in started:
         if run.poll() is None:
             kill(run)
 
 
 def kill(process):
-    """The whole session, workers among them, as a machine that loses its power."""
+    """Kills the whole session, including data workers, as in a power failure."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -56,7 +56,7 @@ def steps_logged(workdir):
 
 
 def wait_for(condition, process):
-    """True once the condition holds, False where the run ended before."""
+    """Returns True once the condition holds, or False if the run ended before."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if process.poll() is not None:
@@ -67,19 +67,19 @@ def wait_for(condition, process):
 
 
 def final(workdir):
-    """Type, shape and checksum of every array of the last checkpoint: parameters, average and optimizer."""
+    """Returns the type, shape and checksum of every array of the last checkpoint."""
     return read_record(workdir, STEPS).arrays
 
 
 def workers(process):
-    """Process numbers of those that make a run's batches."""
+    """Returns the process IDs of the data workers of a run."""
     threads = pathlib.Path(f"/proc/{process.pid}/task").iterdir()
     children = [child for thread in threads for child in (thread / "children").read_text().split()]
     return [int(child) for child in children if b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 @pytest.mark.slow
-def test_a_killed_data_worker_ends_the_run_with_a_line(tmp_path, start):
+def test_killed_data_worker_ends_run_with_error_message(tmp_path, start):
     data, workdir = tmp_path / "data", tmp_path / "run"
     builder.prepare(data, size="tiny")
     process = start(workdir, data, steps=1_000_000)
@@ -88,25 +88,25 @@ def test_a_killed_data_worker_ends_the_run_with_a_line(tmp_path, start):
     os.kill(worker, signal.SIGKILL)
     assert process.wait(60.0) == 1
     log = (tmp_path / "run.log").read_text()
-    assert "ChildProcessError: a process that makes batches has died (config.data.workers 1: Worker process" in log
+    assert "ChildProcessError: A data-loading process has died (config.data.workers 1: Worker process" in log
     assert "exit code -9). Run again to resume from the latest checkpoint" in log
 
 
 @pytest.mark.slow
-def test_ten_kills_leave_no_trace(tmp_path, start):
-    data, whole, killed = tmp_path / "data", tmp_path / "whole", tmp_path / "killed"
+def test_run_killed_ten_times_matches_uninterrupted_run(tmp_path, start):
+    data, uninterrupted, killed = tmp_path / "data", tmp_path / "uninterrupted", tmp_path / "killed"
     builder.prepare(data, size="tiny")
-    assert start(whole, data).wait(PATIENCE) == 0
-    moments, kills, in_writes = random.Random(0), 0, 0
+    assert start(uninterrupted, data).wait(PATIENCE) == 0
+    generator, kills, in_writes = random.Random(0), 0, 0
     while kills < KILLS or in_writes < IN_WRITES:
         process = start(killed, data)
         saved = max(steps_saved(killed), default=0)
         left_over = set(partial(killed))
-        if kills % 2:  # as soon as a checkpoint is being written that was not there before
+        if kills % 2:  # kill while a checkpoint is being written
             alive = wait_for(lambda left_over=left_over: set(partial(killed)) - left_over, process)
-        else:  # a moment after the first step that goes beyond what is saved
+        else:  # kill shortly after the first step that is not saved yet
             alive = wait_for(lambda saved=saved: max(steps_logged(killed), default=0) > saved, process)
-            time.sleep(moments.uniform(0.0, 0.1))
+            time.sleep(generator.uniform(0.0, 0.1))
         if not alive:
             break
         before = set(partial(killed))
@@ -117,9 +117,11 @@ def test_ten_kills_leave_no_trace(tmp_path, start):
         assert start(killed, data).wait(PATIENCE) == 0
     log = (tmp_path / "killed.log").read_text()
     assert kills >= KILLS and in_writes >= IN_WRITES, (kills, in_writes, log[-2000:])
-    assert final(killed) == final(whole)
-    assert steps_logged(killed) == steps_logged(whole) == list(range(1, STEPS + 1))
+    assert final(killed) == final(uninterrupted)
+    assert steps_logged(killed) == steps_logged(uninterrupted) == list(range(1, STEPS + 1))
     names = ("step", "loss", "grad_norm", "learning_rate")
-    lines = [[{name: line[name] for name in names} for line in read_metrics(workdir)] for workdir in (killed, whole)]
+    lines = [
+        [{name: line[name] for name in names} for line in read_metrics(workdir)] for workdir in (killed, uninterrupted)
+    ]
     assert lines[0] == lines[1]
     assert "Traceback" not in log

@@ -1,4 +1,4 @@
-"""The loop: it learns, evaluates, saves and stops."""
+"""Training loop: learning, evaluation, previews, saving and stopping."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from unclip_jax.training.metric_writer import read_metrics
 from unclip_jax.training.resume import check_workdir
 
 
-def test_training_brings_the_loss_down_and_writes_what_it_should(tiny, tmp_path):
+def test_train_reduces_loss_and_writes_metrics_config_and_previews(tiny, tmp_path):
     every = {"training__log_every": 20, "training__eval_every": 30, "training__preview_every": 30}
     tiny["config"] = changed(tiny["config"], training__steps=60, **every)
     train(tiny, tmp_path)
@@ -33,13 +33,13 @@ def test_training_brings_the_loss_down_and_writes_what_it_should(tiny, tmp_path)
     assert [path.name for path in sorted((tmp_path / "previews").iterdir())] == [
         "step_00000030.png", "step_00000060.png"
     ]  # fmt: skip
-    picture = images.read_image(tmp_path / "previews" / "step_00000060.png")
-    np.testing.assert_array_equal(picture[:4, :4], next(tiny["eval_data"].batches(0))["image"][0])
+    preview = images.read_image(tmp_path / "previews" / "step_00000060.png")
+    np.testing.assert_array_equal(preview[:4, :4], next(tiny["eval_data"].batches(0))["image"][0])
     assert restore_params(tmp_path).step == 60
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tiny, tmp_path, trained, make_data, capsys, number):
+def test_signal_saves_checkpoint_and_run_can_resume(tiny, tmp_path, trained, make_data, capsys, number):
     def stops(step):
         if step == 5:
             os.kill(os.getpid(), number)
@@ -63,7 +63,7 @@ def test_stop_during_an_evaluation_takes_effect_right_after_it(tiny, tmp_path, m
 
 
 @pytest.mark.parametrize("changes", ["data", "seed"])
-def test_another_seed_or_other_data_end_elsewhere(tiny, tmp_path, trained, make_data, changes):
+def test_result_depends_on_seed_and_data(tiny, tmp_path, trained, make_data, changes):
     if changes == "data":
         tiny["train_data"] = make_data(seed=3)
     tiny["config"] = changed(tiny["config"], training__seed=1 if changes == "seed" else 0)
@@ -71,30 +71,30 @@ def test_another_seed_or_other_data_end_elsewhere(tiny, tmp_path, trained, make_
     assert final(tmp_path)[1]["state"]["params/out/kernel"] != final(trained)[1]["state"]["params/out/kernel"]
 
 
-def test_training_can_begin_with_given_parameters(tiny, tmp_path, trained):
+def test_initial_params_are_used(tiny, tmp_path, trained):
     start = restore_params(trained).params
     tiny["config"] = changed(tiny["config"], training__steps=1)
     tiny["config"] = changed(tiny["config"], optimizer__learning_rate=0.0)
     train(tiny, tmp_path, initial_params=start)
-    found = restore_params(tmp_path).params
-    np.testing.assert_allclose(found["out"]["kernel"], start["out"]["kernel"], rtol=1e-6)
+    params = restore_params(tmp_path).params
+    np.testing.assert_allclose(params["out"]["kernel"], start["out"]["kernel"], rtol=1e-6)
 
 
-def test_a_stage_without_pictures_has_no_previews(tiny, tmp_path, make_task):
-    train(tiny, tmp_path, task=make_task(pictures=False))
+def test_task_without_previews_writes_none(tiny, tmp_path, make_task):
+    train(tiny, tmp_path, task=make_task(previews=False))
     assert not (tmp_path / "previews").exists()
     assert "eval_loss" in read_metrics(tmp_path)[-1]
 
 
-def test_without_validation_data_there_is_no_validation(tiny, tmp_path):
+def test_evaluation_is_disabled_without_eval_data(tiny, tmp_path):
     train(tiny, tmp_path, eval_data=None)
     assert len(read_metrics(tmp_path)) == 7 and not any("eval_loss" in line for line in read_metrics(tmp_path))
 
 
-def test_a_batch_that_does_not_divide_and_a_workdir_that_is_a_file_are_refused(tiny, tmp_path):
-    with pytest.raises(ValueError, match="global_batch 16 does not divide among 3 devices .*use a multiple of 3"):
+def test_indivisible_batch_and_file_as_workdir_are_rejected(tiny, tmp_path):
+    with pytest.raises(ValueError, match="global_batch must be a positive multiple of 3 .*, got 16"):
         loop.check_config(tiny["config"], make_mesh(devices=jax.devices()[:3]))
-    with pytest.raises(ValueError, match="is 2 devices, and there are 8"):
+    with pytest.raises(ValueError, match="mesh sizes must multiply to 8, .* which is 2"):
         tiny["config"] = changed(tiny["config"], mesh__data=2)
         loop.check_config(tiny["config"])
     (tmp_path / "file").write_text("")

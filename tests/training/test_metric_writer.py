@@ -1,4 +1,4 @@
-"""Lines of metrics, pictures and events."""
+"""Metrics as JSON lines, previews and TensorBoard events."""
 
 import json
 
@@ -8,7 +8,7 @@ from unclip_jax import images
 from unclip_jax.training.metric_writer import MetricWriter, append_line, read_metrics
 
 
-def test_lines_hold_what_was_written_and_null_for_what_is_not_finite(tmp_path):
+def test_values_are_written_and_null_if_not_finite(tmp_path):
     writer = MetricWriter(tmp_path)
     writer.write(2, {"loss": np.float32(0.1), "skipped": 3})
     writer.write(4, {"loss": float("nan")})
@@ -17,7 +17,7 @@ def test_lines_hold_what_was_written_and_null_for_what_is_not_finite(tmp_path):
     assert [json.loads(line) for line in lines] == [{"step": 2, "loss": 0.1, "skipped": 3}, {"step": 4, "loss": None}]
 
 
-def test_a_resumed_run_drops_the_lines_after_its_step_and_one_that_was_cut_off(tmp_path):
+def test_resuming_removes_later_lines_and_incomplete_line(tmp_path):
     lines = [json.dumps({"step": step, "loss": 1.0}) for step in (2, 4, 6)]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 8, "lo']))
     assert [line["step"] for line in read_metrics(tmp_path)] == [2, 4, 6]
@@ -28,28 +28,28 @@ def test_a_resumed_run_drops_the_lines_after_its_step_and_one_that_was_cut_off(t
     assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(2, 1.0), (4, 1.0), (6, 2.0)]
 
 
-def test_a_workdir_without_metrics_has_no_lines(tmp_path):
+def test_read_metrics_is_empty_without_file(tmp_path):
     assert read_metrics(tmp_path) == []
     writer = MetricWriter(tmp_path)
     assert writer.last == {}
     writer.close()
 
 
-def test_pictures_become_a_grid_and_events(tmp_path):
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+def test_preview_is_written_as_grid_and_event(tmp_path):
+    preview = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
     writer = MetricWriter(tmp_path)
     writer.write(7, {"loss": 1.0})
-    writer.write_preview(7, pictures)
+    writer.write_preview(7, preview)
     writer.close()
     grid = images.read_image(tmp_path / "previews" / "step_00000007.png")
-    np.testing.assert_array_equal(grid[:8, :8], pictures[0])
-    np.testing.assert_array_equal(grid[-8:, -8:], pictures[3])
+    np.testing.assert_array_equal(grid[:8, :8], preview[0])
+    np.testing.assert_array_equal(grid[-8:, -8:], preview[3])
     (events,) = tmp_path.glob("events.*")
     content = events.read_bytes()
     assert b"loss" in content and b"preview" in content
 
 
-def test_line_appended_after_one_that_was_cut_off_stands_alone(tmp_path):
+def test_append_line_starts_new_line_after_incomplete_line(tmp_path):
     append_line(tmp_path / "lines.jsonl", {"step": 1})
     with (tmp_path / "lines.jsonl").open("a") as file:
         file.write('{"step": 2, "lo')

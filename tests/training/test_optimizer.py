@@ -1,4 +1,4 @@
-"""Learning rates, decay and clipping, against values worked out by hand."""
+"""Learning rate, weight decay, clipping and freezing, compared with values computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -31,21 +31,21 @@ from unclip_jax.training.spec import OptimizerSpec
         ("cosine", 40, 0.0),
     ],
 )
-def test_warm_up_then_schedule(schedule, updates, rate):
+def test_learning_rate_warms_up_then_follows_schedule(schedule, updates, rate):
     config = OptimizerSpec(learning_rate=0.1, schedule=schedule, warmup_steps=5)
     assert float(learning_rate(config, 25)(updates)) == pytest.approx(rate, abs=1e-8)
 
 
-def test_without_warm_up_the_first_update_is_at_the_peak():
+def test_learning_rate_starts_at_peak_without_warm_up():
     assert float(learning_rate(OptimizerSpec(learning_rate=0.1, schedule="cosine"), 25)(0)) == pytest.approx(0.1)
 
 
-def test_an_unknown_schedule_is_named_with_the_known_ones():
+def test_unknown_schedule_is_rejected_with_available_ones():
     with pytest.raises(ValueError, match="learning-rate schedule 'step'. Available: constant, linear, cosine"):
         learning_rate(OptimizerSpec(schedule="step"), 25)
 
 
-def test_only_weights_decay():
+def test_only_kernels_decay():
     block = {"kernel": jnp.ones((2, 4, 4)), "bias": jnp.ones((2, 4)), "scale": jnp.ones((2, 4))}
     params = {
         "blocks": {"dense": block},
@@ -67,31 +67,32 @@ def test_only_weights_decay():
     }
 
 
-# Before, all parameters with more than one axis decayed except for these names. It caught two that are no weights.
+# In earlier versions all parameters with more than one axis decayed, except for these names. This rule wrongly included
+# two parameters.
 UNDECAYED = ("bias", "scale", "embedding", "positional_embedding", "class_embedding", "logit_scale", "query")
 WERE_DECAYED = ("padding_embedding", "query_value_bias")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_kernels_of_every_network_decay(name):
+def test_all_kernels_of_each_network_decay(name):
     shapes = parameter_shapes(NETWORKS[name][0])
-    found = parameters.flatten(decays(shapes))
+    decayed = parameters.flatten(decays(shapes))
     for path, leaf in parameters.flatten(shapes).items():
         last = path.rpartition("/")[2]
         before = leaf.ndim > 1 and last not in UNDECAYED and not last.startswith("null_")
-        assert found[path] == (before and last not in WERE_DECAYED), path
-    assert any(found.values())
+        assert decayed[path] == (before and last not in WERE_DECAYED), path
+    assert any(decayed.values())
 
 
-def test_padding_and_biases_of_glide_and_its_clip_do_not_decay():
+def test_padding_embedding_and_query_value_bias_do_not_decay():
     for network, name in (("glide", "padding_embedding"), ("noised-clip", "query_value_bias")):
-        found = parameters.flatten(decays(parameter_shapes(NETWORKS[network][0])))
-        paths = [path for path in found if path.endswith(name)]
-        assert paths and not any(found[path] for path in paths)
+        decayed = parameters.flatten(decays(parameter_shapes(NETWORKS[network][0])))
+        paths = [path for path in decayed if path.endswith(name)]
+        assert paths and not any(decayed[path] for path in paths)
 
 
-def test_the_first_adamw_update_is_the_sign_of_the_gradient_and_the_decay():
-    # Bias correction makes the first update g / (|g| + eps), whatever b1 and b2; decay adds weight_decay * w.
+def test_first_adamw_update_is_sign_of_gradient_plus_decay():
+    # With bias correction, the first update is g / (|g| + eps) for any b1 and b2. Decay adds weight_decay * w.
     optimizer = make_optimizer(OptimizerSpec(learning_rate=0.1, weight_decay=0.5, clip_norm=None), 10)
     params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
     gradient = {"kernel": jnp.array([[1.0, -2.0], [0.5, -4.0]]), "bias": jnp.array([2.0, -1.0])}
@@ -101,8 +102,8 @@ def test_the_first_adamw_update_is_the_sign_of_the_gradient_and_the_decay():
     np.testing.assert_allclose(updates["bias"], -0.1 * np.sign(gradient["bias"]), rtol=1e-4)
 
 
-def test_clipping_scales_all_gradients_to_the_global_norm():
-    # With eps far above the gradients, an update is proportional to the clipped gradient: lr * g / eps.
+def test_clip_norm_scales_gradients_to_global_norm():
+    # If eps is much larger than the gradients, the update is proportional to the clipped gradient: lr * g / eps.
     gradient = {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]]), "bias": jnp.array([12.0, 0.0])}  # norm 13
     params = jax.tree.map(jnp.zeros_like, gradient)
     for clip_norm, scale in ((1.3, 0.1), (26.0, 1.0), (None, 1.0)):
@@ -112,7 +113,7 @@ def test_clipping_scales_all_gradients_to_the_global_norm():
         np.testing.assert_allclose(updates["bias"], [-12.0 * scale / 1e6, 0.0], rtol=1e-4)
 
 
-def test_frozen_parameters_stay_have_no_state_and_do_not_count_in_the_norm():
+def test_frozen_parameters_have_no_update_no_state_and_no_effect_on_norm():
     spec = OptimizerSpec(learning_rate=1.0, eps=1e6, clip_norm=1.3, freeze=("tower/*", "*/bias"))
     optimizer = make_optimizer(spec, 10)
     params = {"tower": {"kernel": jnp.ones((2, 2))}, "head": {"kernel": jnp.zeros((2, 2)), "bias": jnp.ones(2)}}
@@ -125,16 +126,21 @@ def test_frozen_parameters_stay_have_no_state_and_do_not_count_in_the_norm():
     np.testing.assert_array_equal(updates["tower"]["kernel"], 0.0)
     np.testing.assert_array_equal(updates["head"]["bias"], 0.0)
     np.testing.assert_allclose(updates["head"]["kernel"], -0.1 * gradient["head"]["kernel"] / 1e6, rtol=1e-4)
-    assert sorted(leaf.size for leaf in jax.tree.leaves(state)) == [1, 1, 4, 4]  # counts, and two moments of one kernel
+    assert sorted(leaf.size for leaf in jax.tree.leaves(state)) == [
+        1,
+        1,
+        4,
+        4,
+    ]  # two counters and two moments of one kernel
 
 
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (("unet/up_*",), r"freeze 'unet/up_\*' matches no parameter, such as 'head/kernel'; .*begin with: head, tower"),
-        (("*",), "leaves no parameter to be trained"),
+        (("unet/up_*",), r"such as 'head/kernel', but 'unet/up_\*' matches none. The paths start with: head, tower."),
+        (("*",), r"must leave parameters to train, but \['\*'\] match all"),
     ],
 )
-def test_patterns_that_match_nothing_or_all_are_refused(patterns, message):
+def test_freeze_patterns_that_match_nothing_or_everything_are_rejected(patterns, message):
     with pytest.raises(ValueError, match=message):
         frozen({"tower": {"kernel": 0}, "head": {"kernel": 0}}, patterns)

@@ -1,4 +1,4 @@
-"""The log of a run: bad steps, loss spikes and the progress bar."""
+"""Log of a run: bad steps, loss spikes and the progress bar."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from unclip_jax.training.run_log import RunLog
 from unclip_jax.training.spec import TrainingSpec
 
 
-def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path, make_task, make_data, capsys):
+def test_run_ends_after_max_bad_steps_in_a_row(tiny, tmp_path, make_task, make_data, capsys):
     tiny["task"] = make_task(breaks=True)
     with pytest.raises(
         FloatingPointError, match="not finite, .* in 3 steps in a row, up to step 11 .*max_bad_steps is 3"
@@ -31,13 +31,13 @@ def test_bad_steps_are_counted_and_too_many_in_a_row_end_the_run(tiny, tmp_path,
     assert "Skipped step 3: loss 0." in capsys.readouterr().err
 
 
-def test_gradients_that_are_too_long_are_skipped(tiny, tmp_path):
+def test_step_is_skipped_when_gradient_exceeds_skip_norm(tiny, tmp_path):
     tiny["config"] = changed(tiny["config"], optimizer__skip_norm=1e-9)
     with pytest.raises(FloatingPointError, match="exceeded skip_norm, in 3 steps in a row, up to step 3"):
         train(tiny, tmp_path)
 
 
-def test_a_jump_of_the_loss_is_written_down_and_trained_on(tiny, tmp_path, make_task, make_data, capsys):
+def test_loss_spike_is_logged_and_not_skipped(tiny, tmp_path, make_task, make_data, capsys):
     tiny["config"] = changed(tiny["config"], training__steps=16)
     tiny["task"] = make_task(jumps=True)
     train(tiny, tmp_path, train_data=make_data(bad_steps=(13,)))
@@ -49,7 +49,7 @@ def test_a_jump_of_the_loss_is_written_down_and_trained_on(tiny, tmp_path, make_
     assert read_metrics(tmp_path)[-1]["skipped"] == 0
 
 
-def test_waiting_for_data_is_said_where_it_is_long(tiny, tmp_path, make_data, capsys):
+def test_progress_bar_shows_long_waits_for_data(tiny, tmp_path, make_data, capsys):
     tiny["progress"] = True
     train(tiny, tmp_path / "slow", train_data=make_data(at=lambda step: time.sleep(0.05)))
     assert "of the time waiting for data" in capsys.readouterr().err

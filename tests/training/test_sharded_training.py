@@ -1,4 +1,4 @@
-"""Eight devices, four times data and two times fsdp, train as one does, and each holds about half of the state."""
+"""Training on eight devices (data 4, fsdp 2) matches one device, with half of the state per device."""
 
 import dataclasses
 from typing import ClassVar
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("compiled_anew")
 
 
 class Network(nn.Module):
-    """Convolutions, a group norm and a wide layer between: what the real networks are made of."""
+    """Small network of the same layers as the real ones: convolutions, group norm and a wide dense layer."""
 
     @nn.compact
     def __call__(self, x):
@@ -34,7 +34,10 @@ class Network(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Restore:
-    """A noised picture back to what it was, its pixels folded into channels; the frozen kernel colours it first."""
+    """Task of denoising images whose colors are mapped by a frozen kernel.
+
+    The output has 2 x 2 pixels folded into channels.
+    """
 
     rows_are_independent: ClassVar[bool] = True
 
@@ -42,7 +45,7 @@ class Restore:
         return Network().init(key, jnp.zeros(batch["image"].shape))["params"]
 
     def loss(self, params, frozen, batch, keys, *, train=True):
-        x = (batch["image"] / 127.5 - 1.0) @ frozen["colours"]["kernel"]
+        x = (batch["image"] / 127.5 - 1.0) @ frozen["colors"]["kernel"]
         noisy = x + 0.3 * rng.normal_rows(keys.rows, x.shape[1:])
         rows, side = x.shape[0], x.shape[1] // 2
         folded = x.reshape(rows, side, 2, side, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(rows, side, side, 12)
@@ -58,13 +61,14 @@ def train(devices, seed=0, **mesh):
         training=TrainingSpec(steps=STEPS, global_batch=BATCH, seed=seed),
     )
     mesh = make_mesh(**mesh, devices=devices)
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (STEPS, BATCH, 1, 1, 3)) + draw.integers(-20, 20, (STEPS, BATCH, 8, 8, 3))
+    generator = np.random.default_rng(0)
+    colors = generator.integers(0, 256, (STEPS, BATCH, 1, 1, 3))
+    images = colors + generator.integers(-20, 20, (STEPS, BATCH, 8, 8, 3))
     batches = [
         {"image": np.clip(image, 0, 255).astype(np.uint8), "row": (step * BATCH + np.arange(BATCH)).astype(np.int32)}
         for step, image in enumerate(images)
     ]
-    frozen = {"colours": {"kernel": np.eye(3, dtype=np.float32)[::-1]}}
+    frozen = {"colors": {"kernel": np.eye(3, dtype=np.float32)[::-1]}}
     functions = compile_functions(Restore(), config=config, frozen=frozen, batch=batches[0], mesh=mesh)
     state, frozen, losses = functions.initialize(), place(frozen, functions.frozen_shardings), []
     for batch in batches:
@@ -83,16 +87,16 @@ def eight():
     return train(jax.devices(), data=4, fsdp=2)
 
 
-def test_eight_devices_give_the_losses_of_one(one, eight):
+def test_losses_on_eight_devices_match_one_device(one, eight):
     np.testing.assert_allclose(eight[0], one, atol=1e-5, rtol=0)
-    assert one[-1] < 0.6 * one[0]  # it learns, so the losses hang on every update before
+    assert one[-1] < 0.6 * one[0]  # the loss decreases, so it depends on all previous updates
 
 
-def test_another_seed_gives_other_losses(one):
+def test_losses_depend_on_seed(one):
     assert np.max(np.abs(train(jax.devices()[:1], seed=1)[0] - one)) > 1e-3
 
 
-def test_each_device_holds_at_most_sixty_percent_of_parameters_and_optimizer_state(eight):
+def test_each_device_holds_at_most_60_percent_of_params_and_optimizer_state(eight):
     leaves = jax.tree.leaves((eight[1].params, eight[1].opt_state))
     held = {device: 0 for device in jax.devices()}
     for leaf in leaves:

@@ -1,4 +1,4 @@
-"""Settings: what is refused, and what a resumed run may change."""
+"""Training settings: validation, and which of them a resumed run may change."""
 
 import dataclasses
 
@@ -23,25 +23,25 @@ class Data:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(RunSpec):
-    """A config with sections of its own."""
+    """A config with additional sections."""
 
     model: Model = Model()
     data: Data = Data()
     may_change = MAY_CHANGE | {"data.threads"}
 
 
-def test_the_same_config_passes_and_tuples_are_lists():
+def test_check_same_accepts_equal_config_with_lists_for_tuples():
     assert Config().to_json()["model"]["mult"] == [1, 2]
     check_same(Config(), Config().to_json(), "w")
 
 
-def test_a_workdir_older_than_a_field_had_its_default():
+def test_check_same_uses_default_of_missing_field():
     old = Config().to_json()
     del old["training"]["seed"], old["optimizer"]["freeze"]
     check_same(Config(), old, "w")
     with pytest.raises(ValueError, match="config: training.seed is 3 and was 0"):
         check_same(changed(Config(), training__seed=3), old, "w")
-    del old["model"]["width"]  # a section of which the loop knows no defaults
+    del old["model"]["width"]  # `RunSpec` has no defaults of this section
     with pytest.raises(ValueError, match="model.width is 8 and was '.absent.'"):
         check_same(Config(), old, "w")
 
@@ -56,12 +56,12 @@ def test_a_workdir_older_than_a_field_had_its_default():
         {"data__threads": 5},
     ],
 )
-def test_what_leaves_the_training_the_same_may_change(change):
+def test_check_same_accepts_changes_that_do_not_affect_training(change):
     check_same(changed(Config(), **change), Config().to_json(), "w")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"model__width": 16}, "model.width is 16 and was 8"),
         ({"model__mult": (1, 4)}, r"model.mult is \[1, 4\] and was \[1, 2\]"),
@@ -71,13 +71,13 @@ def test_what_leaves_the_training_the_same_may_change(change):
         ({"model__width": 16, "optimizer__b2": 0.9}, "model.width is 16 and was 8; optimizer.b2 is 0.9 and was 0.999"),
     ],
 )
-def test_every_other_change_is_refused_by_name_with_both_values(change, said):
-    with pytest.raises(ValueError, match=f"^workdir 'w' was trained with another config: {said}"):
+def test_check_same_rejects_other_changes_with_both_values(change, message):
+    with pytest.raises(ValueError, match=f"^workdir 'w' was trained with another config: {message}"):
         check_same(changed(Config(), **change), Config().to_json(), "w")
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("steps", 0, "config.training.steps must be at least 1, got 0."),
         ("checkpoint_every", -1, "checkpoint_every must be at least 1, got -1."),
@@ -87,12 +87,12 @@ def test_every_other_change_is_refused_by_name_with_both_values(change, said):
         ("dtype", "float16", "dtype must be 'auto' or 'float32' or 'bfloat16', got 'float16'"),
     ],
 )
-def test_numbers_that_no_run_can_have_are_refused(name, value, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_training_settings_are_rejected(name, value, message):
+    with pytest.raises(ValueError, match=message):
         fields.parse(TrainingSpec, {name: value}, where="config.training")
 
 
-def test_norms_that_no_gradient_can_be_limited_to_are_refused():
+def test_clip_norm_and_skip_norm_must_be_positive():
     for name in ("clip_norm", "skip_norm"):
         with pytest.raises(ValueError, match=f"^{name} must be greater than 0 or None, got 0.0"):
             run_spec(**{f"optimizer__{name}": 0.0})

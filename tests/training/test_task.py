@@ -1,4 +1,4 @@
-"""What a task may have besides its loss: variables, a gradient of its own, and the training step."""
+"""Optional parts of the task interface: variables, `value_and_grad` and the training step."""
 
 import dataclasses
 from typing import ClassVar
@@ -45,7 +45,7 @@ class TrackMean:
 
 @dataclasses.dataclass(frozen=True)
 class Square:
-    """Loss w^2 / 2, whose gradient is w. Logs the step and the random numbers of its keys."""
+    """Loss w^2 / 2, whose gradient is w. Its metrics are the step and a random number from its keys."""
 
     rows_are_independent: ClassVar[bool] = True
     traced: list = dataclasses.field(default_factory=list)
@@ -77,7 +77,7 @@ def functions_of(task, mesh=None, **training):
     return compile_functions(task, config=config, frozen={}, batch=BATCH, mesh=mesh)
 
 
-def test_variables_are_initialized_from_the_parameters():
+def test_variables_are_initialized_from_parameters():
     functions = functions_of(TrackMean())
     assert float(functions.initialize().variables["mean"]) == 8.0
     assert float(functions.initialize({"w": np.float32(3.0)}).variables["mean"]) == 11.0
@@ -86,7 +86,7 @@ def test_variables_are_initialized_from_the_parameters():
 
 
 def test_variables_pass_through_micro_batches_in_order():
-    """The micro-batches are the rows 0, 2, 4, 6 with mean 3 and 1, 3, 5, 7 with mean 4."""
+    """The micro-batches are the rows 0, 2, 4, 6 (mean 3) and 1, 3, 5, 7 (mean 4)."""
     for micro_batches, expected in ((1, (8 + 3.5) / 2), (2, ((8 + 3) / 2 + 4) / 2)):
         functions = functions_of(TrackMean(), micro_batches=micro_batches)
         state, metrics = functions.train(functions.initialize(), {}, BATCH)
@@ -114,7 +114,7 @@ def test_step_with_variables_that_are_not_finite_is_skipped():
     assert np.isfinite(metrics["loss"]) and int(state.skipped) == 1 and float(state.variables["mean"]) == 8.0
 
 
-def test_evaluation_and_preview_receive_the_variables_and_keep_them():
+def test_evaluation_and_preview_receive_variables_and_do_not_change_them():
     functions = functions_of(TrackMean(), micro_batches=2)
     state = functions.initialize({"w": np.float32(-3.0)})  # the mean starts at 5
     for _ in range(2):
@@ -137,33 +137,33 @@ def test_variables_are_saved_and_restored(tmp_path):
     checkpoints.close()
 
 
-def test_checkpoint_of_a_task_without_variables_has_no_such_arrays(trained):
+def test_checkpoint_has_no_variables_when_task_has_none(trained):
     arrays = read_record(trained, 12).arrays
     assert set(arrays) == {"state", "ema"}
     names = arrays["state"]
     assert {name.split("/")[0] for name in names} == {"step", "params", "opt_state", "skipped", "skipped_in_a_row"}
 
 
-def test_loss_that_returns_only_metrics_keeps_the_variables():
+def test_variables_are_kept_when_loss_returns_only_metrics():
     aux = as_aux({"a": 1.0}, {"mean": 2.0})
     assert aux.metrics == {"a": 1.0} and aux.variables == {"mean": 2.0}
 
 
 @pytest.mark.parametrize("other", [{}, {"mean": jnp.zeros(3)}, {"mean": jnp.zeros(2, jnp.int32)}])
-def test_variables_of_another_structure_shape_or_type_are_refused(other):
+def test_variables_of_another_structure_shape_or_type_are_rejected(other):
     with pytest.raises(ValueError, match="variables must keep their structure, shapes and types"):
         as_aux(Aux({}, other), {"mean": jnp.zeros(2)})
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
 @pytest.mark.parametrize("task, norm", [(Square, 3.0), (SharpnessAware, 3.5)])
-def test_value_and_grad_of_the_task_replaces_that_of_its_loss(task, norm, micro_batches):
+def test_value_and_grad_of_task_replaces_gradient_of_loss(task, norm, micro_batches):
     functions = functions_of(task(), micro_batches=micro_batches)
     _, metrics = functions.train(functions.initialize(), {}, BATCH)
     assert (float(metrics["loss"]), float(metrics["grad_norm"])) == (4.5, norm)
 
 
-def test_keys_carry_the_step_without_compiling_again():
+def test_keys_contain_step_without_recompilation():
     task = Square()
     functions = functions_of(task, micro_batches=2)
     state = functions.initialize()
@@ -181,7 +181,7 @@ def test_keys_carry_the_step_without_compiling_again():
 
 
 @pytest.mark.usefixtures("compiled_anew")
-def test_eight_devices_give_the_variables_of_the_whole_batch():
+def test_variables_on_eight_devices_use_the_whole_batch():
     mesh = make_mesh(data=4, fsdp=2)
     functions = functions_of(TrackMean(), mesh)
     state, _ = functions.train(functions.initialize(), {}, place_batch(BATCH, mesh))

@@ -1,4 +1,4 @@
-"""One run at a time trains in a workdir."""
+"""Lock of a workdir: only one run at a time can train in it."""
 
 import os
 import pathlib
@@ -30,7 +30,7 @@ with lock_folder(sys.argv[1]):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds the lock of a workdir."""
+    """A process that holds the lock of a workdir."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
@@ -41,31 +41,31 @@ def holder(tmp_path):
 
 
 def in_thread(call):
-    """What a call in another thread returns or raises."""
-    found = []
+    """Calls a function in another thread and returns its result or exception."""
+    results = []
 
     def run():
         try:
-            found.append(call())
+            results.append(call())
         except BaseException as error:
-            found.append(error)
+            results.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    return found[0]
+    return results[0]
 
 
-def test_train_is_refused_while_another_run_trains_and_goes_on_later(tiny, make_tiny, make_data, tmp_path):
-    workdir, refused = tmp_path / "run", []
+def test_second_run_is_rejected_while_first_run_trains(tiny, make_tiny, make_data, tmp_path):
+    workdir, errors = tmp_path / "run", []
 
-    def second(step):
+    def start_second_run(step):
         if step == 5:
-            refused.append(in_thread(lambda: loop.train(**make_tiny(), workdir=workdir)))
+            errors.append(in_thread(lambda: loop.train(**make_tiny(), workdir=workdir)))
 
-    tiny["train_data"] = make_data(at=second)
+    tiny["train_data"] = make_data(at=start_second_run)
     assert loop.train(**tiny, workdir=workdir) == 12
-    (error,) = refused
+    (error,) = errors
     assert isinstance(error, FolderInUse) and isinstance(error, ValueError)
     assert str(error) == (
         f"workdir {str(workdir)!r} is in use by another run (process {os.getpid()}). Wait until it has finished, stop "
@@ -76,62 +76,62 @@ def test_train_is_refused_while_another_run_trains_and_goes_on_later(tiny, make_
     assert loop.train(**tiny, workdir=workdir) == 14
 
 
-def test_resumed_run_and_failed_run_hold_and_release_the_lock(tiny, make_tiny, make_data, tmp_path):
-    class Stop(Exception):
+def test_new_and_resumed_run_release_lock_when_they_fail(tiny, make_tiny, make_data, tmp_path):
+    class StopError(Exception):
         pass
 
-    refused = []
+    errors = []
 
-    def fails(step):
+    def fail(step):
         if step == 6:
-            refused.append(in_thread(lambda: loop.train(**make_tiny(), workdir=tmp_path)))
-            raise Stop
+            errors.append(in_thread(lambda: loop.train(**make_tiny(), workdir=tmp_path)))
+            raise StopError
 
     for _ in range(2):  # a new run, and one that resumes from step 4
-        with pytest.raises(Stop):
-            loop.train(**{**tiny, "train_data": make_data(at=fails)}, workdir=tmp_path)
-    assert [type(error) for error in refused] == [FolderInUse] * 2
+        with pytest.raises(StopError):
+            loop.train(**{**tiny, "train_data": make_data(at=fail)}, workdir=tmp_path)
+    assert [type(error) for error in errors] == [FolderInUse] * 2
     assert loop.train(**tiny, workdir=tmp_path) == 12
 
 
-def test_lock_of_a_killed_process_does_not_stay(holder, tiny, make_data, tmp_path):
-    drawn = []
-    tiny["train_data"] = make_data(at=drawn.append)
+def test_lock_of_killed_process_is_released(holder, tiny, make_data, tmp_path):
+    requested = []
+    tiny["train_data"] = make_data(at=requested.append)
     with pytest.raises(FolderInUse, match=rf"run' is in use by another run \(process {holder.pid}\)"):
         loop.train(**tiny, workdir=tmp_path / "run")
-    assert drawn == [] and [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert requested == [] and [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert (tmp_path / "run" / ".lock").exists()
     assert loop.train(**tiny, workdir=tmp_path / "run") == 12
 
 
-def test_train_command_is_refused_before_anything_is_written(holder, tmp_path, capsys, monkeypatch):
+def test_train_command_is_rejected_before_anything_is_written(holder, tmp_path, capsys, monkeypatch):
     for name in ("assemble", "_start"):
-        monkeypatch.setattr(train, name, lambda *_: pytest.fail("the lock comes first"))
+        monkeypatch.setattr(train, name, lambda *_: pytest.fail("called without the lock"))
     config = ROOT / "configs/shapes/clip.py"
     assert main(["train", f"--config={config}", f"--workdir={tmp_path / 'run'}"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("unclip train: workdir ") and f"(process {holder.pid})" in said and said.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("unclip train: workdir ") and f"(process {holder.pid})" in err and err.count("\n") == 1
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_tokenizer_is_written_under_the_lock(tmp_path, monkeypatch):
-    """`experiment.train_stage` holds it from the start on, and hands it to `loop.train`."""
-    found = []
+    """`experiment.train_stage` acquires the lock before `loop.train` does."""
+    errors = []
 
-    def assembles(config, workdir):
-        found.append(in_thread(lambda: lock_workdir(workdir).__enter__()))
+    def assemble(config, workdir):
+        errors.append(in_thread(lambda: lock_workdir(workdir).__enter__()))
         raise ZeroDivisionError
 
-    monkeypatch.setattr(train, "assemble", assembles)
+    monkeypatch.setattr(train, "assemble", assemble)
     config = experiment.load_config(ROOT / "configs/shapes/clip.py")
     with pytest.raises(ZeroDivisionError):
         experiment.train_stage(config, tmp_path / "run")
-    assert isinstance(found[0], FolderInUse) and not (tmp_path / "run").exists()
+    assert isinstance(errors[0], FolderInUse) and not (tmp_path / "run").exists()
 
 
-def test_only_the_leader_locks(tmp_path, monkeypatch):
+def test_only_leader_process_locks(tmp_path, monkeypatch):
     with lock_workdir(tmp_path):
         monkeypatch.setattr(jax, "process_index", lambda: 1)
         assert in_thread(lambda: lock_workdir(tmp_path).__enter__()) is None

@@ -1,1 +1,1 @@
-"""What is made: cascades of trained stages, on disk and sampled."""
+"""Cascades of trained stages: loading, saving and sampling."""

@@ -1,4 +1,4 @@
-"""Reranking: of several candidates, the one that CLIP finds closest to what was asked for."""
+"""Reranking of candidates by CLIP similarity."""
 
 import numpy as np
 
@@ -9,24 +9,28 @@ from unclip_jax.stages.stage import Stage
 
 
 def best_embeddings(candidates: Float["M E"], target: Float["N E"]) -> Float["N E"]:
-    """Of M / N candidates for each of N targets, returns the one with the largest cosine similarity.
+    """Returns, for each of N targets, the candidate embedding with the highest cosine similarity.
 
-    unCLIP (arXiv 2204.06125, section 2.2) ranks the prior's two candidates by their dot product with the caption's
-    embedding.
+    unCLIP (arXiv 2204.06125, Section 2.2) ranks two candidates of the prior by their dot product with the text
+    embedding instead.
+
+    Args:
+      candidates: M / N unnormalized embeddings per target, grouped by target.
+      target: Unnormalized CLIP embeddings.
     """
     return candidates[_best(candidates, target)]
 
 
 def best_images(clip: Stage, candidates: Float["M H W 3"], target: Float["N E"]) -> Int["N"]:
-    """Of M / N candidates for each of N targets, returns the row of the one whose embedding is closest.
+    """Returns, for each of N targets, the row of the candidate image with the highest cosine similarity.
 
     Args:
-      clip: The CLIP that embeds them.
-      candidates: Images in [-1, 1].
-      target: Raw CLIP embeddings, of captions or of images.
+      clip: CLIP that embeds the candidates.
+      candidates: M / N images in [-1, 1] per target, grouped by target.
+      target: Unnormalized CLIP embeddings of captions or images.
     """
-    pictures = np.asarray(images.to_uint8(candidates))
-    embedded = kind_of(clip).encode_images(clip, pictures).image_embedding[clip.name]
+    pixels = np.asarray(images.to_uint8(candidates))
+    embedded = kind_of(clip).encode_images(clip, pixels).image_embedding[clip.name]
     return _best(embedded, target)
 
 

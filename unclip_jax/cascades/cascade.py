@@ -1,6 +1,7 @@
-"""A cascade in memory: trained stages in the order in which they run.
+"""Cascades in memory: trained stages in execution order.
 
-Any stage may be absent: a cascade of CLIP alone embeds, one without upsamplers stops at the decoder's size.
+Any stage may be missing. A cascade with only a CLIP computes embeddings. Without upsamplers, images have the size of
+the decoder.
 """
 
 import dataclasses
@@ -19,13 +20,14 @@ _ORDER = ("features", "embedding", "image", "guide")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cascade:
-    """Stages in the order in which they run.
+    """Trained stages in execution order.
 
     Attributes:
-      stages: The stages by name.
-      description: One line that says what the cascade can generate; None if nobody said.
-      devices: The local devices that sample.
-      path: The folder or name that it was loaded from.
+      stages: Stages by name.
+      description: Description of the images that the cascade can generate, as one line that completes "The cascade
+        generates ...". If None, there is no description.
+      devices: Local devices that sample.
+      path: Source from which the cascade was loaded, see `load_cascade`.
     """
 
     stages: Mapping[str, Stage]
@@ -45,22 +47,21 @@ class Cascade:
                     array.delete()
 
     def check_not_deleted(self) -> None:
-        """Raises ValueError if parameters were deleted."""
+        """Raises ValueError if parameters have been deleted."""
         if any(array.is_deleted() for stage in self.stages.values() for array in stage.device_arrays()):
             raise ValueError(
-                f"cascade {self.path!r} was freed while it sampled (low_memory=True), and cannot be used again; open "
-                "it again, by load_cascade"
+                f"cascade {self.path!r} has released its parameters (low_memory=True). Reload it with load_cascade."
             )
 
     def stages_producing(self, output: str) -> list[Stage]:
-        """Returns the stages that produce "features", "embedding", "image" or "guide"."""
+        """Returns the stages whose output is "features", "embedding", "image" or "guide"."""
         return [stage for stage in self.stages.values() if kind_of(stage).produces == output]
 
     def stage_producing(self, output: str) -> Stage:
         """Returns the first of `stages_producing`.
 
         Raises:
-          ValueError: If there is none.
+          ValueError: If there is no such stage.
         """
         found = self.stages_producing(output)
         if not found:
@@ -68,27 +69,36 @@ class Cascade:
         return found[0]
 
     def stage(self, name: str, *, reader: str) -> Stage:
-        """Returns the stage `name`, which the stage `reader` was trained with.
+        """Returns a stage by name.
+
+        Args:
+          name: Name of the stage.
+          reader: Name of the stage that depends on it, for the error message.
 
         Raises:
-          ValueError: If the cascade does not have it.
+          ValueError: If the cascade does not have the stage.
         """
         if name not in self.stages:
-            raise self.lacks(f"stage {name!r}, which {reader} reads")
+            raise self.lacks(f"stage {name!r}, which {reader} depends on")
         return self.stages[name]
 
     def lacks(self, what: str) -> ValueError:
-        """Returns the error for something that this cascade does not have."""
-        return ValueError(f"cascade {self.path!r} has no {what.removeprefix('a ')}; it has: {', '.join(self.stages)}")
+        """Returns the error for a missing stage.
+
+        Args:
+          what: Description of the stage, such as "a prior".
+        """
+        available = ", ".join(self.stages)
+        return ValueError(f"cascade {self.path!r} has no {what.removeprefix('a ')}. Available stages: {available}.")
 
     @property
     def tokenizer(self) -> CaptionTokenizer | None:
-        """The tokenizer of the first stage that reads captions; None if no stage does."""
+        """Tokenizer of the first stage that reads captions, or None if there is no such stage."""
         return next((stage.tokenizer for stage in self.stages.values() if stage.tokenizer is not None), None)
 
     @property
     def statistics(self) -> PyTree | None:
-        """Mean and std of the embeddings that the first prior works on; None without a prior."""
+        """Mean and standard deviation of the embeddings of the first prior, or None without a prior."""
         return next((s.extras["statistics"] for s in self.stages.values() if "statistics" in s.extras), None)
 
 
@@ -96,11 +106,14 @@ _ARTICLES = {"features": "features", "embedding": "an embedding", "image": "imag
 
 
 def execution_order(specs: Mapping[str, StageSpec]) -> list[str]:
-    """Returns the names of stages in the order in which they run: encoders, priors, image stages by size, guides."""
+    """Returns the names of stages in execution order: encoders, priors, image stages, guides.
 
-    def place(name: str) -> tuple:
+    Image stages are ordered by `low_res_size`, and those without come first.
+    """
+
+    def rank(name: str) -> tuple:
         spec = specs[name]
         low_res = (0, 0) if spec.low_res_size is None else images.height_width(spec.low_res_size)
         return _ORDER.index(kind_of(spec).produces), low_res
 
-    return sorted(specs, key=place)
+    return sorted(specs, key=rank)

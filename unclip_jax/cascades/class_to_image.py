@@ -1,4 +1,4 @@
-"""Class to image: networks that are conditioned on class labels, or on nothing, and not on captions."""
+"""Class-conditional and unconditional image generation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,15 +26,29 @@ def class_to_image(
     progress: Progress | None = None,
     **settings: Any,
 ) -> UInt8["N H W 3"]:
-    """Generates images of classes, `count` of each: all of the first label, then all of the second.
+    """Generates images from class labels, or unconditionally.
+
+    Up to rounding, image k of a call depends only on its seed, its index `first_image` + k, its label and the settings.
 
     Args:
-      labels: P classes, starting at 0; N = P * `count`. If None, N = `count`, for a network that has no classes.
-      settings: steps, sampler, sampling and transforms; these and the rest are as in `text_to_image`.
+      cascade: A class-conditional or unconditional cascade.
+      labels: P class labels, starting at 0. None for unconditional cascades, for which P is 1.
+      count: Number of images per label.
+      seed: Seed in [0, 2**32), or one seed per label.
+      first_image: Index of the first image.
+      stop_after: Name of the stage whose images are returned. If None, the last stage.
+      low_memory: Whether to release parameters during the call, see `text_to_image`.
+      free: Deprecated name of `low_memory`.
+      progress: Called with the name of the stage, the number of completed steps and the total number of steps.
+      settings: `steps`, `sampler`, `sampling`, `decoder_scale`, `denoiser_transforms` and `sampler_transforms`, see
+        `text_to_image`.
+
+    Returns:
+      N = P * `count` images, grouped by label.
 
     Raises:
-      ValueError: For an unknown label, labels for a network without classes, no labels for one with classes, and a
-        cascade that is text-conditional.
+      ValueError: If the cascade is text-conditional, if the labels do not match its classes, if an argument is invalid,
+        or if the parameters of the cascade have been released.
     """
     plan = plan_class_to_image(
         cascade, labels, count=count, seed=seed, first_image=first_image, stop_after=stop_after, **settings
@@ -43,26 +57,26 @@ def class_to_image(
 
 
 def plan_class_to_image(cascade: Cascade, labels: Sequence[int] | None = None, **arguments: Any) -> Plan:
-    """Checks the arguments of `class_to_image` and returns their plan, for `generate`."""
+    """Checks the arguments of `class_to_image` and returns the plan for `generate`."""
     cascade.check_not_deleted()
     base = image_stages(cascade, arguments.get("stop_after"))[0]
     if reads_prompts(base):
-        raise ValueError(f"cascade {cascade.path!r} draws what a prompt says; give it prompts, and no classes")
+        raise ValueError(f"cascade {cascade.path!r} is text-conditional. Pass prompts instead of class labels.")
     classes = base.module.num_classes if "labels" in reads(base) else None
     _check_labels(labels, classes, f"{base.name} of {cascade.path!r}")
-    given = None if labels is None else np.asarray(labels, np.int32)
-    return make_plan(cascade, inputs=1 if given is None else len(given), labels=given, **arguments)
+    labels = None if labels is None else np.asarray(labels, np.int32)
+    return make_plan(cascade, inputs=1 if labels is None else len(labels), labels=labels, **arguments)
 
 
 def _check_labels(labels: Sequence[int] | None, classes: int | None, name: str) -> None:
     if labels is None and classes is not None:
-        raise ValueError(f"no class is given; {name} knows those from 0 to {classes - 1}")
+        raise ValueError(f"labels must be given, because {name} is class-conditional (classes 0 to {classes - 1}).")
     if labels is None:
         return
     if not len(labels):
-        raise ValueError("labels is empty; name at least one class")
+        raise ValueError("labels must contain at least one class, got an empty list.")
     if classes is None:
-        raise ValueError(f"class {labels[0]} is given, and {name} knows no classes")
+        raise ValueError(f"labels must be None, because {name} is unconditional, got {labels[0]}.")
     unknown = [label for label in labels if not 0 <= label < classes]
     if unknown:
-        raise ValueError(f"class {unknown[0]} is unknown; {name} has 0 to {classes - 1}")
+        raise ValueError(f"labels of {name} must be from 0 to {classes - 1}, got {unknown[0]}.")

@@ -1,4 +1,4 @@
-"""CLIP by itself: embeddings of captions and images."""
+"""CLIP embeddings of captions and images."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -19,26 +19,23 @@ from unclip_jax.stages.stage import Stage
 
 
 def load_clip(source: epath.PathLike, *, dtype: str = AUTO, tokenizer: epath.PathLike | None = None) -> Stage:
-    """Loads a CLIP.
+    """Loads a CLIP model with its tokenizer.
 
     Args:
-      source: A bundled cascade's name, a cascade folder, the CLIP's own folder in it, or a published CLIP: a file, a
-        folder, or its hub id, such as "openai/clip-vit-large-patch14".
-      dtype: As in `load_cascade`.
-      tokenizer: As in `load_cascade`.
-
-    Returns:
-      The stage, with its tokenizer.
+      source: Name of a bundled cascade, a cascade folder, the folder of a CLIP stage, or a published CLIP model: a
+        file, a folder or a hub id such as "openai/clip-vit-large-patch14".
+      dtype: Compute dtype, see `load_cascade`.
+      tokenizer: Folder or hub id of the tokenizer of a published model, see `load_cascade`.
 
     Raises:
-      ValueError: If the source has no CLIP.
+      ValueError: If the source contains no CLIP model.
     """
     cascade, name = locate_clip(source)
     return load_cascade(cascade, stages=[name], dtype=dtype, tokenizer=tokenizer).stages[name]
 
 
 def locate_clip(source: epath.PathLike) -> tuple[epath.PathLike, str]:
-    """Returns the cascade of a CLIP and the name of its stage there; `source` as in `load_clip`."""
+    """Returns the cascade of a CLIP model and the name of its stage; `source` as in `load_clip`."""
     folder = epath.Path(source)
     if current(folder.parent, INDEX).exists() and current(folder.parent, folder.name, CONFIG).exists():
         return folder.parent, folder.name
@@ -49,15 +46,24 @@ def locate_clip(source: epath.PathLike) -> tuple[epath.PathLike, str]:
 
 
 def encode_text(clip: Stage, prompts: Sequence[str]) -> Float["N E"]:
-    """Returns the raw (not normalized) text embeddings of prompts, float32."""
+    """Computes text embeddings, in float32 and not normalized.
+
+    Args:
+      clip: A CLIP model from `load_clip`.
+      prompts: N captions. Captions that are too long are truncated with a warning.
+    """
     return kind.text_features(clip, prompts).pooled
 
 
 def encode_image(clip: Stage, pictures: UInt8["N H W 3"]) -> Float["N E"]:
-    """Returns the raw (not normalized) embeddings of images of any size, float32.
+    """Computes image embeddings, in float32 and not normalized.
+
+    Args:
+      clip: A CLIP model from `load_clip`.
+      pictures: N images of any size.
 
     Raises:
-      ValueError: If the images are not uint8 "N H W 3".
+      ValueError: If the images are not a uint8 array "N H W 3", or if the model has no image encoder.
     """
     return kind.image_embeddings(clip, pictures)
 
@@ -65,5 +71,13 @@ def encode_image(clip: Stage, pictures: UInt8["N H W 3"]) -> Float["N E"]:
 def image_encoder(
     clip: Stage, devices: Sequence[jax.Device] | None = None
 ) -> tuple[Callable[[UInt8["N H W 3"]], Float["N E"]], int]:
-    """Returns `encode_image` for a whole dataset, whose rows are spread over devices (see `over_devices`)."""
+    """Returns a data-parallel version of `encode_image` for whole datasets.
+
+    Args:
+      clip: A CLIP model from `load_clip`.
+      devices: Devices to use. If None, all devices of this process.
+
+    Returns:
+      A function that embeds images, and the maximum number of images per call.
+    """
     return over_devices(functools.partial(kind.encode_pixels, clip.module), clip.params, devices)

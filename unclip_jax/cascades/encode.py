@@ -1,4 +1,4 @@
-"""Prompts and images of a plan become conditions, through the encoders that its stages read."""
+"""Encoding of the prompts and images of a plan into conditions."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from unclip_jax.cascades.plan import Plan
 from unclip_jax.kinds import kind_of
 from unclip_jax.stages.conditions import Conditions
 
-MAX_WORDS = 20  # that a warning names
+MAX_WORDS = 20  # maximum number of words that a warning lists
 
 
 def encode(plan: Plan) -> Conditions:
-    """Returns the conditions of a plan's N images.
+    """Encodes the prompts, labels, image or image embeddings of a plan into conditions of its N images.
 
-    Captions that are too long are truncated, with a warning; another warning names words that no training caption had.
+    Captions that are too long are truncated with a warning. Another warning lists words that no training caption
+    contained.
     """
     conditions = Conditions(labels=plan.labels).repeat(plan.count)
     if plan.prompts:
@@ -28,13 +29,13 @@ def encode(plan: Plan) -> Conditions:
         embedded = kind_of(clip).encode_images(clip, np.asarray(plan.image)[None])
         return conditions.merge(embedded.repeat(plan.count))
     if plan.image_embeddings is not None:
-        given = np.asarray(plan.image_embeddings, np.float32)
-        return conditions.merge(Conditions(image_embedding={plan.space: given}))
+        embeddings = np.asarray(plan.image_embeddings, np.float32)
+        return conditions.merge(Conditions(image_embedding={plan.space: embeddings}))
     return conditions
 
 
 def encode_captions(plan: Plan, captions: Sequence[str]) -> Conditions:
-    """Returns captions as every stage that reads them needs them, one row each."""
+    """Encodes captions for every stage that reads them, with one row per caption."""
     conditions = Conditions()
     for stage in plan.caption_stages():
         conditions = conditions.merge(kind_of(stage).encode_text(stage, captions))
@@ -42,9 +43,14 @@ def encode_captions(plan: Plan, captions: Sequence[str]) -> Conditions:
 
 
 def target_of(plan: Plan, conditions: Conditions) -> Float["N E"] | None:
-    """Returns the embeddings to which the best candidate is the closest; None if the plan ranks nothing.
+    """Returns the embeddings to which candidates are compared, or None if there is no CLIP for ranking.
 
-    They are those of the captions, or of the image if the image stages receive the empty caption.
+    These are image embeddings if `conditions` contains them and the image stages receive the empty caption or there are
+    no prompts. Otherwise they are text embeddings.
+
+    Args:
+      plan: The plan.
+      conditions: Conditions before the prior runs.
     """
     if plan.ranking_clip is None:
         return None
@@ -62,5 +68,5 @@ def _warn_of_unknown_words(cascade: Cascade, prompts: Sequence[str]) -> None:
     if unknown:
         named = ", ".join(list(unknown)[:MAX_WORDS])
         more = f" and {len(unknown) - MAX_WORDS} more" if len(unknown) > MAX_WORDS else ""
-        about = f" It draws {cascade.description}." if cascade.description else ""
-        warnings.warn(f"no caption that this cascade was trained on has the words: {named}{more}.{about}", stacklevel=4)
+        about = f" The cascade generates {cascade.description}." if cascade.description else ""
+        warnings.warn(f"no training caption of the cascade contains the words: {named}{more}.{about}", stacklevel=4)

@@ -1,6 +1,6 @@
-"""Exports a cascade as UnCLIPPipeline of diffusers, or its CLIP as CLIPModel of transformers.
+"""Export of cascades as diffusers' UnCLIPPipeline, and of CLIP models as transformers' CLIPModel.
 
-Parameters are written as they are in memory, so load the cascade with dtype "float32", or they are rounded.
+Load the cascade with dtype "float32". With other dtypes, the exported parameters are rounded.
 """
 
 import dataclasses
@@ -28,32 +28,34 @@ from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 from unclip_jax.stages.stage import Stage
 from unclip_jax.tokenizers.files import copy_tokenizer
 
-# The stages of the pipeline, by their networks.
+# Parts of the pipeline by type of network.
 PARTS = {CLIP: "clip", DiffusionPrior: "diffusion_prior", Decoder: "decoder", Upsampler: "upsampler"}
 
 
 def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathLike) -> list[str]:
-    """Writes the folder that `UnCLIPPipeline.from_pretrained` opens.
+    """Writes a folder for `UnCLIPPipeline.from_pretrained`.
 
     Args:
       cascade: The cascade.
-      tokenizer: The folder of its CLIP's tokenizer.
-      folder: The folder to write, which must not exist.
+      tokenizer: The folder of the tokenizer of its CLIP model.
+      folder: The folder to write, which must not exist or must be empty.
 
     Returns:
-      Lines that say what the layout cannot represent, and the call of the pipeline that is closest to the cascade.
+      Lines to print: settings and stages that the layout does not support, and Python code that calls the pipeline with
+      the closest settings.
 
     Raises:
-      ValueError: If the layout cannot represent a stage, or the cascade lacks one. Then nothing is written.
+      ValueError: If the cascade lacks a stage, if the layout cannot represent one, or if the folder is not empty.
+        Nothing is written in this case.
     """
-    found = _stages(cascade)
-    missing = [part for network, part in PARTS.items() if not found[network]]
+    stages = _stages(cascade)
+    missing = [part for network, part in PARTS.items() if not stages[network]]
     if missing:
         raise ValueError(f"Cascade {cascade.path!r} has no {', '.join(missing)}. UnCLIPPipeline requires one of each.")
-    clip, prior, decoder, upsampler = (found[network][0] for network in PARTS)
+    clip, prior, decoder, upsampler = (stages[network][0] for network in PARTS)
     last = upsampler.params if upsampler.last_step_params is None else upsampler.last_step_params
     unet, text_proj = karlo.decoder_parts(fields_of(decoder.module), decoder.params)
-    made = {
+    parts = {
         "prior": karlo.prior_part(fields_of(prior.module), prior.params, EmbeddingStatistics.from_extras(prior.extras)),
         "decoder": unet,
         "text_proj": text_proj,
@@ -62,25 +64,31 @@ def export_pipeline(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.P
         "text_encoder": clip_export.text_encoder_part(fields_of(clip.module), clip.params),
     }
     for name, stage in (("prior", prior), ("decoder", decoder), ("super_res", upsampler)):
-        made[f"{name}_scheduler"] = karlo.scheduler_part(stage.name, stage.spec.diffusion)
+        parts[f"{name}_scheduler"] = karlo.scheduler_part(stage.name, stage.spec.diffusion)
     with files.atomic_folder(epath.Path(folder)) as new:
-        for name, part in made.items():
+        for name, part in parts.items():
             _write(new / name, part)
         (new / "tokenizer").mkdir()
         copy_tokenizer(tokenizer, new / "tokenizer")
-        index = karlo.pipeline_index(sorted([*made, "tokenizer"]))
+        index = karlo.pipeline_index(sorted([*parts, "tokenizer"]))
         (new / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    return _said(cascade, folder)
+    return _notes(cascade, folder)
 
 
 def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathLike) -> list[str]:
-    """Writes the folder that `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` open; it must not exist.
+    """Writes a folder for `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained`.
 
     Args:
-      tokenizer: The folder of the CLIP's tokenizer.
+      cascade: A cascade with a CLIP model.
+      tokenizer: The folder of the tokenizer of its CLIP model.
+      folder: The folder to write, which must not exist or must be empty.
 
     Returns:
-      No lines: nothing is lost.
+      An empty list, because the layout can represent every CLIP model with an image encoder.
+
+    Raises:
+      ValueError: If the cascade has no CLIP model, if that has no image encoder, or if the folder is not empty. Nothing
+        is written in this case.
     """
     clip = cascade.stage_producing("features")
     part = clip_export.clip_part(fields_of(clip.module), clip.params)
@@ -104,12 +112,12 @@ def export_clip(cascade: Cascade, tokenizer: epath.PathLike, folder: epath.PathL
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A layout to export to.
+    """Export format.
 
     Attributes:
-      title: What is written, for the command line.
-      clip_alone: Whether it holds the CLIP and nothing else.
-      write: (cascade, folder of the CLIP's tokenizer, folder to write) -> lines about it.
+      title: Name for messages of the command line.
+      clip_alone: Whether only the CLIP model is exported.
+      write: Writes the folder. Maps (cascade, folder of the CLIP model's tokenizer, folder to write) to lines to print.
     """
 
     title: str
@@ -134,28 +142,28 @@ def _write(folder: epath.Path, part: Part) -> None:
 
 
 def _stages(cascade: Cascade) -> dict[type, list[Stage]]:
-    """The cascade's stages with each network of the pipeline."""
+    """Returns the stages of a cascade by type of network."""
     stages = cascade.stages.values()
     return {network: [stage for stage in stages if type(stage.module) is network] for network in PARTS}
 
 
-def _said(cascade: Cascade, folder: epath.PathLike) -> list[str]:
-    """What is lost, and the call that is left."""
-    found = _stages(cascade)
-    clip, *sampled = PARTS
-    plan = {PARTS[network]: settings_of(cascade, found[network][0], {}) for network in sampled}
+def _notes(cascade: Cascade, folder: epath.PathLike) -> list[str]:
+    """Returns lines about unsupported stages and settings, and the call of the pipeline."""
+    stages = _stages(cascade)
+    _, *sampled = PARTS
+    plan = {PARTS[network]: settings_of(cascade, stages[network][0], {}) for network in sampled}
     lines = [
-        f"{stage.name} is left out: the layout has one upsampler, so that its pictures are "
-        f"{found[Upsampler][0].module.image_size} px"
-        for stage in found[Upsampler][1:]
+        f"{stage.name} is not exported. The pipeline has a single upsampler, so its images are "
+        f"{stages[Upsampler][0].module.image_size} px."
+        for stage in stages[Upsampler][1:]
     ]
     for part, settings in plan.items():
-        lost = {name: value for name, value in settings.chosen().items() if name not in ("steps", "guidance_scale")}
-        if lost["sampler"] == "ddpm":
-            del lost["sampler"]
-        if lost:
-            named = ", ".join(f"{name} {value!r}" for name, value in lost.items())
-            lines.append(f"{part}: {named} cannot be asked for; the pipeline draws one sample, ancestrally")
+        ignored = {name: value for name, value in settings.chosen().items() if name not in ("steps", "guidance_scale")}
+        if ignored["sampler"] == "ddpm":
+            del ignored["sampler"]
+        if ignored:
+            names = ", ".join(f"{name} {value!r}" for name, value in ignored.items())
+            lines.append(f"{part}: {names} not supported. The pipeline uses ancestral sampling and one candidate.")
     return [*lines, *_call(plan, folder)]
 
 

@@ -1,14 +1,14 @@
-"""A cascade in a folder.
+"""Cascade folders: layout and loading.
 
-    CASCADE/cascade.json                       schema version, stages in order, what the cascade can generate
-    CASCADE/<stage>/config.json                the stage's spec
+    CASCADE/cascade.json                       schema version, stages in execution order, description
+    CASCADE/<stage>/config.json                spec of the stage
     CASCADE/<stage>/params.safetensors
-    CASCADE/<stage>/params_last.safetensors    if it has `last_step_params`
-    CASCADE/<stage>/extras.safetensors         if it has untrained arrays, such as embedding statistics
-    CASCADE/<stage>/tokenizer/                 if it reads captions itself
+    CASCADE/<stage>/params_last.safetensors    if the spec sets `last_step_params`
+    CASCADE/<stage>/extras.safetensors         if there are untrained arrays, such as embedding statistics
+    CASCADE/<stage>/tokenizer/                 if the stage reads captions itself
 
-Reading is strict: every missing, unexpected or misshapen tensor is named, and so is a stage that was trained with
-another encoder. Folders of schema 1 are read as well.
+Loading is strict: invalid JSON files, missing or unexpected tensors, wrong shapes and stages that were trained with a
+different encoder raise ValueError. Folders of schema 1 can be loaded as well.
 """
 
 import dataclasses
@@ -40,19 +40,19 @@ from unclip_jax.tokenizers.open import open_tokenizer
 CONFIG, TOKENIZER = "config.json", "tokenizer"
 PARAMS, LAST_PARAMS, EXTRAS = "params.safetensors", "params_last.safetensors", "extras.safetensors"
 
-# {name: spec} of all stages -> names of those to load.
+# {name: spec} of all stages -> names of the stages to load.
 ChooseStages = Callable[[Mapping[str, StageSpec]], Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredStage:
-    """A stage on disk.
+    """Stage on disk.
 
     Attributes:
-      spec: Its spec.
-      folder: Where its parameters are.
-      extras: Its extras if its folder is of schema 1, which kept them in cascade.json; None: they are in its folder.
-      tokenizer: The folder of its tokenizer; None if it reads no captions.
+      spec: Spec of the stage.
+      folder: Folder of the parameters.
+      extras: Extras of a folder of schema 1, which stores them in cascade.json. If None, they are in `folder`.
+      tokenizer: Folder of the tokenizer. If None, the stage does not read captions itself.
     """
 
     spec: StageSpec
@@ -68,31 +68,29 @@ def open_folder(
     devices: Sequence[jax.Device],
     dtype: str = AUTO,
 ) -> Cascade:
-    """Opens a bundled cascade by name, or a cascade folder; arguments and errors as in `load_cascade`."""
+    """Loads a cascade folder or a bundled cascade; arguments and errors as in `load_cascade`."""
     folder = resolve(source)
     stored, index = read_stages(folder), read_index(folder)
     names = chosen(stages, {name: one.spec for name, one in stored.items()}, str(source))
-    for name in names:  # whatever is wrong with a spec is found before any parameters are read
+    for name in names:  # report invalid specs before loading any parameters
         build(stored[name], dtype=np.float32)
         _check_tokenizer(stored[name])
     resident = stages_with_prior({name: stored[name].spec for name in names})
-    loaded = {
-        name: load(stored[name], devices=devices, dtype=dtype, on_host=name not in resident) for name in names
-    }
+    loaded = {name: load(stored[name], devices=devices, dtype=dtype, on_host=name not in resident) for name in names}
     _check_encoders(stored, loaded, str(source))
     return Cascade(loaded, index.get("description", index.get("draws")), tuple(devices), str(source))
 
 
 def chosen(stages: Sequence[str] | ChooseStages | None, specs: Mapping[str, StageSpec], source: str) -> list[str]:
-    """Returns the names of the stages to load in the order in which they run; `stages` as in `load_cascade`.
+    """Returns the names of the stages to load, in execution order; `stages` as in `load_cascade`.
 
     Raises:
-      ValueError: For a name that is not known.
+      ValueError: If a name is unknown.
     """
     names = stages(specs) if callable(stages) else specs if stages is None else stages
     unknown = [name for name in names if name not in specs]
     if unknown:
-        raise ValueError(f"stage {', '.join(unknown)} is not in {source!r}; known: {', '.join(specs)}")
+        raise ValueError(f"Unknown stage {', '.join(unknown)} in {source!r}. Available: {', '.join(specs)}.")
     return execution_order({name: specs[name] for name in names})
 
 
@@ -100,14 +98,14 @@ def read_index(folder: epath.Path) -> dict[str, Any]:
     """Returns the content of cascade.json.
 
     Raises:
-      ValueError: If it is damaged or of another schema version.
+      ValueError: If the file is invalid or has an unsupported schema version.
     """
     path = current(folder, INDEX)
     index = files.read_json(path)
     check_schema(index.get("schema"), SCHEMA, f"{str(path)!r}")
     names = index.get("stages")
     if index.get("schema") not in (schema_1.OLD_SCHEMA, SCHEMA) or not isinstance(names, list):
-        raise ValueError(f"{str(path)!r} has schema {index.get('schema')!r} and must have {SCHEMA}, with stages")
+        raise ValueError(f"{str(path)!r} must have schema {SCHEMA} and stages, got schema {index.get('schema')!r}.")
     for name in names:
         try:
             check_stage_name(name)
@@ -117,7 +115,7 @@ def read_index(folder: epath.Path) -> dict[str, Any]:
 
 
 def read_stages(folder: epath.Path) -> dict[str, StoredStage]:
-    """Returns the stages of a cascade folder in their order, parsed and not loaded."""
+    """Returns the stages of a cascade folder in execution order, without loading their parameters."""
     index = read_index(folder)
     configs = {name: _read_config(folder, name) for name in index["stages"]}
     if index["schema"] == SCHEMA:
@@ -134,12 +132,12 @@ def read_stages(folder: epath.Path) -> dict[str, StoredStage]:
 
 
 def read_specs(folder: epath.PathLike) -> dict[str, StageSpec]:
-    """Returns the specs of a cascade folder's stages in their order."""
+    """Returns the specs of the stages of a cascade folder, in execution order."""
     return {name: stored.spec for name, stored in read_stages(epath.Path(folder)).items()}
 
 
 def read_stage(folder: epath.PathLike) -> StoredStage:
-    """Reads one stage's folder, in a cascade folder or by itself, without loading it."""
+    """Reads the folder of one stage, in a cascade folder or by itself, without loading parameters."""
     folder = epath.Path(folder)
     cascade, name = folder.parent, folder.name
     if current(cascade, INDEX).exists() and name in read_index(cascade)["stages"]:
@@ -152,14 +150,20 @@ def read_stage(folder: epath.PathLike) -> StoredStage:
 
 
 def load_stage(folder: epath.PathLike, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO) -> Stage:
-    """Loads one stage's folder; `devices` and `dtype` as in `load_cascade`."""
+    """Loads the folder of one stage; `devices` and `dtype` as in `load_cascade`."""
     return load(read_stage(folder), devices=devices, dtype=dtype)
 
 
 def load(
     stored: StoredStage, *, devices: Sequence[jax.Device] | None = None, dtype: str = AUTO, on_host: bool = False
 ) -> Stage:
-    """Loads a stage, onto devices or into host memory. Raises ValueError if its files are not what its spec says."""
+    """Loads the parameters, extras and tokenizer of a stage; `devices` and `dtype` as in `load_cascade`.
+
+    If `on_host` is True, parameters stay in host memory.
+
+    Raises:
+      ValueError: If the files do not match the spec.
+    """
     devices, spec = devices or jax.local_devices(), stored.spec
     kind, dtype = kind_of(spec), compute_dtype(dtype, devices[0].platform)
     module = build(stored, dtype=dtype)
@@ -181,18 +185,18 @@ def load(
 
 
 def build(stored: StoredStage, *, dtype: Any) -> nn.Module:
-    """Builds the network of a stage. Raises ValueError if it does not fit its spec."""
+    """Builds the network of a stage, or raises ValueError if the spec is invalid."""
     where = f"{str(stored.folder / CONFIG)!r}"
     return kind_of(stored.spec, where=where).build(stored.spec, where=where, dtype=dtype)
 
 
-def place_on(devices: Sequence[jax.Device], dtype: Any) -> parameters.Place:
-    """Puts the parameters of a network that computes in `dtype` on every device, in the type that serves it."""
+def place_on(devices: Sequence[jax.Device], dtype: Any) -> parameters.Placement:
+    """Returns a placement that replicates parameters on every device, for the compute dtype `dtype`."""
     return parameters.on_devices(replicated(devices), functools.partial(parameter_dtype, dtype=dtype))
 
 
-def _keep(dtype: Any) -> parameters.Place:
-    """Keeps parameters on the host, in the type that they have on devices."""
+def _keep(dtype: Any) -> parameters.Placement:
+    """Returns a placement that keeps parameters on the host, with the dtypes that they have on devices."""
     return lambda name, shape, pieces: parameters.on_host(parameter_dtype(name, dtype))(name, shape, pieces)
 
 
@@ -221,25 +225,25 @@ def _extras(stored: StoredStage, expected: PyTree | None) -> Mapping[str, PyTree
 
 
 def _check_tokenizer(stored: StoredStage) -> None:
-    """Raises ValueError if a stage lacks its tokenizer."""
+    """Raises ValueError if the tokenizer of a stage is missing."""
     if stored.tokenizer is None and kind_of(stored.spec).tokenizer is not None:
         folder = str(stored.folder / TOKENIZER)
-        raise ValueError(f"{folder!r} must be a folder with the tokenizer of {stored.spec.name}.")
+        raise ValueError(f"{folder!r} must be a folder that contains the tokenizer of {stored.spec.name}.")
 
 
 def _check_encoders(stored: Mapping[str, StoredStage], loaded: Mapping[str, Stage], source: str) -> None:
-    """Raises ValueError if a stage was trained with another encoder than the one that is here."""
-    wanted = {
+    """Raises ValueError if a stage was trained with a different encoder."""
+    expected = {
         (name, ref.stage): ref.digest
         for name, stage in loaded.items()
         for ref in stage.spec.encoders.values()
         if ref.digest is not None and ref.stage in loaded
     }
-    # Of the files: on the devices parameters may be rounded.
-    found = {encoder: parameters.digest_of_file(stored[encoder].folder / PARAMS) for _, encoder in wanted}
-    for (name, encoder), digest in wanted.items():
-        if digest != found[encoder]:
+    # Digests are those of the files, since parameters on devices may be rounded.
+    actual = {encoder: parameters.digest_of_file(stored[encoder].folder / PARAMS) for _, encoder in expected}
+    for (name, encoder), digest in expected.items():
+        if digest != actual[encoder]:
             raise ValueError(
-                f"cascade {source!r}: {name} was trained beside a CLIP of digest {digest}, and {encoder} has "
-                f"{found[encoder]}; package it with the CLIP that it was trained beside"
+                f"{encoder} of cascade {source!r} must have digest {digest}, with which {name} was trained, got "
+                f"{actual[encoder]}. Package {name} with the CLIP that it was trained with."
             )

@@ -1,4 +1,4 @@
-"""Writing stages into a cascade folder: all of them and the index in one update, or none."""
+"""Writing of cascade folders, with all stages and the index in one atomic update."""
 
 import dataclasses
 import json
@@ -21,16 +21,18 @@ from unclip_jax.tokenizers.files import copy_tokenizer
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StageFiles:
-    """What is written of a stage.
+    """Content of a stage to write.
 
     Attributes:
-      spec: Its spec.
-      params: Its parameters; or a function that returns them, and those of the last step if the stage has them, so that
-        only one stage is in memory at a time.
-      last_step_params: Those of the last sampling step, if `spec.last_step_params`.
-      extras: Its untrained arrays, written as float32.
-      tokenizer: The folder of its tokenizer; None if it reads no captions.
-      dtype: In which the parameters are stored. None keeps the type of each array.
+      spec: Spec of the stage.
+      params: Parameters. Alternatively, a function that returns a sequence of one or two trees: the parameters and, if
+        `spec.last_step_params` is set, those of the last sampling step. With functions, only one stage is in memory at
+        a time.
+      last_step_params: Parameters of the last sampling step, if `spec.last_step_params` is set and `params` is not a
+        function.
+      extras: Untrained arrays, written as float32.
+      tokenizer: Folder of the tokenizer. If None, the stage does not read captions itself.
+      dtype: Dtype of the stored parameters. If None, each array keeps its dtype.
     """
 
     spec: StageSpec
@@ -41,23 +43,25 @@ class StageFiles:
     dtype: Any = np.float16
 
 
-def write_stages(
-    folder: epath.PathLike, stages: Mapping[str, StageFiles], *, description: str | None = None
-) -> None:
-    """Writes stages into a new or an existing cascade folder.
+def write_stages(folder: epath.PathLike, stages: Mapping[str, StageFiles], *, description: str | None = None) -> None:
+    """Writes stages to a new or existing cascade folder.
 
-    A stage of the same name is replaced, others stay. Until everything is written, the folder reads as before. A folder
-    of schema 1 is upgraded.
+    Existing stages of the same name are replaced; other stages are kept. Readers see the previous content until
+    everything is written. Folders of schema 1 are upgraded.
 
     Args:
-      description: What the cascade can generate, in one line. None keeps that of an existing cascade.
+      folder: The cascade folder.
+      stages: Stages to write, by name.
+      description: Description of the images that the cascade can generate, see `Cascade`. If None, an existing
+        description is kept.
 
     Raises:
-      ValueError: If the folder, or an entry that would be replaced, is not one of ours. Then nothing is written.
+      ValueError: If the folder or an entry that would be replaced was not written by this package, or if another
+        process is updating the folder. Nothing is written in this case.
     """
     folder = epath.Path(folder)
     check_output(folder, stages)
-    with lock_folder(folder, what="cascade"):  # what is read here must not change until it is written
+    with lock_folder(folder, what="cascade"):  # nothing read here may change before it is written
         recover(folder)
         _update(folder, stages, description)
 
@@ -67,29 +71,31 @@ def _update(folder: epath.Path, stages: Mapping[str, StageFiles], description: s
     kept = layout.read_stages(folder) if index["stages"] else {}
     specs = {name: stored.spec for name, stored in kept.items()} | {name: one.spec for name, one in stages.items()}
     upgraded = {name: stored for name, stored in kept.items() if index["schema"] != SCHEMA and name not in stages}
-    said = description if description is not None else index.get("description", index.get("draws"))
-    new_index = {"schema": SCHEMA, "stages": execution_order(specs), **({} if said is None else {"description": said})}
+    if description is None:
+        description = index.get("description", index.get("draws"))
+    new_index = {"schema": SCHEMA, "stages": execution_order(specs)}
+    new_index |= {} if description is None else {"description": description}
     with folder_update(folder) as new:
         for name, stored in upgraded.items():
             _copy_stage(stored, new / name)
         for name, one in stages.items():
             _write_stage(one, new / name)
         (new / layout.INDEX).write_text(json.dumps(new_index, indent=1) + "\n")
-    unused = folder / layout.TOKENIZER  # in schema 1 all stages shared it
+    unused = folder / layout.TOKENIZER  # shared by all stages in schema 1
     if index["schema"] != SCHEMA and is_tokenizer(unused):
         unused.rmtree()
 
 
 def check_output(folder: epath.PathLike, stages: Iterable[str]) -> None:
-    """Checks that writing stages to a folder would replace nothing but packaged stages. Writes nothing.
+    """Checks that writing stages to a folder would replace nothing but packaged stages.
 
     Args:
-      folder: A new or empty folder, or a cascade.
+      folder: A new folder, an empty folder or a cascade folder.
       stages: Names of the stages to write.
 
     Raises:
-      ValueError: If `folder` contains something else, its cascade.json cannot be read, or a path that would be replaced
-        is not a packaged stage.
+      ValueError: If a name is invalid, if `folder` contains something else, if its cascade.json cannot be read, or if a
+        path that would be replaced is not a packaged stage.
     """
     folder = epath.Path(folder)
     for name in stages:
@@ -97,8 +103,8 @@ def check_output(folder: epath.PathLike, stages: Iterable[str]) -> None:
     if is_new(folder):
         return
     if not current(folder, layout.INDEX).exists():
-        wanted = "a new folder, an empty one or a cascade"
-        raise ValueError(f"{str(folder)!r} must be {wanted}, got {contents(folder)}. {ADVICE}")
+        expected = "a new folder, an empty folder or a cascade"
+        raise ValueError(f"{str(folder)!r} must be {expected}, got {contents(folder)}. {ADVICE}")
     layout.read_index(folder)
     for name in stages:
         check_replaceable(current(folder, name))
@@ -107,14 +113,14 @@ def check_output(folder: epath.PathLike, stages: Iterable[str]) -> None:
 def _write_stage(stage: StageFiles, folder: epath.Path) -> None:
     folder.mkdir()
     trees = stage.params() if callable(stage.params) else (stage.params, stage.last_step_params)
-    for file, tree in zip((layout.PARAMS, layout.LAST_PARAMS), trees):
+    for file, tree in zip((layout.PARAMS, layout.LAST_PARAMS), trees, strict=False):
         if tree is not None:
             parameters.save(folder / file, tree, dtype=stage.dtype)
     _write_rest(folder, stage.spec, stage.extras, stage.tokenizer)
 
 
 def _copy_stage(stored: layout.StoredStage, folder: epath.Path) -> None:
-    """Writes a stage of a schema-1 folder in today's form: the tensor files stay as they are."""
+    """Writes a stage of a schema-1 folder in the current schema, with its tensor files unchanged."""
     folder.mkdir()
     for name in (layout.PARAMS, layout.LAST_PARAMS)[: 1 + stored.spec.last_step_params]:
         (stored.folder / name).copy(folder / name)

@@ -1,4 +1,4 @@
-"""Runs the stages of a plan: encoders, the prior, then the image stages in order."""
+"""Execution of a plan: encoders, the prior, then the image stages in order."""
 
 import jax
 import numpy as np
@@ -21,15 +21,16 @@ def generate(
 ) -> UInt8["N H W 3"]:
     """Generates the N images of a plan.
 
-    If the first image stage samples several candidates, CLIP chooses among them as soon as they are as large as the
-    images that it sees, and the remaining stages upsample the best alone.
+    If the first image stage samples several candidates, CLIP ranks them after the first stage whose images are at least
+    as large as its input, or after the last stage. The stages after that upsample only the best candidate.
 
     Args:
-      plan: What to generate, see `text_to_image.plan_text_to_image` and its siblings.
-      low_memory: Deletes parameters from the devices when they are no longer needed, which uses up the cascade: the
-        prior's before the first image stage samples, the encoders' and that stage's before the next one does.
-      free: Former name of `low_memory`.
-      progress: Called with the stage's name, the steps done and all steps.
+      plan: Plan of `plan_text_to_image`, `plan_class_to_image` or `plan_variations`.
+      low_memory: Whether to delete parameters from the devices as soon as possible, which makes the cascade unusable:
+        those of the prior before the first image stage runs, those of each image stage before the next one runs, and
+        those of the encoders before the second image stage runs, or later if they still have to rank candidates.
+      free: Deprecated name of `low_memory`.
+      progress: Called with the name of the stage, the number of completed steps and the total number of steps.
     """
     if free is not None:
         warn_renamed("free=", "low_memory=", where="unclip_jax")
@@ -41,9 +42,9 @@ def generate(
         conditions = conditions.merge(sample_embeddings(plan, conditions, empty, candidates, progress))
     if plan.empty_caption:
         conditions = conditions.merge(empty.repeat(plan.total))
-    for place, stage in enumerate(plan.image_stages):
+    for index, stage in enumerate(plan.image_stages):
         if low_memory:
-            plan.cascade.delete_params_except(*plan.stages_used_from(place, ranking=place == 0 or candidates > 1))
+            plan.cascade.delete_params_except(*plan.stages_used_from(index, ranking=index == 0 or candidates > 1))
         conditions = conditions.with_rows(plan.total * candidates)
         sampled = _sample(plan, stage, conditions, empty, candidates, progress)
         if candidates > 1 and plan.ranks_after(stage):
@@ -58,10 +59,20 @@ def generate(
 def sample_embeddings(
     plan: Plan, conditions: Conditions, empty: Conditions, per_image: int, progress: Progress | None = None
 ) -> Conditions:
-    """Samples image embeddings from the plan's prior.
+    """Samples image embeddings from the prior of a plan.
+
+    For each output, the prior samples the number of candidates in its sampling settings, and the one closest to the
+    caption is kept.
+
+    Args:
+      plan: A plan with a prior.
+      conditions: Conditions of the N images.
+      empty: Conditions of the empty caption, with one row.
+      per_image: Number of embeddings to return per image.
+      progress: Called with the name of the stage, the number of completed steps and the total number of steps.
 
     Returns:
-      N * `per_image` raw embeddings, grouped by image: for each, the best of the prior's `candidates`.
+      N * `per_image` unnormalized embeddings, grouped by image.
     """
     candidates = per_image * plan.settings[plan.prior.name].candidates
     prior = plan.prior.on_devices(plan.cascade.devices)
@@ -73,7 +84,7 @@ def sample_embeddings(
 def _sample(
     plan: Plan, stage: Stage, conditions: Conditions, empty: Conditions, candidates: int, progress: Progress | None
 ) -> Float["M ..."]:
-    """Samples `candidates` rows per image of one stage."""
+    """Samples `candidates` rows per image from one stage."""
     request = SampleRequest(
         seed=plan.seed if isinstance(plan.seed, int) else np.repeat(plan.seed, candidates).tolist(),
         image_ids=np.repeat(plan.image_ids, candidates),
@@ -97,7 +108,7 @@ def _sample(
 def upsample_images(
     stage: Stage, low_res: Float["N h w 3"], *, seed: int, first_image: int, devices: tuple[jax.Device, ...]
 ) -> UInt8["N H W 3"]:
-    """Runs one upsampler on images in [-1, 1], with its own settings."""
+    """Runs one upsampler on images in [-1, 1], with its default settings."""
     request = SampleRequest(seed=seed, image_ids=first_image + np.arange(len(low_res)), devices=devices)
     conditions = Conditions(low_res=np.asarray(low_res, np.float32))
     settings = stage.spec.sampling

@@ -1,4 +1,4 @@
-"""Loading a cascade, whatever it lies in."""
+"""Loading of cascades from any supported source."""
 
 from collections.abc import Sequence
 
@@ -22,29 +22,33 @@ def load_cascade(
     clip: epath.PathLike | None = None,
     tokenizer: epath.PathLike | None = None,
 ) -> Cascade:
-    """Loads a bundled cascade by name, a cascade folder, or a published model.
+    """Loads a bundled cascade, a cascade folder, or a published model.
 
-    Parameters go straight to the devices, one piece at a time, so a few hundred MB of host memory suffice for any size.
-    Of several priors in a folder, the first does; the others stay in host memory until a call chooses one (`prior=`).
+    Parameters are transferred to the devices in small pieces, so a few hundred MB of host memory are enough for a model
+    of any size. If a folder contains several priors, the first one is used. The others stay in host memory until a call
+    selects one with `prior=`.
 
     Args:
-      source: A bundled name, a folder, a file of published weights, or a hub id.
-      stages: Names of the stages to load, or a function that returns them from all specs by name. If None, all.
-      devices: The local devices that sample. If None, all of this process.
-      dtype: In which the networks compute, and their kernels and embeddings are held: "float32", "bfloat16", or "auto",
-        by the devices (see `precision`). "float32" is exact: use it to train on the parameters, or to export them.
-      clip: File, folder or hub id of the CLIP of a published model that has none.
-      tokenizer: Folder or hub id of the tokenizer of a published model that has none.
+      source: Name of a bundled cascade, a folder, a file of published weights, or a hub id.
+      stages: Names of the stages to load, or a function from {name: spec} of all stages to these names. If None, all
+        stages.
+      devices: The local devices to sample on. If None, all local devices.
+      dtype: Compute dtype, and dtype of kernels and embeddings in memory: "float32", "bfloat16", or "auto", which
+        depends on the devices (see `precision`). Use "float32", which keeps the exact parameters, for training and
+        export.
+      clip: File, folder or hub id of the CLIP model, for published models that do not include one.
+      tokenizer: Folder or hub id of a tokenizer that replaces that of a published model. If None, a model with a text
+        encoder must include one.
 
     Raises:
-      ValueError: For an unknown source, stage or dtype, for a folder that is not what it says, and for a CLIP or a
-        tokenizer given with a cascade folder, which has both.
+      ValueError: If the source, a stage or the dtype is unknown, if the source is damaged or inconsistent, or if `clip`
+        or `tokenizer` is given for a cascade, which includes both.
     """
     devices = devices or jax.local_devices()
     if is_cascade(source) or not (epath.Path(source).exists() or hub.is_id(source)):
-        for name, given in (("clip", clip), ("tokenizer", tokenizer)):
-            if given is not None:
-                raise ValueError(f"{name} is {str(given)!r}, and {str(source)!r} is a cascade, which brings its own")
+        for name, value in (("clip", clip), ("tokenizer", tokenizer)):
+            if value is not None:
+                raise ValueError(f"{name} must be None for the cascade {str(source)!r}, got {str(value)!r}.")
         return folder.open_folder(source, stages=stages, devices=devices, dtype=dtype)
     published = recognize(source, clip=clip, tokenizer=tokenizer)
     return open_published(published, source=str(source), stages=stages, devices=devices, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Which prior runs if a cascade has several, and which stages are loaded for it."""
+"""Selection of the prior in cascades with several priors."""
 
 from collections.abc import Mapping
 
@@ -10,18 +10,19 @@ _SUFFIX = "_prior"
 
 
 def choose_prior(specs: Mapping[str, StageSpec], name: str | None, *, space: str | None = None) -> str | None:
-    """Returns the full name of a stage that samples embeddings.
+    """Returns the full name of a prior.
 
     Args:
-      specs: All stages by name, in the order of the cascade.
-      name: Its name, in full or without "_prior" ("diffusion" for "diffusion_prior"). If None, the first that fits.
-      space: The encoder in whose space the embeddings must be. If None, any.
+      specs: Specs of all stages by name, in execution order.
+      name: Name of the prior, in full or without "_prior" ("diffusion" for "diffusion_prior"). If None, the first
+        matching prior is chosen.
+      space: Encoder whose image embeddings the prior must sample. If None, any encoder matches.
 
     Returns:
-      The name; None if `name` is None and there is no such stage.
+      The name, or None if `name` is None and there is no matching prior.
 
     Raises:
-      ValueError: If no such stage has that name, or its embeddings are in another space.
+      ValueError: If there is no prior of this name, or if it samples embeddings of a different encoder.
     """
     priors = _priors(specs)
     if name is None:
@@ -32,12 +33,14 @@ def choose_prior(specs: Mapping[str, StageSpec], name: str | None, *, space: str
         raise ValueError(f"prior must be one of {known}, got {name!r}.")
     prior = by_name[name]
     if space not in (None, _space(specs[prior])):
-        raise ValueError(f"prior must sample embeddings of {space}, got {prior}, which samples those of another.")
+        raise ValueError(
+            f"prior must sample embeddings of {space}, got {prior}, which samples those of another encoder."
+        )
     return prior
 
 
 def stages_with_prior(specs: Mapping[str, StageSpec], prior: str | None = None) -> list[str]:
-    """Returns the names of all stages except the priors that do not run; arguments as in `choose_prior`."""
+    """Returns the names of all stages except unused priors; arguments as in `choose_prior`."""
     chosen = choose_prior(specs, prior)
     return [name for name in specs if name == chosen or name not in _priors(specs)]
 

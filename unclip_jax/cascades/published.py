@@ -1,4 +1,4 @@
-"""A published model as a cascade: loaded from its own files, or written as a cascade folder."""
+"""Published models as cascades: loading them directly, or converting them to cascade folders."""
 
 import dataclasses
 import functools
@@ -26,22 +26,29 @@ from unclip_jax.tokenizers.open import open_tokenizer
 def recognize(
     source: epath.PathLike, *, clip: epath.PathLike | None = None, tokenizer: epath.PathLike | None = None
 ) -> Published:
-    """Identifies a published model, as `registry.recognize`, and its tokenizer: its own or that of `tokenizer`.
+    """Identifies a published model and its tokenizer.
+
+    Args:
+      source: A file, a folder, or a hub id.
+      clip: Source of the CLIP model, for models that do not include one.
+      tokenizer: Folder or hub id of a tokenizer that replaces that of the model. If None, the model must include one if
+        it has a text encoder.
 
     Raises:
-      ValueError: If it needs a tokenizer and there is none, or `source` is a cascade folder.
+      ValueError: If the source is not a known published model, is damaged or incomplete, or needs a tokenizer that is
+        missing. Also if `clip` or `tokenizer` is given for a model that does not use it.
     """
     if is_cascade(source):
         raise ValueError(f"{str(source)!r} must be a published model, got a cascade.")
     published = registry.recognize(source, clip=clip)
     if tokenizer is not None:
         if published.tokenizer_name is None:
-            raise ValueError(f"{str(source)!r} ({published.family}) reads no captions. Omit {str(tokenizer)!r}.")
+            raise ValueError(f"{str(source)!r} ({published.family}) uses no tokenizer. Omit {str(tokenizer)!r}.")
         published = dataclasses.replace(published, tokenizer=hub.find(tokenizer))
     if published.tokenizer is None and published.tokenizer_name is not None:
         raise ValueError(
-            f"{str(source)!r} ({published.family}) includes no tokenizer. Pass the folder or hub id of one: "
-            f"--tokenizer {published.tokenizer_name}, in Python tokenizer=."
+            f"{str(source)!r} ({published.family}) includes no tokenizer. Pass a folder or hub id: "
+            f"--tokenizer {published.tokenizer_name}, or tokenizer= in Python."
         )
     return published
 
@@ -54,7 +61,18 @@ def open_published(
     devices: Sequence[jax.Device],
     dtype: str = AUTO,
 ) -> Cascade:
-    """Loads the cascade of a published model; arguments as in `load_cascade`."""
+    """Loads a published model as a cascade.
+
+    Args:
+      published: The model.
+      source: Its name, for error messages and `Cascade.path`.
+      stages: Names of the stages to load, see `load_cascade`.
+      devices: Local devices on which the parameters are replicated.
+      dtype: Compute dtype, see `load_cascade`.
+
+    Raises:
+      ValueError: If a stage is unknown, or if its weights or tokenizer do not match the network.
+    """
     by_name = {stage.name: stage for stage in published.stages}
     tokenizers = _tokenizers(published)
     loaded = {
@@ -65,31 +83,34 @@ def open_published(
 
 
 def write_published(published: Published, folder: epath.PathLike) -> list[str]:
-    """Writes the cascade folder of a published model, each tensor in its own type.
+    """Writes a published model as a cascade folder, in which every tensor keeps its dtype.
+
+    Args:
+      published: The model.
+      folder: Cascade folder to create or update.
 
     Returns:
       The names of the stages.
 
     Raises:
-      ValueError: If a tensor is missing, unexpected or misshapen, or the tokenizer is another network's. Then nothing
-        is written.
+      ValueError: If weights or the tokenizer do not match the network of a stage. Nothing is written in this case.
     """
-    owners = _tokenizers(published)
+    with_tokenizer = _tokenizers(published)
     expected = {stage.name: _shapes(stage) for stage in published.stages}
     for stage in published.stages:
         for weights in _weights(stage):
             check(weights.tensors, weights.rules, expected[stage.name], what=_what(stage))
-    written = {
+    stage_files = {
         stage.name: StageFiles(
             stage.spec,
-            functools.partial(_converted, stage, on_host(None)),
+            functools.partial(_import, stage, on_host(None)),
             extras=stage.extras,
-            tokenizer=published.tokenizer if stage.name in owners else None,
+            tokenizer=published.tokenizer if stage.name in with_tokenizer else None,
             dtype=None,
         )
         for stage in published.stages
     }
-    write_stages(folder, written)
+    write_stages(folder, stage_files)
     return list(expected)
 
 
@@ -98,11 +119,11 @@ def _load(
 ) -> Stage:
     dtype = compute_dtype(dtype, devices[0].platform)
     module = kind_of(stage.spec).build(stage.spec, where=_what(stage), dtype=dtype)
-    params, *last = _converted(stage, place_on(devices, dtype))
+    params, *last = _import(stage, place_on(devices, dtype))
     return Stage(stage.spec, module, params, stage.extras, last[0] if last else None, tokenizer)
 
 
-def _converted(stage: PublishedStage, place) -> list[PyTree]:
+def _import(stage: PublishedStage, place) -> list[PyTree]:
     expected = _shapes(stage)
     return [
         import_params(weights.tensors, weights.rules, expected, what=_what(stage), place=place)
@@ -123,7 +144,7 @@ def _what(stage: PublishedStage) -> str:
 
 
 def _tokenizers(published: Published) -> dict[str, CaptionTokenizer]:
-    """The tokenizer of each stage that reads captions itself. Raises ValueError if it is another network's."""
+    """Returns the tokenizers of all stages that have one, after checking that they match the network."""
     readers = [stage for stage in published.stages if kind_of(stage.spec).tokenizer is not None]
     return {
         stage.name: open_tokenizer(

@@ -1,4 +1,4 @@
-"""Recognizes, by their contents, the folders of a cascade, so that nothing else is ever replaced by one."""
+"""Recognition of cascade folders by their contents, so that no other folder is ever overwritten."""
 
 import json
 from collections.abc import Iterable
@@ -13,12 +13,15 @@ ADVICE = "Move it away, or choose another folder for the cascade."
 
 
 def is_tokenizer(folder: epath.PathLike) -> bool:
-    """Returns whether a folder contains only files of a tokenizer."""
+    """Returns whether a folder contains nothing but tokenizer files, or nothing at all."""
     return _contains_only(epath.Path(folder), TOKENIZER_FILES)
 
 
 def is_stage(folder: epath.PathLike) -> bool:
-    """Returns whether a folder is a packaged stage: its config, parameters and tokenizer, and nothing else."""
+    """Returns whether a folder is a packaged stage.
+
+    It must have the config of a stage and may also contain parameters, extras and a tokenizer, but nothing else.
+    """
     folder = epath.Path(folder)
     if not _contains_only(folder, STAGE_FILES, ("tokenizer",)):
         return False
@@ -32,35 +35,35 @@ def is_stage(folder: epath.PathLike) -> bool:
 
 
 def check_replaceable(path: epath.PathLike) -> None:
-    """Raises ValueError unless a path is missing, an empty folder or a packaged stage."""
+    """Raises ValueError unless a path does not exist, or is an empty folder or a packaged stage."""
     path = epath.Path(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())) or is_stage(path):
         return
-    unknown = _strangers(path / "tokenizer")
+    unknown = _unexpected(path / "tokenizer")
     within = f", with {listed(unknown)} in tokenizer" if unknown else ""
     raise ValueError(f"{str(path)!r} must be a packaged stage to be replaced, got {contents(path)}{within}. {ADVICE}")
 
 
 def contents(path: epath.Path) -> str:
-    """Describes what a path contains, for messages."""
+    """Describes the contents of a path, for error messages."""
     if not path.is_dir():
         return "a file"
     return f"a folder that contains {listed(entry.name for entry in path.iterdir())}"
 
 
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """Lists the first names, sorted."""
+def listed(names: Iterable[str], max_names: int = 5) -> str:
+    """Returns the sorted names as text, with at most `max_names` of them."""
     names = sorted(names)
-    more = [f"and {len(names) - most} more"] if len(names) > most else []
-    return ", ".join([*names[:most], *more])
+    more = [f"and {len(names) - max_names} more"] if len(names) > max_names else []
+    return ", ".join([*names[:max_names], *more])
 
 
 def _contains_only(folder: epath.Path, files: set[str], folders: tuple[str, ...] = ()) -> bool:
     return folder.is_dir() and all(path.name in (folders if path.is_dir() else files) for path in folder.iterdir())
 
 
-def _strangers(tokenizer: epath.Path) -> list[str]:
-    """The names in a tokenizer's folder that are none of its files."""
+def _unexpected(tokenizer: epath.Path) -> list[str]:
+    """Returns the names in a tokenizer folder that are not tokenizer files."""
     if not tokenizer.is_dir():
         return []
     return [path.name for path in tokenizer.iterdir() if path.is_dir() or path.name not in TOKENIZER_FILES]

@@ -1,4 +1,4 @@
-"""What names a cascade: the name of a bundled one, or a folder."""
+"""Names and folders that refer to a cascade."""
 
 import importlib.resources
 
@@ -10,33 +10,38 @@ INDEX = "cascade.json"
 
 
 def bundled_names() -> list[str]:
-    """Returns the names of the cascades that come with the package."""
+    """Returns the names of the cascades that are bundled with the package."""
     folder = _bundled()
     names = folder.iterdir() if folder.is_dir() else ()
     return sorted(path.name for path in names if (path / INDEX).is_file())
 
 
 def is_bundled(folder: epath.PathLike) -> bool:
-    """Returns whether a cascade in this folder comes with the package."""
+    """Returns whether the cascade in a folder is bundled with the package."""
     return epath.Path(folder).resolve().parent == epath.Path(str(_bundled())).resolve()
 
 
 def is_cascade(source: epath.PathLike) -> bool:
-    """Returns whether `source` is a bundled name or a cascade folder."""
+    """Returns whether `source` is the name of a bundled cascade or a cascade folder."""
     return str(source) in bundled_names() or current(source, INDEX).exists()
 
 
 def resolve(source: epath.PathLike) -> epath.Path:
-    """Returns the folder of a bundled name or a path.
+    """Returns the folder of a cascade.
+
+    Args:
+      source: Name of a bundled cascade, or a cascade folder.
 
     Raises:
-      ValueError: If it is neither, with the bundled names.
+      ValueError: If `source` is neither.
     """
     if str(source) in bundled_names():
         return epath.Path(str(_bundled() / str(source)))
     if not is_cascade(source):
         known = ", ".join(bundled_names()) or "none"
-        raise ValueError(f"cascade {str(source)!r} is no folder with a cascade.json and not bundled; known: {known}")
+        raise ValueError(
+            f"cascade must be a bundled cascade or a cascade folder, got {str(source)!r}. Bundled: {known}."
+        )
     return epath.Path(source)
 
 

@@ -1,4 +1,4 @@
-"""`unclip doctor`: what this machine has, and whether the package can use it."""
+"""The command `unclip doctor`: reports versions, devices and cache folders."""
 
 import argparse
 import importlib.metadata
@@ -13,84 +13,104 @@ from unclip_jax.commands import compilation_cache
 
 EXAMPLE = """examples:
   unclip doctor
-  unclip doctor --expect tpu          # in a launch script: stops it where the TPU was not found
+  unclip doctor --expect tpu     # in a launch script: fail early if JAX finds no TPU
 
-Exit code 0: the accelerator that is here, or none where none is, can be used. 1: it cannot."""
+The exit code is 1 if JAX does not use the expected backend, otherwise 0."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "transformers")
-KINDS = ("cpu", "gpu", "tpu")
-# What an accelerator leaves in a machine whether or not jax can use it: files, and variables of hosted notebooks.
+BACKENDS = ("cpu", "gpu", "tpu")
+# Signs of an accelerator that do not depend on JAX: device files, and environment variables of hosted notebooks.
 FILES = {"tpu": ("dev/accel0", "dev/vfio/0"), "gpu": ("dev/nvidia0", "dev/nvidiactl", "dev/kfd")}
 VARIABLES = {"tpu": ("TPU_NAME", "TPU_WORKER_ID", "TPU_ACCELERATOR_TYPE", "COLAB_TPU_ADDR"), "gpu": ("COLAB_GPU",)}
 EXTRAS = {"tpu": "tpu", "gpu": "cuda"}
-SIDE = 1024  # of the matrices that are multiplied to see that the device works
+SIZE = 1024  # rows and columns of the matrices that are multiplied to test a device
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Adds the parser of `unclip doctor`."""
     parser = subparsers.add_parser(
         "doctor",
-        help="what this machine has, and whether it can be used",
-        description="Prints versions, devices and folders, and multiplies two matrices on every device.",
+        help="report versions, devices and cache folders",
+        description="Reports versions, devices and cache folders, and multiplies two matrices on\nevery device.",
         epilog=EXAMPLE,
     )
-    parser.add_argument("--expect", choices=KINDS, help="the devices that there must be (default: what is seen here)")
+    parser.add_argument(
+        "--expect",
+        choices=BACKENDS,
+        help="fail unless JAX uses this backend (default: detected from the hardware)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Runs `unclip doctor` and returns the exit code."""
     import jax
 
     from unclip_jax import __version__, huge_pages
     from unclip_jax.cascades.sources import bundled_names
     from unclip_jax.paths import default_directory
 
-    expected, reason = (args.expect, "--expect") if args.expect else sign_of_accelerator(os.environ)
+    expected, reason = (args.expect, "--expect") if args.expect else detect_accelerator(os.environ)
     print(f"unclip_jax {__version__}, Python {platform.python_version()}, {platform.platform()}")
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES))
-    found = jax.default_backend()
-    print(f"backend {found}, process {jax.process_index()} of {jax.process_count()}, {os.cpu_count()} CPU cores")
+    backend = jax.default_backend()
+    print(f"backend {backend}, process {jax.process_index()} of {jax.process_count()}, {os.cpu_count()} CPU cores")
     for device in jax.local_devices():
         print(f"  {device.device_kind} {device.id}: {_memory(device)}{_product(device)}")
-    asked = ", asked for" if huge_pages.asks(os.environ) else ""
-    print(f"huge pages: {huge_pages.mode()}{asked}")
+    requested = ", requested" if huge_pages.asks(os.environ) else ""
+    print(f"huge pages: {huge_pages.mode()}{requested}")
     print(f"bundled cascades: {', '.join(bundled_names())}")
     print(f"data: {default_directory()}; compiled programs: {compilation_cache.directory()}")
-    complaint = complaint_about(found, expected, reason, os.environ.get("JAX_PLATFORMS", ""))
-    if complaint:
-        print(f"unclip doctor: {complaint}", file=sys.stderr)
+    problem = diagnose_backend(backend, expected, reason, os.environ.get("JAX_PLATFORMS", ""))
+    if problem:
+        print(f"unclip doctor: {problem}", file=sys.stderr)
         return 1
     return 0
 
 
-def sign_of_accelerator(environment: Mapping[str, str], root: str = "/") -> tuple[str | None, str]:
-    """(the kind of accelerator that this machine seems to have, or None; the file or variable that says so)."""
-    for kind, names in FILES.items():
+def detect_accelerator(environment: Mapping[str, str], root: str = "/") -> tuple[str | None, str]:
+    """Detects the accelerator of this machine without JAX.
+
+    Args:
+      environment: Environment variables.
+      root: Root of the file system.
+
+    Returns:
+      "tpu" or "gpu", and the device file or variable that indicates it. (None, "") if there is no sign of one.
+    """
+    for backend, names in FILES.items():
         for name in names:
             if (pathlib.Path(root) / name).exists():
-                return kind, f"/{name}"
-    for kind, names in VARIABLES.items():
+                return backend, f"/{name}"
+    for backend, names in VARIABLES.items():
         for name in names:
             if environment.get(name):
-                return kind, f"${name}"
+                return backend, f"${name}"
     return None, ""
 
 
-def complaint_about(found: str, expected: str | None, reason: str, platforms: str) -> str | None:
-    """What is wrong where jax found other devices than were expected; None where nothing is.
+def diagnose_backend(actual: str, expected: str | None, reason: str, platforms: str) -> str | None:
+    """Describes the problem and its solution if JAX does not use the expected backend.
 
     Args:
-      reason: why they were expected.
-      platforms: the value of JAX_PLATFORMS.
+      actual: Backend of JAX.
+      expected: Expected backend. If None, any backend is accepted.
+      reason: Source of the expectation, such as a device file or a flag.
+      platforms: Value of JAX_PLATFORMS, empty if not set.
+
+    Returns:
+      The message, or None if there is no problem.
     """
-    if expected in (None, found):
+    if expected in (None, actual):
         return None
     if platforms:
-        cure = f"JAX_PLATFORMS is {platforms!r}: unset it"
+        hint = f"Unset JAX_PLATFORMS, which is {platforms!r}."
     elif expected == "cpu":
-        cure = "set JAX_PLATFORMS=cpu"
+        hint = "Set JAX_PLATFORMS=cpu."
     else:
-        cure = f'install its jax (pip install "unclip_jax[{EXTRAS[expected]}]"), and see that no other process holds it'
-    return f"expected {expected} ({reason}) and jax found {found}; {cure}"
+        extra = EXTRAS[expected]
+        hint = f'Install JAX for it (pip install "unclip_jax[{extra}]") and check that no other process is using it.'
+    return f"expected backend {expected} ({reason}), but JAX uses {actual}. {hint}"
 
 
 def _memory(device) -> str:
@@ -99,14 +119,15 @@ def _memory(device) -> str:
 
 
 def _product(device) -> str:
-    """Multiplies, looks at the result, and says how long the second time took."""
+    """Multiplies two matrices and describes the speed of the second call, or reports an incorrect result."""
     import jax
     import jax.numpy as jnp
 
-    ones = jax.device_put(jnp.ones((SIDE, SIDE)), device)
+    ones = jax.device_put(jnp.ones((SIZE, SIZE)), device)
     multiply = jax.jit(lambda x: x @ x)
-    right = bool((multiply(ones) == SIDE).all())
+    if not bool((multiply(ones) == SIZE).all()):
+        return "incorrect matrix product"
     started = time.perf_counter()
     multiply(ones).block_until_ready()
-    rate = 2 * SIDE**3 / (time.perf_counter() - started) / 1e9
-    return f"{rate:.0f} GFLOP/s in a product of {SIDE} x {SIDE}" if right else "its matrix product is WRONG"
+    rate = 2 * SIZE**3 / (time.perf_counter() - started) / 1e9
+    return f"{rate:.0f} GFLOP/s ({SIZE} x {SIZE} matrix product)"

@@ -1,4 +1,4 @@
-"""`unclip evaluate`: measures a cascade with a suite and prints tables."""
+"""The command `unclip evaluate`: measures a cascade with an evaluation suite and prints tables."""
 
 import argparse
 import contextlib
@@ -19,35 +19,39 @@ if TYPE_CHECKING:
     from unclip_jax.evaluation.suite import Measure, Suite
     from unclip_jax.evaluation.table import Result
 
-EXAMPLE = """example:
+EXAMPLE = """examples:
   unclip evaluate --cascade shapes --suite shapes --json shapes.json
-  unclip evaluate --cascade shapes --suite shapes --prompts 32 --rows one_object,diversity --seed 100
+  unclip evaluate --prompts 32 --rows one_object,diversity --seed 100
   unclip evaluate --list
 
-All images are sampled with the cascade's defaults, like those of `unclip generate`. The tables are Markdown and are
-printed row by row."""
+All images are sampled with the default settings of the cascade, as in `unclip generate`.
+The tables are Markdown and are printed row by row."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Adds the parser of `unclip evaluate`."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="measure how good a cascade is",
-        description="Measures a cascade with a suite and prints the results as tables.",
+        help="measure the quality of a cascade",
+        description="Measures a cascade with an evaluation suite and prints the results as tables.",
         epilog=EXAMPLE,
     )
     parser.add_argument("--list", action="store_true", help="list the suites and their rows, then exit")
     parser.add_argument("--cascade", default="shapes", metavar="C", help="bundled name or folder (default: shapes)")
-    parser.add_argument("--suite", default="shapes", metavar="NAME", help="suite of measures (default: shapes)")
+    parser.add_argument("--suite", default="shapes", metavar="NAME", help="evaluation suite (default: shapes)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="random seed for scenes, captions and noise (default: 0)"
     )
-    parser.add_argument("--prompts", type=int, default=200, metavar="N", help="prompts per row (default: 200)")
-    parser.add_argument("--rows", metavar="A,B,...", help="rows to run (default: all rows of the suite)")
+    parser.add_argument(
+        "--prompts", type=int, default=200, metavar="N", help="number of prompts per row (default: 200)"
+    )
+    parser.add_argument("--rows", metavar="A,B,...", help="rows to measure (default: all rows of the suite)")
     parser.add_argument("--json", metavar="FILE", help="output file for the results as one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Runs `unclip evaluate` and returns the exit code."""
     import unclip_jax
     from unclip_jax import files
     from unclip_jax.cascades.priors import stages_with_prior
@@ -59,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n\n".join(suite_lines(suite) for _, suite in SUITES.items()))
         print("".join(f"{failure}.\n" for failure in SUITES.failures()), end="", file=sys.stderr)
         return 0
-    # All arguments are checked before anything is generated: on a slow machine the results take an hour.
+    # Check all arguments first, because an evaluation can take an hour.
     suite = SUITES.choose(args.suite, "--suite")
     if not 0 <= args.seed < 2**32:
         raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}.")
@@ -95,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def suite_lines(suite: "Suite") -> str:
-    """Returns the name of a suite, and its rows with their descriptions."""
+    """Returns the name of a suite, followed by the names and descriptions of its rows, as text."""
     width = max(len(measure.name) for measure in suite.measures)
     size = "" if suite.image_size is None else f", for images of {suite.image_size} px"
     rows = (
@@ -111,10 +115,15 @@ def suite_lines(suite: "Suite") -> str:
 
 
 def check_image_size(cascade: "Cascade", suite: "Suite", measures: "Sequence[Measure]") -> None:
-    """Checks that the cascade generates images of the suite's size, unless no measure generates images.
+    """Checks that the cascade generates images of the size that the suite requires.
+
+    Args:
+      cascade: The cascade. If it has no image stages, it is not checked.
+      suite: The suite. If its `image_size` is None, any size is allowed.
+      measures: Measures to run. If none of them generates images, any size is allowed.
 
     Raises:
-      ValueError: If its images have another size.
+      ValueError: If the images of the cascade have another size.
     """
     from unclip_jax.images import height_width
 
@@ -133,7 +142,7 @@ def check_image_size(cascade: "Cascade", suite: "Suite", measures: "Sequence[Mea
 def cascade_functions(cascade: "Cascade") -> "ModelUnderTest":
     """Returns the functions of a cascade, with its default sampling settings.
 
-    A stage is looked up when a function needs it. Measures of CLIP therefore need no other stage.
+    Each function looks up its stages when it is called. Measures of CLIP therefore do not require other stages.
     """
     from unclip_jax.cascades import embedding, text_to_image
     from unclip_jax.evaluation.model_under_test import ModelUnderTest
@@ -148,7 +157,7 @@ def cascade_functions(cascade: "Cascade") -> "ModelUnderTest":
 
 
 def describe(args: argparse.Namespace, cascade: "Cascade") -> dict[str, Any]:
-    """Returns what the results depend on: arguments, date, versions, devices and sampling settings."""
+    """Returns the settings of an evaluation: arguments, date, versions, devices and sampling settings."""
     import jax
 
     from unclip_jax import __version__
@@ -170,7 +179,7 @@ def describe(args: argparse.Namespace, cascade: "Cascade") -> dict[str, Any]:
 
 
 def settings_lines(settings: Mapping[str, Any]) -> list[str]:
-    """Returns the settings as a Markdown list: the arguments on one line, then one line per stage."""
+    """Returns the settings as a Markdown list: one line for the arguments, then one line per stage."""
     call = {name: value for name, value in settings.items() if name != "sampling"}
     return [f"- {name}: {_pairs(value)}" for name, value in {"run": call, **settings["sampling"]}.items()]
 
@@ -180,13 +189,14 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 class RowProgress:
-    """Progress bar for the current row. It is shown only on a terminal."""
+    """Progress bar of the current row, shown only if stderr is a terminal."""
 
     def __init__(self):
         self._bar = None
         self._started = time.perf_counter()
 
     def __call__(self, row: str, done: int, total: int) -> None:
+        """Updates the bar, or starts a new one if `done` is 0."""
         from tqdm import tqdm
 
         if done == 0:
@@ -195,10 +205,12 @@ class RowProgress:
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
+        """Closes the bar."""
         if self._bar is not None:
             self._bar.close()
 
     def seconds(self) -> float:
+        """Returns the time in seconds since this object was created."""
         return time.perf_counter() - self._started
 
 
@@ -206,7 +218,7 @@ def check_writable(path: str) -> None:
     """Checks that a file can be written to `path`, without changing it.
 
     Raises:
-      ValueError: If it is a folder or cannot be written.
+      ValueError: If `path` is a folder or cannot be written.
     """
     from etils import epath
 
@@ -225,5 +237,5 @@ def check_writable(path: str) -> None:
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """Returns an object as JSON. Raises ValueError or TypeError for a value that JSON cannot hold."""
+    """Returns an object as JSON, or raises ValueError or TypeError if JSON cannot represent a value."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""`unclip export-weights`: writes a cascade for diffusers, or its CLIP for transformers."""
+"""The command `unclip export-weights`: exports a cascade for diffusers, or its CLIP for transformers."""
 
 import argparse
 
@@ -6,26 +6,28 @@ EXAMPLE = """examples:
   unclip export-weights shapes --format diffusers --out shapes-diffusers
   unclip export-weights shapes --format clip --out shapes-clip
 
-The first writes a folder for UnCLIPPipeline of diffusers and prints the call that samples like the cascade. The second
-writes a folder for CLIPModel of transformers."""
+The first command writes a folder for diffusers' UnCLIPPipeline and prints a call with the steps and guidance scales of
+the cascade. The second command writes a folder for transformers' CLIPModel."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Adds the parser of `unclip export-weights`."""
     parser = subparsers.add_parser(
         "export-weights",
-        help="convert a cascade to a folder for diffusers",
-        description="Writes the weights of a cascade as float32 in the layout of diffusers or transformers.",
+        help="export a cascade for diffusers, or its CLIP model for transformers",
+        description="Exports the weights of a cascade as float32 in the layout of diffusers or transformers.",
         epilog=EXAMPLE,
     )
     parser.add_argument("cascade", metavar="CASCADE", help="bundled name or cascade folder")
     parser.add_argument(
-        "--format", required=True, metavar="F", help="diffusers (UnCLIPPipeline) or clip (CLIPModel of transformers)"
+        "--format", required=True, metavar="F", help="diffusers (UnCLIPPipeline) or clip (transformers' CLIPModel)"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="output folder; must not exist")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Runs `unclip export-weights` and returns the exit code."""
     import jax
     from etils import epath
 
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     export_to = choose(export.FORMATS, args.format, "--format")
     if epath.Path(args.out).exists():
-        raise ValueError(f"--out must be a new folder, got {args.out!r}, which exists.")
+        raise ValueError(f"--out must be a new folder, got {args.out!r}, which already exists.")
     source = resolve(args.cascade)
     name = locate_clip(source)[1]
     cascade = open_folder(

@@ -1,4 +1,4 @@
-"""What a command shows on stderr while it works: warnings of one line, and a progress bar on a terminal."""
+"""Output of commands on stderr: one-line warnings, and progress bars if stderr is a terminal."""
 
 import contextlib
 import sys
@@ -8,7 +8,11 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def one_line_warnings(command: str) -> Iterator[None]:
-    """Warnings become lines that begin with the command's name."""
+    """Prints each warning within the block on one line, prefixed with the name of the command.
+
+    Args:
+      command: Name of the command, such as "generate".
+    """
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:
         print(f"unclip {command}: warning: {message}", file=sys.stderr)
@@ -19,7 +23,10 @@ def one_line_warnings(command: str) -> Iterator[None]:
 
 
 class StageBars:
-    """A bar for the stage that is running; only on a terminal. A callable for `progress` of the library."""
+    """Progress bar of the running stage, shown only if stderr is a terminal.
+
+    Instances are context managers and can be passed as `progress` to the functions that generate images.
+    """
 
     def __init__(self):
         self._bar, self._stage = None, None
@@ -28,6 +35,13 @@ class StageBars:
         return self
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        """Updates the bar.
+
+        Args:
+          stage: Name of the stage. A new name starts a new bar.
+          done: Number of completed steps.
+          total: Total number of steps of the stage.
+        """
         from tqdm import tqdm
 
         if stage != self._stage:

@@ -1,1 +1,1 @@
-"""What the stages learn from: sources of records, what is done to a record, and the order in which rows come."""
+"""Training data: sources of records, conversion of records to batch rows, shuffling and batching."""

@@ -1,16 +1,19 @@
-"""BSR degradation: a low-resolution picture as cameras, resizing and compression make it (BSRGAN, arXiv 2103.14006).
+"""BSR degradation: synthesizes realistic low-resolution images for training an upsampler.
 
-With it unCLIP's second upsampler is trained (arXiv 2204.06125, section 2.1). This is the mild form of latent diffusion.
+BSRGAN (Zhang et al. 2021, arXiv 2103.14006) blurs, resizes, adds noise and compresses in random order. unCLIP (Ramesh
+et al. 2022, arXiv 2204.06125, Section 2.1) trains its second upsampler on such inputs. This is the mild variant from
+latent diffusion.
 
-Two blurs, a resize to a random size, noise and JPEG compression follow each other in random order; then come the resize
-to the wanted size and JPEG once more. With f the factor of the sides, all on a picture in [0, 1]:
+The image, with values in [0, 1], goes through two blurs, one resize, one noise and one JPEG step in random order. It is
+then resized to the target size and compressed as JPEG once more. With f the downscaling factor:
 
-    blur    isotropic, deviation U(0, (2 + 0.2 f) / 4) px, or at even odds anisotropic: the variances along its axes
-            U(0, (4 + f) / 4) px^2, at any angle
-    resize  3 times in 4 to 1 / U(1, 2 f) of the side, bilinear, bicubic or by area; else blurred, deviation
-            U(0.1, 0.6 f) px, and every f-th pixel taken
-    noise   deviation U(1, 2) / 255: of each channel its own (2 in 5), the same in all (2 in 5), or correlated (1 in 5)
-    JPEG    quality 80 to 95; the one in random order 9 times in 10
+    blur    isotropic with std U(0, (2 + 0.2 f) / 4) px, or, with probability 1/2, anisotropic with variances
+            U(0, (4 + f) / 4) px^2 along two axes at a random angle
+    resize  with probability 3/4, divides the side by U(1, 2 f), with a bilinear, bicubic or box filter; otherwise
+            blurs with std U(0.1, 0.6 f) px, limited by the size of the image, and keeps every f-th pixel
+    noise   std U(1, 2) / 255; independent per channel (2 in 5), equal in all channels (2 in 5), or correlated between
+            channels (1 in 5)
+    JPEG    quality 80 to 95; the step in random order is applied with probability 9/10
 """
 
 import io
@@ -21,14 +24,23 @@ from PIL import Image
 from unclip_jax.arrays import Float, UInt8
 
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.BOX)
-REACH = 3.0  # deviations to which a kernel reaches
+REACH = 3.0  # radius of a kernel, in standard deviations
 
 
-def degrade(picture: UInt8["H W 3"], factor: int, rng: np.random.Generator) -> Float["H/f W/f 3"]:
-    """A picture, its sides divisible by `factor`, as a degraded one of 1/factor the side: float32 in [-1, 1]."""
-    height, width = picture.shape[:2]
+def degrade(image: UInt8["H W 3"], factor: int, rng: np.random.Generator) -> Float["H/f W/f 3"]:
+    """Downscales an image by `factor` with random degradation.
+
+    Args:
+      image: The image. Its height and width must be divisible by `factor`.
+      factor: Downscaling factor.
+      rng: Generator of all random choices.
+
+    Returns:
+      The low-resolution image as float32 in [-1, 1].
+    """
+    height, width = image.shape[:2]
     size = (width // factor, height // factor)
-    x = picture.astype(np.float32) / 255.0
+    x = image.astype(np.float32) / 255.0
     steps = [_random_blur, _random_blur, _random_resize, _random_noise, _random_jpeg]
     for step in rng.permutation(len(steps)):
         x = steps[step](x, factor, rng)
@@ -37,24 +49,34 @@ def degrade(picture: UInt8["H W 3"], factor: int, rng: np.random.Generator) -> F
 
 
 def gaussian_kernel(variances: tuple[float, float], angle: float) -> Float["K K"]:
-    """A Gaussian with these variances (px^2) along two axes, the first at `angle` to x; its weights sum to 1."""
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    # A variance of nothing is a kernel of one pixel; a hundredth of a pixel stands for it.
-    covariance = turn @ np.diag(np.maximum(variances, 1e-4)) @ turn.T
-    reach = max(1, int(np.ceil(REACH * np.sqrt(max(variances)))))
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    """Returns an anisotropic Gaussian kernel whose weights sum to 1.
+
+    Args:
+      variances: Variances in px^2 along two perpendicular axes; 0 disables the blur along an axis.
+      angle: Angle in radians between the x axis and the first of these axes.
+    """
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # The lower bound keeps the covariance invertible. It is far too small to blur anything.
+    covariance = rotation @ np.diag(np.maximum(variances, 1e-4)) @ rotation.T
+    radius = max(1, int(np.ceil(REACH * np.sqrt(max(variances)))))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     points = np.stack([x, y], axis=-1)
     weights = np.exp(-0.5 * np.einsum("...i,ij,...j->...", points, np.linalg.inv(covariance), points))
     return weights / weights.sum()
 
 
 def filtered(x: Float["H W C"], kernel: Float["K K"]) -> Float["H W C"]:
-    """Each pixel the mean of its surroundings, weighed by the kernel; the edges are mirrored."""
-    reach = kernel.shape[0] // 2
-    padded = np.pad(x, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    sides = padded.shape[:2]
-    spectrum = np.fft.rfft2(padded, axes=(0, 1)) * np.fft.rfft2(kernel, sides)[..., None]
-    return np.fft.irfft2(spectrum, sides, axes=(0, 1))[2 * reach :, 2 * reach :].astype(np.float32)
+    """Convolves every channel with a kernel by FFT. Edges are padded by reflection.
+
+    Args:
+      x: The image. Its height and width must be greater than K // 2.
+      kernel: The kernel. K must be odd.
+    """
+    radius = kernel.shape[0] // 2
+    padded = np.pad(x, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
+    shape = padded.shape[:2]
+    spectrum = np.fft.rfft2(padded, axes=(0, 1)) * np.fft.rfft2(kernel, shape)[..., None]
+    return np.fft.irfft2(spectrum, shape, axes=(0, 1))[2 * radius :, 2 * radius :].astype(np.float32)
 
 
 def _random_blur(x: np.ndarray, factor: int, rng: np.random.Generator) -> np.ndarray:
@@ -68,20 +90,21 @@ def _random_blur(x: np.ndarray, factor: int, rng: np.random.Generator) -> np.nda
 def _random_resize(x: np.ndarray, factor: int, rng: np.random.Generator) -> np.ndarray:
     height, width = x.shape[:2]
     if rng.random() < 0.75:
-        shrunk = rng.uniform(1.0, 2.0 * factor)
-        size = (max(1, round(width / shrunk)), max(1, round(height / shrunk)))
+        divisor = rng.uniform(1.0, 2.0 * factor)
+        size = (max(1, round(width / divisor)), max(1, round(height / divisor)))
         return _resized(x, size, FILTERS[rng.integers(len(FILTERS))])
-    deviation = min(rng.uniform(0.1, 0.6 * factor), (min(height, width) - 1) / REACH / 2.0)
-    return filtered(x, gaussian_kernel((deviation**2, deviation**2), 0.0))[::factor, ::factor]
+    # The limit keeps the radius of the kernel below the side of the image, as reflection padding requires.
+    std = min(rng.uniform(0.1, 0.6 * factor), (min(height, width) - 1) / REACH / 2.0)
+    return filtered(x, gaussian_kernel((std**2, std**2), 0.0))[::factor, ::factor]
 
 
 def _random_noise(x: np.ndarray, factor: int, rng: np.random.Generator) -> np.ndarray:
-    deviation, choice = rng.uniform(1.0, 2.0) / 255.0, rng.random()
+    std, choice = rng.uniform(1.0, 2.0) / 255.0, rng.random()
     noise = rng.standard_normal((*x.shape[:2], 1 if 0.4 <= choice < 0.8 else x.shape[-1]))
-    if choice >= 0.8:  # channels mixed by a random turn and random strengths of at most 1
-        turn, _ = np.linalg.qr(rng.standard_normal((x.shape[-1], x.shape[-1])))
-        noise = noise @ (np.sqrt(rng.random(x.shape[-1]))[:, None] * turn)
-    return np.clip(x + deviation * noise, 0.0, 1.0).astype(np.float32)
+    if choice >= 0.8:  # correlate the channels by a random rotation, with a random variance along each axis
+        rotation, _ = np.linalg.qr(rng.standard_normal((x.shape[-1], x.shape[-1])))
+        noise = noise @ (np.sqrt(rng.random(x.shape[-1]))[:, None] * rotation)
+    return np.clip(x + std * noise, 0.0, 1.0).astype(np.float32)
 
 
 def _random_jpeg(x: np.ndarray, factor: int, rng: np.random.Generator) -> np.ndarray:
@@ -96,6 +119,9 @@ def _jpeg(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _resized(x: np.ndarray, size: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
-    """Channel by channel, as Pillow resizes single channels of floats."""
+    """Resizes an image to (width, height) and clips the overshoot of the bicubic filter to [0, 1].
+
+    Each channel is resized separately, because Pillow supports float images with one channel only.
+    """
     channels = [np.asarray(Image.fromarray(channel).resize(size, resampling)) for channel in np.moveaxis(x, -1, 0)]
     return np.clip(np.stack(channels, axis=-1), 0.0, 1.0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A source that keeps its records in memory."""
+"""In-memory cache of the records of a source."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,13 @@ from unclip_jax.data.records import Record, Source
 
 
 class CachedSource:
-    """Keeps every record that was read. All captioned shapes take 0.4 GB at 64 px and 6 GB at 256 px."""
+    """A source that keeps every record in memory once it has been read.
+
+    The 30,000 training records of captioned shapes take 0.4 GB at 64 px and 6 GB at 256 px.
+
+    Args:
+      source: The source to read from.
+    """
 
     def __init__(self, source: Source):
         self._source = source
@@ -22,7 +28,8 @@ class CachedSource:
         return record
 
     def captions(self) -> Iterator[str]:
+        """Yields every caption of the wrapped source."""
         return self._source.captions()
 
     def __getstate__(self) -> dict:
-        return {"_source": self._source, "_records": {}}  # a worker process fills its own
+        return {"_source": self._source, "_records": {}}  # every worker process fills its own cache

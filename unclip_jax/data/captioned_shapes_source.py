@@ -1,4 +1,4 @@
-"""The generated captioned shapes as a source of records."""
+"""The captioned-shapes dataset as a source of records."""
 
 import functools
 from collections.abc import Iterator
@@ -14,18 +14,21 @@ NAME = "captioned_shapes"
 
 
 class CaptionedShapesSource:
-    """The records of one split, which are generated first if they are missing. Only one image of each is decoded.
+    """The records of one split. The dataset is generated if it is missing.
 
     Args:
       split: "train", "test" or "compositional".
       directory: Parent folder of the dataset. If None, the cache folder.
       size: One of DATASET_SIZES.
-      image_field: "image" or "thumbnail".
+      image_field: Field of the image, "image" or "thumbnail". The other one is not decoded.
       with_targets: Whether records have scene targets.
+
+    Raises:
+      ValueError: If the split or `image_field` is unknown, or `directory` cannot be created.
     """
 
     def __init__(self, split: str, directory: str | None, *, size: str, image_field: str, with_targets: bool):
-        from unclip_jax.data.captioned_shapes.builder import data_source  # imports TFDS, which takes a second
+        from unclip_jax.data.captioned_shapes.builder import data_source  # lazy: importing TFDS takes a second
         from unclip_jax.data.captioned_shapes.generation import NEGATIVE_CAPTIONS
 
         self._open = functools.partial(data_source, split, directory, size=size)
@@ -48,6 +51,7 @@ class CaptionedShapesSource:
         )
 
     def captions(self) -> Iterator[str]:
+        """Yields every caption of every record without decoding images."""
         records = self._open(fields=("captions",))
         for index in range(len(records)):
             yield from records[index]["captions"]

@@ -1,10 +1,13 @@
 """A folder of images with captions as a source of records.
 
-    DIR/cat.jpg  DIR/cat.txt      a caption on every line of a text file of the image's name
-    DIR/captions.jsonl            or one object a line: {"image": "cat.jpg", "caption": "a cat"}, or "captions": [...]
+Captions come from text files or from one JSON Lines file:
 
-Images may be in subfolders. If DIR has a folder for each split ("train", "test"), those are the splits. Otherwise one
-image in twenty is in the split "test", chosen by its name and therefore the same on every machine.
+    DIR/cat.jpg  DIR/cat.txt      a text file named like the image, with one caption per line
+    DIR/captions.jsonl            one object per line: {"image": "cat.jpg", "caption": "a cat"}, or "captions": [...]
+
+Images may be in subfolders. If DIR contains the folders "train" and "test", these are the splits, each with its own
+captions. Otherwise about one image in twenty belongs to the split "test". It is selected by a hash of its path in DIR,
+so the split is the same on every machine.
 """
 
 import hashlib
@@ -23,17 +26,22 @@ from unclip_jax.data.transforms import center_crop
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 CAPTIONS = "captions.jsonl"
 SPLITS = ("train", "test")
-TEST_SHARE = 20  # one image in this many is for testing
-NAMED = 3  # number of files that an error lists
+TEST_SHARE = 20  # one image in this many belongs to the test split
+NAMED = 3  # maximum number of file names in an error message
 
 
 class ImageFolder:
-    """The records of one split, in the order of their names. Images are cropped to their central square.
+    """The records of one split, sorted by name, with images cropped to their central square.
 
-    An image is decoded when its record is read, which raises ValueError if that is impossible.
+    An image is decoded when its record is read. Reading raises ValueError if the image cannot be decoded.
+
+    Args:
+      directory: Folder of the images.
+      split: "train" or "test".
 
     Raises:
-      ValueError: For a folder without images, images without captions, or a captions.jsonl of another form.
+      ValueError: If the folder or split does not exist or has no images, if images have no captions, or if
+        captions.jsonl is invalid.
     """
 
     def __init__(self, directory: epath.PathLike, split: str):
@@ -61,6 +69,7 @@ class ImageFolder:
         return Record(center_crop(images.decode(path.read_bytes(), name=str(path))), captions)
 
     def captions(self) -> Iterator[str]:
+        """Yields every caption of every record without decoding images."""
         for _, captions in self._records:
             yield from captions
 
@@ -74,7 +83,7 @@ TYPE = SourceType(
 
 
 def _captions(folder: epath.Path) -> dict[str, tuple[str, ...]]:
-    """Captions by the path of their image within the folder."""
+    """Returns captions by image path, relative to the folder."""
     files = set(_files(folder))
     image_files = sorted(name for name in files if PurePosixPath(name).suffix.lower() in SUFFIXES)
     if CAPTIONS in files:
@@ -83,18 +92,18 @@ def _captions(folder: epath.Path) -> dict[str, tuple[str, ...]]:
     lacking = [name for name in image_files if texts[name] not in files]
     if lacking:
         raise ValueError(
-            f"{len(lacking)} of {len(image_files)} images in {str(folder)!r} have no .txt of their name, and there is "
-            f"no {CAPTIONS}: {_some(lacking)}"
+            f"{len(lacking)} of {len(image_files)} images in {str(folder)!r} have no .txt file of the same name, and "
+            f"there is no {CAPTIONS}: {_some(lacking)}."
         )
     captions_of = {name: _lines((folder / text).read_text()) for name, text in texts.items()}
     blank = [texts[name] for name, captions in captions_of.items() if not captions]
     if blank:
-        raise ValueError(f"{len(blank)} caption files in {str(folder)!r} are empty: {_some(blank)}")
+        raise ValueError(f"{len(blank)} caption files in {str(folder)!r} are empty: {_some(blank)}.")
     return captions_of
 
 
 def _files(folder: epath.Path, prefix: str = "") -> Iterator[str]:
-    """Paths within the folder of all files, including those in subfolders."""
+    """Yields the relative paths of all files, including those in subfolders."""
     for path in folder.iterdir():
         if path.is_dir():
             yield from _files(path, f"{prefix}{path.name}/")
@@ -111,11 +120,11 @@ def _from_jsonl(path: epath.Path, image_files: set[str]) -> dict[str, tuple[str,
         try:
             entry = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{where} is not JSON ({error})") from error
+            raise ValueError(f"{where} is not valid JSON ({error}).") from error
         captions = entry.get("captions", entry.get("caption")) if isinstance(entry, dict) else None
         captions = (captions,) if isinstance(captions, str) else captions
         if not _are_captions(captions) or not isinstance(entry.get("image"), str):
-            raise ValueError(f'{where} must have "image", a file name, and "caption" or "captions", not empty.')
+            raise ValueError(f'{where} must have "image", a file name, and a non-empty "caption" or "captions".')
         name = PurePosixPath(entry["image"]).as_posix()
         if name not in image_files:
             raise ValueError(f"{where} names {name!r}, which is not an image in the folder.")
@@ -134,7 +143,7 @@ def _lines(text: str) -> tuple[str, ...]:
 
 
 def _split(text: str) -> Iterator[str]:
-    """The lines of a text file. `str.splitlines` would also split at U+0085, U+2028 and U+2029, within a caption."""
+    """Splits at line ends only. `str.splitlines` would also split captions at U+0085, U+2028 and U+2029."""
     return io.StringIO(text, newline=None)
 
 

@@ -1,9 +1,9 @@
 """Deterministic shuffling and batching with Grain.
 
-A batch is a function of (seed, step, global row). The records are shuffled again for every epoch, over the whole
-dataset. The epochs follow each other without a gap, row number r of that endless stream is in step r // global_batch,
-and only then does each process take its part. Global batches therefore do not depend on the number of processes, and
-resuming after step n only requires reading the stream from n. No iterator state is saved.
+A batch is a function of (seed, step, global row). Every epoch shuffles the whole dataset again. The epochs form one
+infinite stream of rows, in which row r belongs to step r // global_batch, and each process takes its part of every
+step. Global batches therefore do not depend on the number of processes, and resuming after step n only requires reading
+the stream from n. No iterator state is saved.
 """
 
 from collections.abc import Iterator
@@ -21,18 +21,19 @@ class Pipeline:
     """Batches of one split for one process.
 
     Args:
-      spec: Which data, and how they are prepared.
+      spec: The source, and how its records become rows.
       split: Split of the source.
-      global_batch: Number of rows of all processes together.
-      seed: Seed of the order and of the rows.
+      global_batch: Number of rows per batch over all processes.
+      seed: Seed of the shuffling and of all random choices in rows, from 0 to 2**32 - 1.
       tokenizer: Encodes the captions. May be None if `spec.captions` is False.
       shuffle: Whether to shuffle the records.
-      process_index, process_count: Which part of each global batch is this process's.
+      process_index: Index of this process.
+      process_count: Number of processes. Must divide `global_batch`.
       source: The records of the split. If None, `spec.source` is opened.
 
     Raises:
-      ValueError: For a batch that cannot be split, a seed out of range, captions without a tokenizer, or a source that
-        cannot be opened.
+      ValueError: If `global_batch` or `seed` is invalid, `tokenizer` is missing, the source cannot be opened, or the
+        first records are unreadable or smaller than the spec requires.
     """
 
     def __init__(
@@ -61,22 +62,29 @@ class Pipeline:
         self._process_index = process_index
         self._process_count = process_count
         self._source = source if source is not None else open_source(spec, split)
-        # Each process reads its part of an epoch, and so does each of its workers.
+        # Every worker of every process reads a part of each epoch and counts its own unreadable records.
         readers = process_count * max(spec.workers, 1)
         max_unreadable = int(spec.max_unreadable * len(self._source)) // readers
         self._make_row = RowMaker(spec, self._source, seed=seed, tokenizer=tokenizer, max_unreadable=max_unreadable)
-        self._make_row(0, 0)  # raise errors about an image's size here, not in a thread
+        self._make_row(0, 0)  # raise errors about the size of images here instead of in a thread
 
     def __len__(self) -> int:
         """Returns the number of records in the split."""
         return len(self._source)
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, np.ndarray]]:
-        """Yields this process's part of the batches from `start_step` on, without end.
+        """Yields this process's part of every batch, starting at `start_step`. The stream is infinite.
 
-        With n = global_batch / process_count, it is rows process_index * n to (process_index + 1) * n - 1 of each.
+        With n = global_batch / process_count, the part is rows process_index * n to (process_index + 1) * n - 1.
+
+        Args:
+          start_step: Step of the first batch.
+
+        Raises:
+          ValueError: If more records are unreadable than `spec.max_unreadable` allows.
+          ChildProcessError: If a worker process dies.
         """
-        import grain  # takes two seconds
+        import grain  # lazy: takes two seconds
 
         records = grain.MapDataset.range(len(self._source))
         if self._shuffle:
@@ -100,21 +108,24 @@ class Pipeline:
 
 
 def _watched(batches: Iterator[dict[str, np.ndarray]], workers: int) -> Iterator[dict[str, np.ndarray]]:
-    """The batches. Explains the death of a worker process, which the system may have killed for its memory."""
+    """Yields the batches. If a worker process dies, raises an error that explains how to continue.
+
+    The usual cause is that the system killed it because memory ran out.
+    """
     try:
         yield from batches
     except RuntimeError as error:
         if "Worker process" not in str(error):
             raise
-        why = str(error).partition(".")[0]
+        reason = str(error).partition(".")[0]
         raise ChildProcessError(
-            f"a process that makes batches has died (config.data.workers {workers}: {why}). Run again to resume from "
-            "the latest checkpoint. To use less memory, reduce config.data.workers; 0 loads data in the main process."
+            f"A data-loading process has died (config.data.workers {workers}: {reason}). Run again to resume from the "
+            "latest checkpoint. To use less memory, reduce config.data.workers; 0 loads data in the main process."
         ) from error
 
 
 def _mark_flags_as_parsed() -> None:
-    """Grain's worker processes read absl's flags, and fail unless an absl main has parsed the command line."""
+    """Marks absl's flags as parsed. Otherwise Grain's worker processes fail when they read them."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

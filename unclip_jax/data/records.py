@@ -1,4 +1,4 @@
-"""Records, the interface of their sources, and the count of records that cannot be read."""
+"""Records, the interface of their sources, and the accounting of unreadable records."""
 
 import warnings
 from collections.abc import Iterator
@@ -6,18 +6,18 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-# Exceptions that a source raises for a record that cannot be decoded: those of Pillow and of array_record.
+# Exceptions for a record that cannot be decoded. Pillow and array_record raise all of these types.
 UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError)
 
 
 class Record(NamedTuple):
-    """One example. The fields that a source does not provide are None or empty.
+    """One example. Fields that the source does not provide are None or empty.
 
     Attributes:
-      image: uint8 "S S 3".
+      image: The image, uint8 "S S 3".
       captions: Texts that describe the image.
-      embedding: CLIP's embedding of the image, float32 "E". Stored embeddings come without their images.
-      negative_captions: For each caption, one that is false.
+      embedding: CLIP embedding of the image, float32 "E". Records with stored embeddings have no image.
+      negative_captions: For each caption, a similar one that does not describe the image.
       scene_targets: Regression targets that describe the image in numbers, float32 "M".
     """
 
@@ -29,15 +29,13 @@ class Record(NamedTuple):
 
 
 class Unreadable:
-    """The records that could not be decoded.
-
-    There is one warning for each, and an error that lists them when there are more than `max_count`.
+    """Counter of unreadable records, which warns about each one and fails if there are too many.
 
     Args:
-      records: Number of all records.
-      share: `config.data.max_unreadable`, for the message.
-      max_count: Number of unreadable records that this reader tolerates.
-      consequence: End of the warning "record 3 cannot be read", such as " and is left out".
+      records: Total number of records.
+      share: `config.data.max_unreadable`, for the error message.
+      max_count: Maximum number of unreadable records.
+      consequence: Continuation of the warning "Record 3 cannot be read", such as " and is skipped".
     """
 
     def __init__(self, records: int, share: float, max_count: float, consequence: str):
@@ -48,10 +46,14 @@ class Unreadable:
         return len(self._reasons)
 
     def add(self, index: int, reason: str) -> None:
-        """Counts a record, unless it is counted already.
+        """Counts an unreadable record. Repeated calls for the same record have no effect.
+
+        Args:
+          index: Index of the record.
+          reason: Why it cannot be read.
 
         Raises:
-          ValueError: If it is one too many.
+          ValueError: If more than `max_count` records are unreadable. The message lists them.
         """
         if index in self._reasons:
             return
@@ -59,19 +61,19 @@ class Unreadable:
         if len(self) > self._max_count:
             listed = "; ".join(f"{index}: {reason}" for index, reason in sorted(self._reasons.items()))
             raise ValueError(
-                f"{len(self)} of {self._records} records cannot be read, more than config.data.max_unreadable "
-                f"{self._share:g} of them allows: {listed}"
+                f"{len(self)} of {self._records} records cannot be read, more than config.data.max_unreadable="
+                f"{self._share:g} allows: {listed}"
             )
-        warnings.warn(f"record {index} cannot be read{self._consequence} ({len(self)} so far): {reason}")
+        warnings.warn(f"Record {index} cannot be read{self._consequence} ({len(self)} so far): {reason}", stacklevel=2)
 
 
 def reason_of(error: Exception) -> str:
-    """Returns the reason why a record could not be decoded."""
+    """Returns the type and message of an exception, as the reason why a record cannot be read."""
     return f"{type(error).__name__}: {error}"
 
 
 class Source(Protocol):
-    """Random access to records; reading the same index twice gives the same record."""
+    """Random access to records. The same index always returns the same record."""
 
     def __len__(self) -> int: ...
 

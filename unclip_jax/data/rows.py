@@ -1,6 +1,6 @@
-"""How a record becomes a row of a batch.
+"""Conversion of records to batch rows.
 
-A row is a function of the spec, the seed, the record and the global number of the row. See `unclip_jax.batches` for its
+A row is a function of the spec, the seed, the record and the global row number. See `unclip_jax.batches` for its
 fields.
 """
 
@@ -16,11 +16,11 @@ from unclip_jax.data.spec import DataSpec
 from unclip_jax.data.transforms import downscale, flipped, low_resolution, random_crop, row_rng
 from unclip_jax.tokenizers.clip_bpe import Tokenizer
 
-READ_ATTEMPTS = 16
+READ_ATTEMPTS = 16  # consecutive records to try before giving up
 
 
 def batch_fields(spec: DataSpec) -> tuple[str, ...]:
-    """Returns the fields that batches have besides `row` and `record`."""
+    """Returns the names of the batch fields, except `row` and `record`, which all batches have."""
     provides = source_type(spec.source).provides
     has = {
         "image": "image" in provides,
@@ -35,14 +35,14 @@ def batch_fields(spec: DataSpec) -> tuple[str, ...]:
 
 
 class RowMaker:
-    """Makes rows. Pickles, for worker processes.
+    """A picklable function that converts records to rows.
 
     Args:
-      spec: Which fields rows have, and how they are made.
+      spec: The fields of a row, and how images are prepared.
       source: The records.
-      seed: Seed of all randomness.
+      seed: Seed of all random choices.
       tokenizer: Encodes the captions. May be None if `spec.captions` is False.
-      max_unreadable: Number of unreadable records that are replaced. One more is an error that lists them.
+      max_unreadable: Maximum number of unreadable records. Each is replaced by the next readable one.
     """
 
     def __init__(self, spec: DataSpec, source: Source, *, seed: int, tokenizer: Tokenizer | None, max_unreadable: int):
@@ -52,12 +52,20 @@ class RowMaker:
         self._tokenizer = tokenizer
         self._tokens: dict[str, np.ndarray] = {}
         share = spec.max_unreadable
-        self._unreadable = Unreadable(len(source), share, max_unreadable, ", the next replaces it")
+        self._unreadable = Unreadable(len(source), share, max_unreadable, " and is replaced by the next one")
 
     def __call__(self, number: int, index: int) -> dict[str, Any]:
-        """Returns the row with a global number, made from the record at `index` or the next one that can be read."""
+        """Returns one row.
+
+        Args:
+          number: Global row number, on which all random choices depend.
+          index: Index of the record. If it cannot be read, the next readable record is used.
+
+        Raises:
+          ValueError: If too many records are unreadable, or if a record lacks a field that the spec requires.
+        """
         index, record = self._read(index)
-        # The numbers of the longest runs do not fit 32 bits and wrap. The random generators use the full number.
+        # Row numbers wrap at 2**31. The random generators use the full number.
         row = {"row": np.int32(number % 2**31), "record": np.int32(index)}
         if record.embedding is not None:
             row["embedding"] = record.embedding
@@ -89,7 +97,7 @@ class RowMaker:
         return images
 
     def _low_res(self, image: np.ndarray, number: int) -> np.ndarray:
-        """The input of an upsampler. Rows that stay sharp resemble the output of the previous stage in sampling."""
+        """Returns the low-resolution input. Rows without blur resemble the output of the previous stage."""
         spec = self._spec
         if spec.bsr and row_rng(self._seed, number, "corruption").random() < spec.bsr:
             return bsr.degrade(image, spec.low_res_factor, row_rng(self._seed, number, "bsr"))
@@ -101,7 +109,7 @@ class RowMaker:
         return low_res
 
     def _read(self, index: int) -> tuple[int, Record]:
-        """The record at `index`, or the next one that can be decoded, with its index."""
+        """Returns the record at `index`, or the next readable one, with its index."""
         failed = {}
         for attempt in range(min(READ_ATTEMPTS, len(self._source))):
             candidate = (index + attempt) % len(self._source)
@@ -115,7 +123,9 @@ class RowMaker:
                 self._unreadable.add(unreadable, reason)
             return candidate, record
         last = list(failed.values())[-1]
-        raise ValueError(f"{len(failed)} records from {index} on cannot be read; the last error was: {last}")
+        raise ValueError(
+            f"{len(failed)} consecutive records starting at {index} cannot be read. The last error was: {last}"
+        )
 
     def _check_size(self, record: Record) -> None:
         if record.image is None:
@@ -125,7 +135,7 @@ class RowMaker:
             raise ValueError(f"image is {size} px, smaller than the required {required} px. Images are never upscaled.")
 
     def _encode(self, caption: str) -> np.ndarray:
-        """Each distinct caption is encoded once."""
+        """Encodes a caption. The tokens of every distinct caption are cached."""
         tokens = self._tokens.get(caption)
         if tokens is None:
             tokens = self._tokens[caption] = self._tokenizer.encode([caption])[0]
@@ -133,7 +143,7 @@ class RowMaker:
 
 
 def _required(record: Record, name: str) -> Any:
-    """Returns a field of a record that the field of DataSpec with the same name asks for."""
+    """Returns a field of a record, which the field of DataSpec with the same name requires."""
     value = getattr(record, name)
     if value is None or len(value) == 0:
         raise ValueError(f"config.data.{name} needs records with {name}, and a record of this source has none.")

@@ -1,4 +1,4 @@
-"""What a source of records declares about itself. The table of sources is in `sources`."""
+"""Declaration of a source of records. `sources` contains the table of all sources."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,17 +13,18 @@ def _describe_by_name(spec: DataSpec) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceType:
-    """A value of `config.data.source`, or all values "NAME:..." that name a dataset.
+    """A source of records, selected by `config.data.source`.
 
     Attributes:
-      name: The value, or its part before the colon.
-      dataset: Placeholder for the part after the colon in messages. If None, there is no such part.
+      name: The value of `config.data.source`, or its part before the colon.
+      dataset: Placeholder in messages for the part after the colon. If None, the value has no colon.
       provides: The fields of `Record` that its records have.
       image_fields: Allowed values of `config.data.image_field`. If None, they are not known in advance.
-      directory: Description of the folder that `config.data.dir` must name. If None, `dir` may be None.
-      open: Opens a split.
-      describe: Returns a description of the records for provenance, with their version if they have one.
-      check_encoder: If records have an embedding, checks that an image encoder with the given digest computed it.
+      directory: Description of the folder that `config.data.dir` must name. If None, `dir` is optional.
+      open: Opens a split, given the spec and the name of the split.
+      describe: Returns a description of the records for provenance, including their version if they have one.
+      check_encoder: Raises ValueError unless the embeddings of the records were computed by the image encoder with
+        this digest. If None, the records have no embeddings.
     """
 
     name: str
@@ -37,5 +38,5 @@ class SourceType:
 
     @property
     def pattern(self) -> str:
-        """The values that it stands for, as messages list them."""
+        """The allowed values of `config.data.source`, as shown in messages."""
         return self.name if self.dataset is None else f"{self.name}:{self.dataset}"

@@ -1,6 +1,6 @@
-"""The table of sources: where records come from, which fields they have, and how they are opened.
+"""The table of data sources, and functions that check and open them.
 
-To add a source, write its file, which ends in a `SourceType`, and add that to the table.
+To add a source, write a module that defines a `SourceType`, and add it to SOURCES.
 """
 
 from unclip_jax.data import captioned_shapes_source, embedding_store, image_folder, tfds_source
@@ -10,17 +10,17 @@ from unclip_jax.data.source_type import SourceType
 from unclip_jax.data.spec import DataSpec
 
 SOURCES = (*captioned_shapes_source.TYPES, image_folder.TYPE, embedding_store.TYPE, tfds_source.TYPE)
-# Fields of DataSpec that ask for the field of `Record` of the same name.
+# Fields of DataSpec that require the field of `Record` with the same name.
 _REQUESTS = ("captions", "negative_captions", "scene_targets")
-# Fields of DataSpec that have an effect on images only.
+# Fields of DataSpec that only affect images.
 _IMAGE_SETTINGS = ("clip_size", "low_res_size", "crop_fraction", "flip")
 
 
 def source_type(source: str) -> SourceType:
-    """Returns the entry of the table for a value of `config.data.source`.
+    """Returns the source type for a value of `config.data.source`.
 
     Raises:
-      ValueError: If the value is unknown. The message lists the known values.
+      ValueError: If the value is unknown. The message lists the available sources.
     """
     name, colon, _ = source.partition(":")
     for entry in SOURCES:
@@ -31,10 +31,11 @@ def source_type(source: str) -> SourceType:
 
 
 def check_source(spec: DataSpec) -> None:
-    """Checks that a source is known and provides what the spec asks for. Opens no file.
+    """Checks that the source supports the settings of the spec, without opening files.
 
     Raises:
-      ValueError: If it does not. The message names the field of the config.
+      ValueError: If a required field is missing, or if a setting does not apply to the source. The message names the
+        field of the config.
     """
     entry = source_type(spec.source)
     for name in _REQUESTS:
@@ -55,17 +56,27 @@ def check_source(spec: DataSpec) -> None:
 
 
 def check_directory(spec: DataSpec) -> None:
-    """Raises ValueError if the source needs a folder and the spec has none."""
+    """Checks that the spec has a folder if its source needs one.
+
+    Raises:
+      ValueError: If `spec.dir` is missing.
+    """
     entry = source_type(spec.source)
     if entry.directory is not None and not spec.dir:
         raise ValueError(f"config.data.dir must be {entry.directory} with source {spec.source}, got {spec.dir}.")
 
 
 def open_source(spec: DataSpec, split: str) -> Source:
-    """Opens one split of `spec.source`, which is generated first if that is possible and it is missing.
+    """Opens one split of `spec.source`.
+
+    Missing datasets are generated (captioned shapes) or downloaded (TFDS) first.
+
+    Args:
+      spec: The source and its settings.
+      split: Name of the split.
 
     Raises:
-      ValueError: For an unknown source, split or field, or a folder that is not as its source requires.
+      ValueError: If the source, the split or a field does not exist, or the folder is missing or invalid.
     """
     check_source(spec)
     check_directory(spec)
@@ -74,5 +85,5 @@ def open_source(spec: DataSpec, split: str) -> Source:
 
 
 def describe(spec: DataSpec) -> str:
-    """Returns a description of the records of a source for provenance, such as "captioned_shapes/full 1.1.0"."""
+    """Returns a description of the source for provenance, such as "captioned_shapes/full 1.1.0"."""
     return source_type(spec.source).describe(spec)

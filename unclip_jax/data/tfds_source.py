@@ -1,11 +1,11 @@
-"""Any TFDS dataset that has an image and a caption as a source of records.
+"""TFDS datasets with images and captions as a source of records.
 
-    config.data.source = "tfds:coco_captions"        the name in TFDS: NAME, NAME/CONFIG, NAME/CONFIG:VERSION
+    config.data.source = "tfds:coco_captions"        name in TFDS: NAME, NAME/CONFIG or NAME/CONFIG:VERSION
     config.data.image_field = "image"                field of the image
-    config.data.caption_field = "captions/text"      field of the caption or captions; "/" leads into a nested field
+    config.data.caption_field = "captions/text"      field of the caption or captions; "/" separates nested fields
 
-A dataset that is already prepared, in the file format array_record, is read directly. TFDS downloads and prepares any
-other, and needs TensorFlow for some of them.
+Datasets that are already prepared in the file format array_record are read directly. TFDS downloads and prepares all
+others, and needs TensorFlow for some of them.
 """
 
 import contextlib
@@ -27,22 +27,26 @@ NAME = "tfds"
 
 
 class TfdsSource:
-    """The records of one split. Images are cropped to their central square, and decoded when their record is read.
+    """The records of one split, with images cropped to their central square.
+
+    Images are decoded when their record is read. Reading raises ValueError if a record has no caption or its image
+    cannot be decoded.
 
     Args:
       name: Name of the dataset in TFDS.
-      split: Split in the syntax of TFDS, such as "train" or "train[:1000]".
-      directory: Folder of the data. If None, that of TFDS, ~/tensorflow_datasets.
-      image_field, caption_field: See above.
+      split: Split in TFDS syntax, such as "train" or "train[:1000]".
+      directory: TFDS data directory. If None, the default of TFDS, ~/tensorflow_datasets.
+      image_field: Path of the image field, such as "image".
+      caption_field: Path of the caption field, such as "captions/text".
 
     Raises:
-      ValueError: For an unknown dataset, split or field. The message lists the known splits or fields.
+      ValueError: If the dataset, the split or a field is unknown. The message lists the available splits or fields.
     """
 
     def __init__(
         self, name: str, split: str, directory: epath.PathLike | None, *, image_field: str, caption_field: str
     ):
-        import tensorflow_datasets as tfds  # takes a second
+        import tensorflow_datasets as tfds  # lazy: takes a second
 
         builder = _prepared(tfds, name, directory)
         for field, value in (("image_field", image_field), ("caption_field", caption_field)):
@@ -54,10 +58,10 @@ class TfdsSource:
             skip = {part: skip}
         try:
             self._records = builder.as_data_source(split, decoders=skip)
-        except Exception as error:  # of several types, depending on what is wrong with the name or the files
-            known = ", ".join(builder.info.splits)
+        except Exception as error:  # TFDS raises many types, depending on the cause
+            available = ", ".join(builder.info.splits)
             raise ValueError(
-                f"split {split!r} of {name!r} cannot be read ({first_line(error)}); known splits: {known}"
+                f"Split {split!r} of {name!r} cannot be read ({first_line(error)}). Available splits: {available}."
             ) from error
 
     def __len__(self) -> int:
@@ -68,10 +72,11 @@ class TfdsSource:
         image = images.decode(_at(record, self._image), name=f"{self._name} record {index}")
         captions = self._captions(record)
         if not captions:
-            raise ValueError("it has no caption")
+            raise ValueError("the record has no caption")
         return Record(center_crop(image), captions)
 
     def captions(self) -> Iterator[str]:
+        """Yields every caption of every record without decoding images."""
         for index in range(len(self)):
             yield from self._captions(self._records[index])
 
@@ -91,14 +96,14 @@ TYPE = SourceType(name=NAME, dataset="NAME", provides=frozenset({"image", "capti
 
 
 def _prepared(tfds: Any, name: str, directory: epath.PathLike | None) -> Any:
-    """The builder of a dataset, which is downloaded and prepared if it is missing."""
+    """Returns the builder of a dataset. Downloads and prepares the dataset if it is missing."""
     try:
         builder = tfds.builder(name, data_dir=directory, file_format="array_record")
         if not builder.data_path.exists():
-            print(f"TFDS downloads and prepares {name!r} in {builder.data_path}, once", file=sys.stderr)
+            print(f"Downloading and preparing {name!r} in {builder.data_path} (first use only)", file=sys.stderr)
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # of several types, including those that the dataset's own code raises
+    except Exception as error:  # of any type, because the code of the dataset runs as well
         raise ValueError(f"config.data.source 'tfds:{name}' cannot be opened: {first_line(error)}") from error
     return builder
 
@@ -110,7 +115,7 @@ def _check_field(features: Any, field: str, path: str, name: str) -> None:
 
 
 def _paths(features: Any, prefix: str = "") -> Iterator[str]:
-    """The paths of a features dict, such as "captions/text"; a sequence of dicts counts as a dict."""
+    """Yields the paths of a features dict, such as "captions/text". A sequence of dicts counts as a dict."""
     inner = getattr(features, "feature", features)
     if not hasattr(inner, "items"):
         yield prefix

@@ -1,4 +1,4 @@
-"""Random generators of rows, and the image operations that make a row of a batch. Images are uint8 "S S 3"."""
+"""Random generators of rows, and image operations on uint8 "S S 3"."""
 
 import zlib
 
@@ -7,15 +7,18 @@ from PIL import Image
 
 
 def row_rng(seed: int, row: int, purpose: str) -> np.random.Generator:
-    """Returns the random generator for one purpose ("crop", "caption", ...) of one global row.
+    """Returns the random generator of one purpose of one row. Different rows and purposes are independent.
 
-    No other row, and no other purpose of the same row, uses it.
+    Args:
+      seed: Seed of the pipeline.
+      row: Global row number.
+      purpose: Name of the random choice, such as "crop" or "caption".
     """
     return np.random.default_rng([seed, row, zlib.crc32(purpose.encode())])
 
 
 def center_crop(image: np.ndarray) -> np.ndarray:
-    """Returns the largest centered square of an image of any shape."""
+    """Returns the largest centered square of an image with any height and width."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -23,10 +26,14 @@ def center_crop(image: np.ndarray) -> np.ndarray:
 
 
 def downscale(image: np.ndarray, size: int) -> np.ndarray:
-    """Returns a square image at `size` px: the mean over boxes if `size` divides its side, otherwise Lanczos.
+    """Downscales a square image: averages boxes if `size` divides its side, otherwise uses Lanczos.
+
+    Args:
+      image: The image.
+      size: Side of the result in pixels.
 
     Raises:
-      ValueError: For an image that is not square or is smaller than `size`.
+      ValueError: If the image is not square or is smaller than `size`.
     """
     height, width = image.shape[:2]
     if height != width or size > width:
@@ -40,9 +47,14 @@ def downscale(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def random_crop(image: np.ndarray, size: int, rng: np.random.Generator, *, multiple: int = 1) -> np.ndarray:
-    """Returns a random `size` x `size` window whose corner lies on a grid of `multiple` px.
+    """Returns a random square crop.
 
-    If `multiple` is the upsampling factor, the window consists of whole pixels of the low-resolution image.
+    Args:
+      image: The image.
+      size: Side of the crop in pixels.
+      rng: Generator of the position.
+      multiple: The top and left edges of the crop are multiples of this number. With the upsampling factor, crops align
+        with the pixels of the low-resolution image.
     """
     positions = (image.shape[0] - size) // multiple + 1
     top, left = rng.integers(positions, size=2) * multiple
@@ -50,12 +62,20 @@ def random_crop(image: np.ndarray, size: int, rng: np.random.Generator, *, multi
 
 
 def low_resolution(image: np.ndarray, factor: int) -> np.ndarray:
-    """Returns the mean over boxes of `factor` x `factor` px, not rounded, as float32 "s s C" in [-1, 1]."""
+    """Downscales an image by averaging boxes of `factor` x `factor` px, without rounding.
+
+    Args:
+      image: The image, whose side must be divisible by `factor`.
+      factor: Downscaling factor.
+
+    Returns:
+      The low-resolution image as float32 "s s C" in [-1, 1].
+    """
     size = image.shape[0] // factor
     boxes = image.reshape(size, factor, size, factor, -1)
     return boxes.mean((1, 3), dtype=np.float32) / np.float32(127.5) - 1
 
 
 def flipped(image: np.ndarray) -> np.ndarray:
-    """Returns the image mirrored left to right."""
+    """Returns the image flipped horizontally."""
     return image[:, ::-1]

@@ -1,7 +1,7 @@
-"""Denoisers: from a network's raw output to a Prediction.
+"""Denoisers: functions that predict the clean sample and the noise in a noisy sample.
 
-A Denoiser maps x_t and each row's step of the training schedule to a Prediction. Guidance and thresholding map
-denoisers to denoisers; samplers call them; none of them knows the network.
+A Denoiser maps x_t and the training step of each row to a Prediction. Guidance and thresholding map denoisers to
+denoisers, and samplers call them. None of them depends on the network.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,17 @@ Network = Callable[[Float["B ..."], Int["B"]], jax.Array]
 
 
 def denoiser_from_network(network: Network, *, schedule: Schedule, predicts: str) -> Denoiser:
-    """A Denoiser around `network`, a function of (x_t, t "B") with its parameters and conditions already inside.
+    """Wraps a network as a Denoiser.
 
     Args:
-      network: answers x_t's shape, or twice its channels (the last axis): then the second half is Improved DDPM's v, in
-        about [-1, 1], and the prediction has a variance fraction.
-      predicts: what the first half is, "eps", "x0", or the velocity "v".
+      network: Function of (x_t, t) with its parameters and conditions already bound. Its output has the shape of x_t,
+        or twice the channels (last axis). The second half is then the v of Improved DDPM (Nichol and Dhariwal 2021, Eq.
+        15), roughly in [-1, 1], and the prediction has a variance fraction.
+      schedule: Noise schedule that the network was trained with.
+      predicts: Parameterization of the first half: "eps", "x0" or "v" (velocity).
+
+    Raises:
+      ValueError: If `predicts` is unknown. The denoiser raises it for any other number of output channels.
     """
     check_predicts(predicts)
 
@@ -36,14 +41,25 @@ def denoiser_from_network(network: Network, *, schedule: Schedule, predicts: str
 
 
 def split_output(output: jax.Array, channels: int) -> tuple[Float["B ... C"], Float["B ... C"] | None]:
-    """A network's output in float32 as (prediction, variance fraction); the fraction is None without a second half."""
-    output = output.astype(jnp.float32)  # a bfloat16 eps would leave x0 with no digit at large t
+    """Splits a network's output into the prediction and the variance fraction, both float32.
+
+    Args:
+      output: The raw output.
+      channels: Number of channels of x_t.
+
+    Returns:
+      The prediction and the variance fraction, which is None if the output has only `channels` channels.
+
+    Raises:
+      ValueError: If the output has neither `channels` nor `2 * channels` channels.
+    """
+    output = output.astype(jnp.float32)  # x0 computed from a bfloat16 eps would have no precision at large t
     if output.shape[-1] == channels:
         return output, None
     if output.shape[-1] != 2 * channels:
         raise ValueError(
-            f"the network answers {output.shape[-1]} channels for {channels}: it must be {channels}, "
-            f"or {2 * channels} with a learned variance."
+            f"The network's output must have {channels} channels, or {2 * channels} with a learned variance, "
+            f"got {output.shape[-1]}."
         )
     prediction, v = jnp.split(output, 2, axis=-1)
     return prediction, (v + 1.0) / 2.0

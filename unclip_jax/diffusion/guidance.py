@@ -1,8 +1,10 @@
-"""Classifier-free guidance (arXiv 2207.12598) in one batched pass, in GLIDE's and unCLIP's convention:
+"""Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598) in one batched pass.
+
+In the convention of GLIDE and unCLIP, the guided prediction is
 
     p = p_u + s (p_c - p_u)
 
-where p_c is predicted with the conditions and p_u without, and s = 1 is unguided.
+where p_c is the conditional and p_u the unconditional prediction. s = 1 disables guidance.
 """
 
 import jax
@@ -24,24 +26,27 @@ def classifier_free(
     rescale: Float[""] | float | None = None,
     schedule: Schedule | None = None,
 ) -> Denoiser:
-    """Doubles x_t, asks `stacked` once for both halves, and extrapolates from the unconditional to the conditional.
+    """Returns a denoiser that calls `stacked` once on doubled rows and combines its two halves.
 
-    x0 and eps are both extrapolated, and neither is derived from the other: from eps, x0 would lose three digits at
-    t = 999. The variance fraction and the gradient are the conditional half's.
+    x0 and eps are extrapolated separately. If x0 were computed from the extrapolated eps, it would lose three digits at
+    t = 999. The variance fraction and the gradient are those of the conditional half.
 
     Args:
-      stacked: a denoiser of 2B rows whose conditions are 2B rows too, the conditional half first.
-      scale: s, a number or one a row; it may be traced. At 1 the unconditional half is computed in vain: then use the
-        conditional denoiser itself.
-      interval: first and last step t of the training schedule at which there is guidance; at the others the answer is
-        the conditional one (arXiv 2404.07724, which guides in the middle). May be traced.
-      rescale: phi in [0, 1] of arXiv 2305.08891, section 3.4: the guided x0 is mixed, phi to 1 - phi, with one that has
-        the deviation of the conditional x0 in each row, and eps follows it. 0 changes nothing; 0.7 is advised against
-        pictures that guidance makes too bright. May be traced. None: not at all.
-      schedule: needed with `rescale` and nowhere else.
+      stacked: Denoiser of 2B rows, conditional rows first. Its conditions also have 2B rows.
+      scale: Guidance scale s, a scalar or one per row. May be traced. At 1 the unconditional half has no effect; call
+        the conditional denoiser directly instead.
+      interval: First and last training step with guidance (Kynkäänniemi et al. 2024, arXiv 2404.07724). At other steps
+        the prediction is the conditional one. May be traced.
+      rescale: Weight phi in [0, 1] of the guided x0 rescaled to the standard deviation of the conditional x0, per row
+        (Lin et al. 2023, arXiv 2305.08891, Section 3.4). eps is adjusted accordingly. Lin et al. recommend 0.7 against
+        overexposed images. May be traced. 0 or None disables it.
+      schedule: The noise schedule. Only required with `rescale`.
+
+    Raises:
+      ValueError: If `rescale` is set and `schedule` is None.
     """
     if rescale is not None and schedule is None:
-        raise ValueError("rescale needs the schedule too: eps follows a rescaled x0 through it.")
+        raise ValueError("schedule must be set if rescale is set.")
     first, last = interval
 
     def denoiser(x_t: Float["B ..."], t: Int["B"]) -> Prediction:
@@ -58,14 +63,14 @@ def classifier_free(
         x0 = extrapolated(conditional.x0, unconditional.x0)
         eps = extrapolated(conditional.eps, unconditional.eps)
         if rescale is not None:
-            more = rescale * (_deviation(conditional.x0) / jnp.maximum(_deviation(x0), 1e-8) - 1.0) * x0
+            change = rescale * (_std(conditional.x0) / jnp.maximum(_std(x0), 1e-8) - 1.0) * x0
             ratio = schedule.signal_scale(t) / schedule.noise_scale(t)
-            x0, eps = x0 + more, eps - per_row(ratio, eps) * more  # x_t stays what they make together
+            x0, eps = x0 + change, eps - per_row(ratio, eps) * change  # both still describe the same x_t
         return conditional.replace(x0=x0, eps=eps)
 
     return denoiser
 
 
-def _deviation(x: Float["B ..."]) -> Float["B ..."]:
-    """Standard deviation of each row, with axes of length 1."""
+def _std(x: Float["B ..."]) -> Float["B ..."]:
+    """Computes the standard deviation of each row, with trailing axes of length 1."""
     return jnp.std(x, axis=tuple(range(1, x.ndim)), keepdims=True)

@@ -1,7 +1,9 @@
-"""What a denoiser says about x_t, and how the views of it convert.
+"""Predictions of a denoiser, and conversions between their parameterizations.
+
+The parameterizations x0, eps and v (velocity; Salimans and Ho 2022, arXiv 2202.00512, Section 4) are related by
 
     x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps
-    v   = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0            the velocity (arXiv 2202.00512, section 4)
+    v   = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0
 """
 
 from flax import struct
@@ -14,13 +16,15 @@ PREDICTS = ("eps", "x0", "v")
 
 @struct.dataclass
 class Prediction:
-    """A denoiser's answer at x_t; arrays of x_t's shape.
+    """Prediction of a denoiser at x_t, as arrays with the shape of x_t.
 
-    x0: the clean picture.
-    eps: the noise.
-    variance_fraction: (v + 1) / 2 of Improved DDPM's Eq. 15, where the reverse variance lies between its bounds (not
-      clipped to [0, 1]); None where the network does not predict it.
-    gradient: of a log likelihood with respect to x_t, guidance that the sampler still has to add; None for none.
+    Attributes:
+      x0: The clean sample.
+      eps: The noise.
+      variance_fraction: Position of the log reverse variance between its bounds, (v + 1) / 2 in Improved DDPM (Nichol
+        and Dhariwal 2021, Eq. 15), not clipped to [0, 1]. If None, the network does not predict the variance.
+      gradient: Gradient of a log likelihood with respect to x_t that the sampler has yet to apply as guidance. If None,
+        there is no such guidance.
     """
 
     x0: Float["B ..."]
@@ -30,40 +34,51 @@ class Prediction:
 
 
 def eps_to_x0(schedule: Schedule, eps: Float["B ..."], x_t: Float["B ..."], t: Int["B"]) -> Float["B ..."]:
-    """The clean picture that x_t holds if its noise is eps. Loses digits as alpha_bar_t goes to 0."""
+    """Computes x0 from eps, which loses precision as alpha_bar_t approaches 0."""
     return (x_t - per_row(schedule.noise_scale(t), x_t) * eps) / per_row(schedule.signal_scale(t), x_t)
 
 
 def x0_to_eps(schedule: Schedule, x0: Float["B ..."], x_t: Float["B ..."], t: Int["B"]) -> Float["B ..."]:
-    """The noise that x_t holds if its clean picture is x0. Loses digits as alpha_bar_t goes to 1."""
+    """Computes eps from x0, which loses precision as alpha_bar_t approaches 1."""
     return (x_t - per_row(schedule.signal_scale(t), x_t) * x0) / per_row(schedule.noise_scale(t), x_t)
 
 
 def velocity(schedule: Schedule, x0: Float["B ..."], eps: Float["B ..."], t: Int["B"]) -> Float["B ..."]:
-    """v of a clean picture and its noise."""
+    """Computes the velocity v from x0 and eps."""
     return per_row(schedule.signal_scale(t), x0) * eps - per_row(schedule.noise_scale(t), x0) * x0
 
 
 def velocity_to_x0(schedule: Schedule, v: Float["B ..."], x_t: Float["B ..."], t: Int["B"]) -> Float["B ..."]:
-    """The clean picture that x_t holds if its velocity is v. Loses no digits at any t."""
+    """Computes x0 from v, without loss of precision at any t."""
     return per_row(schedule.signal_scale(t), x_t) * x_t - per_row(schedule.noise_scale(t), x_t) * v
 
 
 def velocity_to_eps(schedule: Schedule, v: Float["B ..."], x_t: Float["B ..."], t: Int["B"]) -> Float["B ..."]:
-    """The noise that x_t holds if its velocity is v. Loses no digits at any t."""
+    """Computes eps from v, without loss of precision at any t."""
     return per_row(schedule.noise_scale(t), x_t) * x_t + per_row(schedule.signal_scale(t), x_t) * v
 
 
 def check_predicts(predicts: str) -> None:
-    """Raises ValueError for what no network predicts."""
+    """Raises ValueError if `predicts` is not one of `PREDICTS`."""
     if predicts not in PREDICTS:
-        raise ValueError(f"predicts is {predicts!r}: the known ones are {', '.join(PREDICTS)}.")
+        raise ValueError(f"predicts must be one of {', '.join(PREDICTS)}, got {predicts!r}.")
 
 
 def target(
     schedule: Schedule, predicts: str, *, x0: Float["B ..."], noise: Float["B ..."], t: Int["B"]
 ) -> Float["B ..."]:
-    """What a network that predicts one of `PREDICTS` is to answer at the x_t of x0 and noise."""
+    """Computes the training target of a network.
+
+    Args:
+      schedule: The noise schedule.
+      predicts: Parameterization of the network, one of `PREDICTS`.
+      x0: Clean samples.
+      noise: The noise in x_t.
+      t: Training step of each row.
+
+    Raises:
+      ValueError: If `predicts` is unknown.
+    """
     check_predicts(predicts)
     if predicts == "v":
         return velocity(schedule, x0, noise, t)
@@ -73,7 +88,20 @@ def target(
 def from_output(
     schedule: Schedule, predicts: str, output: Float["B ..."], x_t: Float["B ..."], t: Int["B"]
 ) -> Prediction:
-    """Both views of x_t from a network's answer, one of `PREDICTS`. What it predicts keeps all its digits."""
+    """Computes x0 and eps from a network's output.
+
+    The predicted quantity itself is returned unchanged, at full precision.
+
+    Args:
+      schedule: The noise schedule.
+      predicts: Parameterization of the network, one of `PREDICTS`.
+      output: The network's output.
+      x_t: Noisy samples.
+      t: Training step of each row.
+
+    Raises:
+      ValueError: If `predicts` is unknown.
+    """
     check_predicts(predicts)
     if predicts == "eps":
         return Prediction(x0=eps_to_x0(schedule, output, x_t, t), eps=output)
@@ -86,11 +114,18 @@ def from_output(
 
 
 def absorb_gradient(prediction: Prediction, *, schedule: Schedule, t: Int["B"]) -> Prediction:
-    """The gradient taken into the prediction itself, ADM's (arXiv 2105.05233) Algorithm 2.
+    """Applies a prediction's gradient to its eps and x0.
+
+    This is Algorithm 2 of ADM (Dhariwal and Nichol 2021, arXiv 2105.05233):
 
         eps' = eps - sqrt(1 - alpha_bar_t) gradient,   hence   x0' = x0 + (1 - alpha_bar_t) / sqrt(alpha_bar_t) gradient
 
-    x0 is moved and not derived from eps', which would cost it digits at large t.
+    x0' is computed from x0, because computing it from eps' would lose precision at large t.
+
+    Args:
+      prediction: The prediction. If its gradient is None, it is returned unchanged.
+      schedule: The noise schedule.
+      t: Training step of each row.
     """
     gradient = prediction.gradient
     if gradient is None:

@@ -1,4 +1,4 @@
-"""Settings for sampling a stage by diffusion, and their checks."""
+"""Settings for sampling a stage by diffusion."""
 
 import dataclasses
 import numbers
@@ -17,22 +17,24 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How to sample a stage.
+    """Sampling settings of a stage.
 
     Attributes:
       sampler: One of `samplers.SAMPLERS`: "ddpm" (ancestral), "ddim" or "dpm" (DPM-Solver++(2M)).
       steps: Number of steps, from 1 to the steps of the schedule, or the name of a path (see `timesteps.named_path`).
         If None, 250, or all steps of a shorter schedule.
-      guidance_scale: Scale of classifier-free guidance. 1 disables it, and then no unconditional half is computed.
-      guidance_interval: First and last step of the schedule with guidance. If None, all steps are guided.
-      guidance_rescale: In [0, 1]; how far the guided x0 is rescaled to its unguided standard deviation. 0 disables it.
-      guides: Gradient scale by name of the guide stage. Stages that are not named do not guide.
-      eta: Of DDIM, in [0, 1].
-      variance: Of ancestral sampling, one of `variance.VARIANCES`. If None, that of the stage's `DiffusionSpec`.
-      threshold: Percentile of dynamic thresholding, in (0, 100]. If None, x0 is clipped to the limit of the stage.
+      guidance_scale: Scale of classifier-free guidance. 1 disables it and skips the unconditional half of the batch.
+      guidance_interval: First and last training step with guidance. If None, all steps are guided.
+      guidance_rescale: Fraction in [0, 1] by which the guided x0 is rescaled to the standard deviation of the
+        conditional x0. 0 disables it.
+      guides: Gradient scale by name of the guide stage. Guide stages that are not listed are not used.
+      eta: Stochasticity of DDIM, in [0, 1]. 0 is deterministic.
+      variance: Reverse variance of ancestral sampling, one of `variance.VARIANCES`. If None, that of the stage's
+        `DiffusionSpec`.
+      threshold: Percentile of dynamic thresholding, in (0, 100]. If None, x0 is clipped to `DiffusionSpec.clip_x0`.
       threshold_cap: Largest threshold of dynamic thresholding, at least 1.
-      temperature: Standard deviation of the initial noise; 0.997 in GLIDE's upsampler.
-      candidates: Number of samples per output, of which CLIP keeps the best.
+      temperature: Standard deviation of the initial noise. GLIDE's upsampler uses 0.997.
+      candidates: Number of samples per output. The one with the highest CLIP similarity is kept. 1 disables reranking.
     """
 
     sampler: str = "ddpm"
@@ -55,7 +57,7 @@ class SamplingSettings:
         return dataclasses.replace(self, steps=min(DEFAULT_STEPS, schedule_steps))
 
     def chosen(self) -> dict[str, Any]:
-        """Returns sampler, steps, and the other fields that differ from their defaults."""
+        """Returns sampler, steps and all other fields that differ from their defaults."""
         default = SamplingSettings()
         names = [field.name for field in dataclasses.fields(self)]
         return {
@@ -65,55 +67,55 @@ class SamplingSettings:
         }
 
     def check(self, stage: str, schedule_steps: int) -> "SamplingSettings":
-        """Returns the settings if they are valid.
+        """Validates the settings and returns them.
 
         Args:
           stage: Name of the stage, for the error message.
           schedule_steps: Number of steps of its noise schedule.
 
         Raises:
-          ValueError: If a field has the wrong type or is out of range. The message names the field.
+          ValueError: If a field has the wrong type or is out of range.
         """
 
         def refuse(name: str, allowed: str) -> NoReturn:
-            value = " ".join(repr(getattr(self, name)).split())  # of an array, several lines
-            raise ValueError(f"{name} of {stage} is {value}; {allowed}")
+            value = " ".join(repr(getattr(self, name)).split())  # on one line, also for arrays
+            raise ValueError(f"{name} of {stage} must be {allowed}, got {value}.")
 
         for name in ("guidance_scale", "guidance_rescale", "eta", "threshold_cap", "temperature"):
             if not _is_number(getattr(self, name)):
-                refuse(name, "it must be a number")
+                refuse(name, "a number")
         if self.sampler not in SAMPLERS:
-            refuse("sampler", f"known: {SAMPLERS.available()}")
+            refuse("sampler", f"one of {SAMPLERS.available()}")
         steps = self.resolved(schedule_steps).steps
-        if not _is_whole(steps) and not isinstance(steps, str):
-            refuse("steps", "it must be a whole number or the name of a path")
-        if _is_whole(steps) and not 1 <= steps <= schedule_steps:
-            refuse("steps", f"it must be from 1 to {schedule_steps}, the schedule's")
+        if not _is_integer(steps) and not isinstance(steps, str):
+            refuse("steps", "an integer or the name of a path")
+        if _is_integer(steps) and not 1 <= steps <= schedule_steps:
+            refuse("steps", f"between 1 and {schedule_steps}")
         try:
             named_path(steps, schedule_steps)
         except ValueError as error:
             raise ValueError(f"steps of {stage}: {error}") from error
         if not _is_finite(self.guidance_scale):
-            refuse("guidance_scale", "it must be a finite number")
+            refuse("guidance_scale", "a finite number")
         if self.guidance_interval is not None and not _is_interval(self.guidance_interval, schedule_steps):
-            refuse("guidance_interval", f"it must be two steps, the smaller first, from 0 to {schedule_steps - 1}")
+            refuse("guidance_interval", f"two steps between 0 and {schedule_steps - 1}, in ascending order")
         if not _are_scales(self.guides):
-            refuse("guides", "it must map names of guide stages to finite numbers")
+            refuse("guides", "a mapping from names of guide stages to finite numbers")
         for name in ("eta", "guidance_rescale"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                refuse(name, "it must be from 0 to 1")
+                refuse(name, "in [0, 1]")
         if self.variance is not None and not (isinstance(self.variance, str) and self.variance in VARIANCES):
-            refuse("variance", f"known: {', '.join(VARIANCES)}")
+            refuse("variance", f"one of {', '.join(VARIANCES)}")
         if self.threshold is not None and not (_is_number(self.threshold) and 0.0 < self.threshold <= 100.0):
-            refuse("threshold", "it must be a percentile above 0 and up to 100")
+            refuse("threshold", "a percentile in (0, 100]")
         if not 1.0 <= self.threshold_cap <= LARGEST:
-            refuse("threshold_cap", "it must be a number from 1 upwards")
+            refuse("threshold_cap", "finite and at least 1")
         if not 0.0 < self.temperature <= LARGEST:
-            refuse("temperature", "it must be a number above 0")
-        if not _is_whole(self.candidates):
-            refuse("candidates", "it must be a whole number")
+            refuse("temperature", "positive and finite")
+        if not _is_integer(self.candidates):
+            refuse("candidates", "an integer")
         if self.candidates < 1:
-            refuse("candidates", "it must be 1 or more")
+            refuse("candidates", "at least 1")
         return self
 
 
@@ -125,7 +127,7 @@ def _is_finite(value: Any) -> bool:
     return _is_number(value) and abs(value) <= LARGEST
 
 
-def _is_whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -133,7 +135,7 @@ def _is_interval(value: Any, schedule_steps: int) -> bool:
     return (
         isinstance(value, tuple | list)
         and len(value) == 2
-        and all(_is_whole(step) for step in value)
+        and all(_is_integer(step) for step in value)
         and 0 <= value[0] <= value[1] < schedule_steps
     )
 

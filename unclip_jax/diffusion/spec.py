@@ -1,4 +1,4 @@
-"""The diffusion process that a stage is trained with."""
+"""Specification of the diffusion process that a stage is trained with."""
 
 import dataclasses
 import math
@@ -11,17 +11,17 @@ from unclip_jax.diffusion.variance import VARIANCES
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiffusionSpec:
-    """The noise schedule of a stage and the meaning of its network's output.
+    """Noise schedule of a stage and parameterization of its network.
 
     Attributes:
       schedule: Name of the noise schedule, one of `schedule.SCHEDULES`.
       steps: Number of training steps T, at least 2 for the cosine and 21 for the linear schedule.
-      predicts: What the network predicts, one of `prediction.PREDICTS`.
+      predicts: Parameterization of the network, one of `prediction.PREDICTS`.
       variance: Reverse variance of ancestral sampling, one of `variance.VARIANCES`.
-      clip_x0: Limit of |x0| at every sampling step. If None, x0 is not clipped.
+      clip_x0: Limit to which |x0| is clipped at every sampling step. If None, x0 is not clipped.
 
     Raises:
-      ValueError: If a field is not one of its names or is out of range.
+      ValueError: If a field is unknown or out of range.
     """
 
     schedule: str = "cosine"
@@ -37,10 +37,10 @@ class DiffusionSpec:
                 raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}.")
         least = schedules.MIN_STEPS[self.schedule]
         if not isinstance(self.steps, int) or self.steps < least:
-            allowed = f"a whole number of at least {least} for the {self.schedule} schedule"
+            allowed = f"an integer of at least {least} for the {self.schedule} schedule"
             raise ValueError(f"steps must be {allowed}, got {self.steps!r}.")
         if self.clip_x0 is not None and not _is_positive(self.clip_x0):
-            raise ValueError(f"clip_x0 must be a finite number above 0 or None, got {self.clip_x0!r}.")
+            raise ValueError(f"clip_x0 must be a positive, finite number or None, got {self.clip_x0!r}.")
 
     def noise_schedule(self) -> schedules.Schedule:
         """Computes the noise schedule."""

@@ -1,8 +1,8 @@
-"""Thresholding: keeps the predicted clean sample within its valid range.
+"""Static and dynamic thresholding of the predicted clean sample.
 
-Guidance and denoiser transforms can leave that range, so thresholding is applied after all of them. Where x0 does not
-change, eps does not change either. Where it does, eps is rederived from the new x0, element by element, so that both
-again describe the same x_t.
+Guidance and denoiser transforms can move x0 out of its valid range, so thresholding is applied after all of them. In
+every element that thresholding changes, eps is recomputed from the new x0, so that both describe the same x_t. All
+other elements of eps stay as they are.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,13 @@ from unclip_jax.diffusion.schedule import Schedule, per_row
 
 
 def clipped(denoiser: Denoiser, *, schedule: Schedule, limit: float | None) -> Denoiser:
-    """Clips x0 to [-limit, limit] and rederives eps where x0 changed. If `limit` is None, returns `denoiser`."""
+    """Clips x0 to [-limit, limit] and recomputes eps accordingly.
+
+    Args:
+      denoiser: Predicts x0 after guidance.
+      schedule: Noise schedule of `denoiser`.
+      limit: Largest |x0|. If None, `denoiser` is returned unchanged.
+    """
     if limit is None:
         return denoiser
 
@@ -26,16 +32,16 @@ def clipped(denoiser: Denoiser, *, schedule: Schedule, limit: float | None) -> D
 def dynamically_thresholded(
     denoiser: Denoiser, *, schedule: Schedule, percentile: Float[""] | float, cap: Float[""] | float
 ) -> Denoiser:
-    """Clips x0 to [-s, s], divides it by s, and rederives eps where x0 changed.
+    """Clips x0 to [-s, s], divides it by s and recomputes eps accordingly.
 
-    s is a percentile of |x0| in each row, at least 1 (Imagen, arXiv 2205.11487, section 2.3). In rows with s = 1, only
-    elements outside [-1, 1] change.
+    s is a percentile of |x0| in each row, and at least 1 (Saharia et al. 2022, arXiv 2205.11487, Section 2.3). In rows
+    with s = 1, only elements outside [-1, 1] change.
 
     Args:
       denoiser: Predicts x0 after guidance.
       schedule: Noise schedule of `denoiser`.
-      percentile: In (0, 100]; 99.5 in Imagen's figure. May be traced.
-      cap: Largest value of s, at least 1. At 1 this is clipping to [-1, 1]. May be traced.
+      percentile: Percentile in (0, 100]. Imagen's figure uses 99.5. May be traced.
+      cap: Largest value of s, at least 1. A value of 1 is equivalent to clipping to [-1, 1]. May be traced.
     """
 
     def bound(x0: Float["B ..."]) -> Float["B ..."]:
@@ -46,10 +52,8 @@ def dynamically_thresholded(
     return _bounded(denoiser, schedule, bound)
 
 
-def _bounded(
-    denoiser: Denoiser, schedule: Schedule, bound: Callable[[Float["B ..."]], Float["B ..."]]
-) -> Denoiser:
-    """Applies `bound` to the x0 of the denoiser, and rederives eps in the elements that this changed."""
+def _bounded(denoiser: Denoiser, schedule: Schedule, bound: Callable[[Float["B ..."]], Float["B ..."]]) -> Denoiser:
+    """Applies `bound` to x0 and recomputes eps in the elements that changed."""
 
     def bounded(x_t: Float["B ..."], t: Int["B"]) -> Prediction:
         prediction = denoiser(x_t, t)

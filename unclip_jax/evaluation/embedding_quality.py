@@ -1,4 +1,4 @@
-"""What CLIP and the prior are worth by themselves, before any picture is made."""
+"""Quality of CLIP and prior embeddings, measured without generating images."""
 
 import dataclasses
 
@@ -9,7 +9,13 @@ from unclip_jax.arrays import Float
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-    """Shares of `n` pairs of which the own partner is the nearest of all `n`; guessing finds 1 / n."""
+    """Top-1 retrieval accuracy among pairs of an image and a text. The chance level is 1 / n.
+
+    Attributes:
+      n: Number of pairs.
+      text_to_image: Fraction of the texts whose closest image is their own.
+      image_to_text: Fraction of the images whose closest text is their own.
+    """
 
     n: int
     text_to_image: float
@@ -18,8 +24,13 @@ class Retrieval:
 
 @dataclasses.dataclass(frozen=True)
 class PriorCosine:
-    """Mean cosine of generated embeddings with those of the true pictures, and with those of other captions' pictures:
-    a prior that ignores its caption has the same of both."""
+    """Mean cosine similarities of generated embeddings, which are equal if the prior ignores captions.
+
+    Attributes:
+      n: Number of generated embeddings.
+      cosine: Similarity to the embedding of the true image.
+      cosine_shuffled: Similarity to the embeddings of the other captions' true images.
+    """
 
     n: int
     cosine: float
@@ -27,7 +38,14 @@ class PriorCosine:
 
 
 def retrieval(image: Float["N E"], text: Float["N E"]) -> Retrieval:
-    """Top-1 retrieval both ways among N pairs, by cosine. A tie is no hit: a tower that has collapsed finds nothing."""
+    """Computes the top-1 retrieval accuracy in both directions by cosine similarity.
+
+    A tie is incorrect, so the accuracy of a collapsed encoder is 0.
+
+    Args:
+      image: Image embeddings, not necessarily normalized.
+      text: Text embeddings of the same pairs.
+    """
     similarity = unit(text) @ unit(image).T
     own = np.diag(similarity)
     others = np.where(np.eye(len(own), dtype=bool), -np.inf, similarity)
@@ -35,14 +53,27 @@ def retrieval(image: Float["N E"], text: Float["N E"]) -> Retrieval:
 
 
 def choices(image: Float["N E"], text: Float["N K E"]) -> np.ndarray:
-    """For each picture the number of the nearest of its K texts by cosine, int [N]; -1 where two are equally near."""
+    """Returns the index of the closest of K texts for each image by cosine similarity.
+
+    Args:
+      image: Image embeddings, not necessarily normalized.
+      text: Embeddings of K texts per image.
+
+    Returns:
+      int [N], -1 if the closest texts are tied.
+    """
     similarity = np.einsum("ne,nke->nk", unit(image), unit(text))
     best = similarity.max(axis=1, keepdims=True)
     return np.where((similarity == best).sum(axis=1) == 1, similarity.argmax(axis=1), -1)
 
 
 def prior_cosine(generated: Float["N E"], true: Float["N E"]) -> PriorCosine:
-    """Cosines of pair i, i, and of all pairs i, j with i != j. At least two pairs."""
+    """Computes the mean cosine similarities of matching and of all other pairs.
+
+    Args:
+      generated: At least two embeddings, not necessarily normalized.
+      true: Embeddings of the true images.
+    """
     similarity = unit(generated) @ unit(true).T
     n = len(similarity)
     paired = float(np.trace(similarity))
@@ -50,6 +81,6 @@ def prior_cosine(generated: Float["N E"], true: Float["N E"]) -> PriorCosine:
 
 
 def unit(embeddings: Float["N E"]) -> np.ndarray:
-    """The embeddings at length 1, float64."""
+    """Normalizes embeddings to unit length in float64."""
     embeddings = np.asarray(embeddings, np.float64)
     return embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)

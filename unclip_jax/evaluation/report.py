@@ -1,4 +1,4 @@
-"""Reports on the results of a suite: Markdown tables that grow line by line, and one JSON object."""
+"""Reports of results: Markdown tables that are printed line by line, and one JSON object."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,9 @@ def table_lines(measure: Measure, result: Result, previous: Measure | None = Non
     """Returns the lines that a result adds to the tables.
 
     Args:
-      previous: The measure before this one. Unless it has the same columns, a new table begins.
+      measure: The measure.
+      result: Its result.
+      previous: The preceding measure. If it is None or has other columns, a new table starts.
     """
     columns = measure.table.columns
     same_table = previous is not None and previous.table.columns == columns
@@ -20,7 +22,11 @@ def table_lines(measure: Measure, result: Result, previous: Measure | None = Non
 
 
 def as_json(results: Iterable[tuple[Measure, Result]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns one JSON object with the settings and all results (see `Measure.to_json`).
+    """Returns one JSON object with the settings and all results.
+
+    Args:
+      results: Measures with their results, which `Measure.to_json` converts.
+      settings: Value of the key "settings".
 
     Raises:
       ValueError: If a measure adds a key that another one has added, unless both values are objects.

@@ -1,4 +1,4 @@
-"""Suites: measures of one model, run one after the other."""
+"""Suites of measures, and the loop that runs them on a model."""
 
 import dataclasses
 import functools
@@ -10,23 +10,24 @@ from unclip_jax.evaluation.model_under_test import ModelUnderTest
 from unclip_jax.evaluation.table import Result, Table
 
 T = TypeVar("T")
-# Called with a measure's name, the number of finished items and their total: before the first and after every batch.
+# Called before the first and after every batch with the measure's name, the number of finished items and their total.
 Progress = Callable[[str, int, int], None]
 
-BATCH_SIZE = 32  # prompts per call of the model; a power of two, to which samplers pad their rows
+BATCH_SIZE = 32  # prompts per call of the model; a power of two, because samplers pad the number of rows to one
 
 
 def no_progress(measure: str, done: int, total: int) -> None:
-    """Ignores the progress."""
+    """Ignores all progress reports."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The run of one measure.
+    """One run of a measure.
 
     Attributes:
-      seed: Determines the scenes, the captions and the noise.
-      num_prompts: Number of prompts, at least 2. A measure may use another number.
+      model: The model under test.
+      seed: Random seed of scenes, captions and noise.
+      num_prompts: Number of prompts, at least 2. Some measures use a fixed number instead.
       progress: Called with the number of finished items and their total.
     """
 
@@ -37,7 +38,7 @@ class Run:
     _shared: dict[Callable[["Run"], Any], Any]
 
     def batches(self, items: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
-        """Yields the index of the first item and the items of each batch, and reports the progress."""
+        """Yields each batch of items with the index of its first item, and reports progress."""
         self.progress(0, len(items))
         for start in range(0, len(items), BATCH_SIZE):
             batch = items[start : start + BATCH_SIZE]
@@ -56,21 +57,22 @@ class Run:
 
 
 def under_own_name(name: str, result: Result) -> Mapping[str, Any]:
-    """Returns the JSON object with the result under the measure's name."""
+    """Returns a JSON object whose only key is the measure's name."""
     return {name: result}
 
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A measure of a model: one line of a table.
+    """A measure of a model.
 
     Attributes:
+      name: Unique name within the suite.
       run: Computes the result.
-      table: The table of the line, and the line's format.
-      describe: What is measured, as a phrase for lists of measures.
-      to_json: Returns what the measure adds to the suite's JSON object, given its name and its result. Objects that
-        several measures add under the same key are merged.
-      generates_images: Whether `run` calls `generate_images`. If so, the suite's image size applies.
+      table: Formats the result as lines of a table.
+      describe: Description of the measurement, a noun phrase.
+      to_json: Returns the entries of the suite's JSON object for a name and a result. If several measures return the
+        same key, their objects are merged.
+      generates_images: Whether `run` calls `generate_images`. If so, the suite's image size is required.
     """
 
     name: str
@@ -83,11 +85,12 @@ class Measure:
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Measures that are reported together.
+    """Measures that are run and reported together.
 
     Attributes:
-      measures: In the order in which they run.
-      image_size: Height and width in pixels that generated images must have. If None, images of any size are measured.
+      name: Name of the suite.
+      measures: The measures in execution order.
+      image_size: Required height and width of generated images in pixels. If None, any size is allowed.
 
     Raises:
       ValueError: If it has no measures, two with the same name, or one with the reserved name "settings".
@@ -105,13 +108,14 @@ class Suite:
             raise ValueError(f"The measures of suite {self.name!r} must have different names, got {', '.join(names)}.")
 
     def select(self, names: Sequence[str], *, where: str | None = None) -> tuple[Measure, ...]:
-        """Returns the measures with these names, in the order of the suite.
+        """Returns the named measures in the order of the suite.
 
         Args:
-          where: The setting that contains the names, for the error message.
+          names: Names of measures.
+          where: The setting that contains the names, for error messages. If None, they refer to the suite.
 
         Raises:
-          ValueError: If a name is unknown or there are no names.
+          ValueError: If a name is unknown or `names` is empty.
         """
         known = [measure.name for measure in self.measures]
         if not names:
@@ -130,11 +134,14 @@ def run_measures(
     num_prompts: int = 200,
     progress: Progress = no_progress,
 ) -> Iterator[tuple[Measure, Result]]:
-    """Runs measures and yields each with its result as soon as it is known.
+    """Runs measures and yields each one with its result as soon as it finishes.
 
     Args:
-      seed: Determines the scenes, the captions and the noise.
-      num_prompts: Prompts per measure, at least 2. A measure may use another number.
+      measures: The measures, in execution order.
+      model: The model under test.
+      seed: Random seed of scenes, captions and noise.
+      num_prompts: Number of prompts per measure, at least 2. Some measures use a fixed number instead.
+      progress: Called with the measure's name, the number of finished items and their total.
 
     Raises:
       ValueError: If `num_prompts` is less than 2.

@@ -1,16 +1,22 @@
-"""Tables of results: their columns, and the lines of one result."""
+"""Columns and lines of Markdown tables of results."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-Result = Mapping[str, Any]  # the result of a measure; contains only what JSON can hold
-Line = Mapping[str, str]  # the cells of a line by column; a missing cell is empty
+Result = Mapping[str, Any]  # result of a measure, JSON-serializable
+Line = Mapping[str, str]  # cells of a line by column name; missing cells are empty
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of a Markdown table. Longer cells are not truncated."""
+    """A column of a Markdown table.
+
+    Attributes:
+      name: Header of the column.
+      width: Minimum width of the cells in characters. Longer cells are not truncated.
+      align: "<" aligns cells to the left, ">" to the right.
+    """
 
     name: str
     width: int
@@ -19,26 +25,27 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The columns of a table and the function that formats a result for them.
+    """The columns of a table, and the function that formats a result for them.
 
-    Consecutive measures with equal columns share one table.
+    Consecutive measures with the same columns share one table.
 
     Attributes:
-      lines: Returns the lines of a result, given the measure's name and the result.
+      columns: The columns.
+      lines: Returns the lines for a measure's name and result.
     """
 
     columns: tuple[Column, ...]
     lines: Callable[[str, Result], list[Line]]
 
 
-VALUE_COLUMNS = (Column("measure", 20), Column("value", 5))
+VALUE_COLUMNS = (Column("metric", 20), Column("value", 5))
 
 
 def value_table(text: Callable[[Result], str]) -> Table:
-    """Returns the table with the columns "measure" and "value", in which `text(result)` is the value."""
-    return Table(VALUE_COLUMNS, lambda name, result: [{"measure": name, "value": text(result)}])
+    """Returns a table with the columns "metric" and "value", which formats a result as `text(result)`."""
+    return Table(VALUE_COLUMNS, lambda name, result: [{"metric": name, "value": text(result)}])
 
 
-def percent(share: float) -> str:
-    """Returns a share in [0, 1] as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"
+def percent(fraction: float) -> str:
+    """Formats a fraction in [0, 1] as a percentage with one decimal."""
+    return f"{100 * fraction:.1f}%"

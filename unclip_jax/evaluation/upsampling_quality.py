@@ -1,11 +1,11 @@
-"""How much better an upsampler is than bicubic interpolation of the same input.
+"""Quality of an upsampler compared with bicubic upsampling of the same input.
 
     PSNR(a, b) = 10 log10(255^2 / mean (a - b)^2)                                                                   (1)
-    psnr_gain  = mean over pictures of PSNR(made, true) - PSNR(bicubic, true)                                       (2)
-    flat       = share of pixels of which every channel is within 8 levels of one of the scene's flat colours       (3)
+    psnr_gain  = mean over images of PSNR(upsampled, true) - PSNR(bicubic, true)                                    (2)
+    flat       = fraction of pixels with every channel within 8 levels of one color of the scene                    (3)
 
-What bicubic blurs is neither colour of an edge, so `flat` sees what a reader of shapes does not: edges that are soft,
-and areas that are not even.
+The fraction of flat pixels measures defects that do not affect reading the scene: soft edges, whose pixels have neither
+of the adjacent colors, and uneven areas.
 """
 
 import dataclasses
@@ -16,14 +16,25 @@ import numpy as np
 from unclip_jax.arrays import UInt8
 
 FLAT_LEVELS = 8
-# The square error of rounding to whole levels. Less than this is as good as none, whose PSNR would be infinite.
+# Mean squared error of rounding to integers. Smaller errors count as this, because the PSNR of 0 would be infinite.
 ROUNDING_ERROR = 1.0 / 12.0
 
 
 @dataclasses.dataclass(frozen=True)
 class UpsamplingQuality:
-    """Means over `n` pictures. PSNRs in dB; `gap_closed` is the part of the way from bicubic's `flat` to that of the
-    true pictures that the upsampler went (None where the two are the same)."""
+    """Means over images. PSNRs are in dB.
+
+    Attributes:
+      n: Number of images.
+      psnr: PSNR of the upsampled images.
+      psnr_bicubic: PSNR of bicubic upsampling.
+      psnr_gain: Difference between the two, Eq. 2.
+      flat: Fraction of flat pixels in the upsampled images, Eq. 3.
+      flat_bicubic: Fraction of flat pixels after bicubic upsampling.
+      flat_true: Fraction of flat pixels in the true images.
+      gap_closed: Fraction of the gap between `flat_bicubic` and `flat_true` that the upsampler closes. If None, there
+        is no gap.
+    """
 
     n: int
     psnr: float
@@ -35,42 +46,59 @@ class UpsamplingQuality:
     gap_closed: float | None
 
 
-def psnr(made: UInt8["N H W 3"], true: UInt8["N H W 3"]) -> np.ndarray:
-    """Equation 1 for each picture, float64 [N]."""
-    difference = np.asarray(made, np.float64) - np.asarray(true, np.float64)
+def psnr(images: UInt8["N H W 3"], true: UInt8["N H W 3"]) -> np.ndarray:
+    """Computes the PSNR of each image in dB, Eq. 1.
+
+    Args:
+      images: The images.
+      true: The true images.
+
+    Returns:
+      float64 [N].
+    """
+    difference = np.asarray(images, np.float64) - np.asarray(true, np.float64)
     error = np.mean(np.square(difference), axis=(1, 2, 3))
     return 10.0 * np.log10(255.0**2 / np.maximum(error, ROUNDING_ERROR))
 
 
-def flat(picture: UInt8["H W 3"], colours: Sequence[tuple[int, int, int]]) -> float:
-    """Equation 3 for one picture and its scene's colours."""
-    near = [np.all(np.abs(picture - np.asarray(colour, np.int32)) <= FLAT_LEVELS, axis=-1) for colour in colours]
+def flat(image: UInt8["H W 3"], colors: Sequence[tuple[int, int, int]]) -> float:
+    """Computes the fraction of flat pixels, Eq. 3.
+
+    Args:
+      image: The image.
+      colors: RGB colors of the scene.
+    """
+    near = [np.all(np.abs(image - np.asarray(color, np.int32)) <= FLAT_LEVELS, axis=-1) for color in colors]
     return float(np.mean(np.any(near, axis=0)))
 
 
 def upsampling_quality(
-    made: UInt8["N H W 3"],
+    upsampled: UInt8["N H W 3"],
     bicubic: UInt8["N H W 3"],
     true: UInt8["N H W 3"],
-    colours: Sequence[Sequence[tuple[int, int, int]]],
+    colors: Sequence[Sequence[tuple[int, int, int]]],
 ) -> UpsamplingQuality:
-    """Compares what an upsampler made, and bicubic of the same input, with the true pictures.
+    """Compares the output of an upsampler and bicubic upsampling with the true images.
 
-    Args: colours: for each picture, its scene's flat colours.
+    Args:
+      upsampled: Output of the upsampler.
+      bicubic: Bicubic upsampling of the same inputs.
+      true: The true images.
+      colors: RGB colors of the scene of each image.
     """
-    quality, reference = psnr(made, true), psnr(bicubic, true)
-    shares = [
-        float(np.mean([flat(picture, known) for picture, known in zip(pictures, colours, strict=True)]))
-        for pictures in (made, bicubic, true)
+    quality, reference = psnr(upsampled, true), psnr(bicubic, true)
+    fractions = [
+        float(np.mean([flat(image, scene_colors) for image, scene_colors in zip(images, colors, strict=True)]))
+        for images in (upsampled, bicubic, true)
     ]
-    gap = shares[2] - shares[1]
+    gap = fractions[2] - fractions[1]
     return UpsamplingQuality(
         n=len(quality),
         psnr=float(np.mean(quality)),
         psnr_bicubic=float(np.mean(reference)),
         psnr_gain=float(np.mean(quality - reference)),
-        flat=shares[0],
-        flat_bicubic=shares[1],
-        flat_true=shares[2],
-        gap_closed=(shares[0] - shares[1]) / gap if gap else None,
+        flat=fractions[0],
+        flat_bicubic=fractions[1],
+        flat_true=fractions[2],
+        gap_closed=(fractions[0] - fractions[1]) / gap if gap else None,
     )

@@ -1,4 +1,4 @@
-"""A config becomes a training run, and a workdir becomes a stage of a cascade."""
+"""Training runs from configs, and cascades from trained workdirs."""
 
 from unclip_jax.experiment.assemble import assemble
 from unclip_jax.experiment.config import default_config, load_config

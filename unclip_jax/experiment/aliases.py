@@ -1,4 +1,7 @@
-"""Old names of config fields, accepted for one release in config files, overrides and the configs of workdirs."""
+"""Deprecated names of config fields, accepted for one release.
+
+They are accepted in config files, overrides and configs of workdirs.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +19,7 @@ OLD_SECTIONS = ("frozen",)
 
 
 def new_name(name: str) -> str:
-    """Returns today's name of a field, with a warning if `name` is an old one."""
+    """Returns the current name of a field and warns if `name` is deprecated."""
     if name not in ALIASES:
         return name
     warn_renamed(f"config.{name}", f"config.{ALIASES[name]}", where="config")
@@ -24,10 +27,11 @@ def new_name(name: str) -> str:
 
 
 def renamed(sections: Mapping[str, Any], *, warn: bool) -> dict[str, Any]:
-    """Returns a config's sections with today's names.
+    """Returns the sections of a config with the current names of all fields.
 
     Args:
-      warn: Whether old names are warned of: not those that a workdir stores.
+      sections: Fields by section. The argument is not changed.
+      warn: Whether to warn about deprecated names. False for configs that a workdir stores.
     """
     sections = {name: dict(section) if isinstance(section, Mapping) else section for name, section in sections.items()}
     for old, new in ALIASES.items():

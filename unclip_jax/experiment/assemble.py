@@ -1,4 +1,4 @@
-"""Encoders, tokenizer, data, task and extras of a run."""
+"""Construction of a run from its config: encoders, tokenizer, data, task and extras."""
 
 import dataclasses
 import itertools
@@ -27,7 +27,15 @@ from unclip_jax.training.task import Task
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingInputs:
-    """The arguments of `training.loop.train` that follow from a config."""
+    """Arguments of `training.loop.train` that follow from a config.
+
+    Attributes:
+      task: Training task of the stage.
+      frozen: Parameters of the encoder of each role, and the extras.
+      extras: Untrained arrays of the stage; {} if it has none.
+      train_data: Batches of the training split.
+      eval_data: Batches of the evaluation split.
+    """
 
     task: Task
     frozen: PyTree
@@ -37,13 +45,16 @@ class TrainingInputs:
 
 
 def assemble(config: ExperimentConfig | ConfigDict, workdir: epath.PathLike) -> TrainingInputs:
-    """Builds the task and the data of a config.
+    """Builds the task and the data of a run.
 
     Args:
-      workdir: The tokenizer and the extras of a run that has begun there are read. A new tokenizer is written.
+      config: Config of the run.
+      workdir: Folder of the run. A resumed run reads its tokenizer and extras from there. A new tokenizer is written
+        there.
 
     Raises:
-      ValueError: If something that the config names is missing or does not fit. The message names the field.
+      ValueError: If an encoder or the data is missing or does not match the network, or if the config is invalid. The
+        message names the field.
     """
     config, workdir = typed(config), epath.Path(workdir)
     module = config.build(compute_dtype(config.training.dtype, jax.default_backend()))
@@ -82,7 +93,7 @@ def _pipeline(config: ExperimentConfig, split: str, tokenizer: CaptionTokenizer 
 
 
 def _extras(config: ExperimentConfig, parts: TaskParts, data: Pipeline, workdir: epath.Path) -> Mapping[str, Any]:
-    """The extras of the checkpoint if there is one; otherwise fitted to at most one epoch."""
+    """Returns the extras of the latest checkpoint, or computes them from at most one epoch."""
     if config.stage_kind.fit_extras is None:
         return {}
     epoch = itertools.islice(data.batches(0), -(-len(data) // config.training.global_batch))
@@ -92,7 +103,7 @@ def _extras(config: ExperimentConfig, parts: TaskParts, data: Pipeline, workdir:
 def _tokenizer(
     config: ExperimentConfig, encoders: Mapping[str, Stage], source: Source, workdir: epath.Path
 ) -> CaptionTokenizer | None:
-    """The tokenizer of the captions: the stage's own if its kind reads captions, otherwise that of its encoder."""
+    """Returns the stage's own tokenizer if its kind has one, otherwise the tokenizer of its encoder."""
     if config.stage_kind.tokenizer is not None:
         return own_tokenizer(config, source, workdir)
     return next((stage.tokenizer for stage in encoders.values() if stage.tokenizer is not None), None)

@@ -1,12 +1,14 @@
-"""Config files and command-line overrides. A config has these sections:
+"""Config files and command-line overrides.
 
-    task       kind (clip, diffusion_prior, decoder, upsampler), stage (its name in a cascade), low_res_size,
-               mask_channels, and the kind's options
-    model      the fields of the network
-    encoders   source of the frozen encoder of each role: a bundled cascade's name, a cascade folder, one stage's folder
-               in it, or a hub id
+A config has these sections:
+
+    task       kind (clip, diffusion_prior, decoder or upsampler), stage (its name in a cascade), low_res_size,
+               mask_channels, and the options of the kind
+    model      fields of the network
+    encoders   source of the frozen encoder of each role: name of a bundled cascade, cascade folder, folder of a stage
+               in it, or hub id
     diffusion  `diffusion.spec.DiffusionSpec`
-    sampling   `diffusion.settings.SamplingSettings`: how a cascade samples the stage by default
+    sampling   `diffusion.settings.SamplingSettings`: default sampling settings of the stage
     data       `data.spec.DataSpec`
     optimizer, training, mesh   `training.spec`
 """
@@ -28,7 +30,7 @@ from unclip_jax.experiment.spec import SECTIONS, TASK_TYPES, ExperimentConfig, c
 from unclip_jax.models.network import field_types
 from unclip_jax.training.spec import MeshSpec, OptimizerSpec, TrainingSpec
 
-# Sections whose fields do not depend on the kind.
+# Sections whose fields do not depend on the stage kind.
 _TYPED = {
     "diffusion": DiffusionSpec,
     "data": DataSpec,
@@ -39,7 +41,10 @@ _TYPED = {
 
 
 def default_config() -> ConfigDict:
-    """Returns a config with every section, which a config file completes."""
+    """Returns a config with all sections, as a starting point for config files.
+
+    Sections whose fields depend on the stage kind are empty. All others have their defaults.
+    """
     config = {name: {} for name in (*SECTIONS, *OLD_SECTIONS)}
     config |= {name: dataclasses.asdict(cls()) for name, cls in _TYPED.items()}
     return ConfigDict(config)
@@ -49,26 +54,30 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> ConfigDi
     """Runs a config file and applies overrides.
 
     Args:
-      path: A Python file with `get_config()`; for "FILE:X", `get_config("X")` is called.
-      overrides: Fields with their values, such as "optimizer.learning_rate=1e-4".
+      path: Python file that defines `get_config()`. For "FILE:X", `get_config("X")` is called.
+      overrides: Fields and values, such as "optimizer.learning_rate=1e-4".
 
     Returns:
-      The config with all fields, locked.
+      The locked config with all fields.
 
     Raises:
-      ValueError: If the file cannot be run, or a field is unknown (with the known ones), missing or invalid.
+      ValueError: If the file cannot be run, or a field is unknown, missing or invalid.
     """
     sections = renamed(_run_config(path).to_dict(), warn=True)
     for override in overrides:
         name, separator, text = override.partition("=")
         if not separator:
-            raise ValueError(f"--config.{override} needs a value: --config.{name}=VALUE")
+            raise ValueError(f"--config.{override} needs a value. Use --config.{name}=VALUE.")
         _set(sections, name, text)
     return ConfigDict(typed(sections).sections()).lock()
 
 
 def typed(config: ExperimentConfig | ConfigDict | Mapping[str, Any]) -> ExperimentConfig:
-    """Returns a parsed and checked config, whatever form it has."""
+    """Parses and checks a config, unless it is already parsed.
+
+    Raises:
+      ValueError: If a field is unknown, missing or invalid, or the data does not match the network.
+    """
     if isinstance(config, ExperimentConfig):
         return config
     sections = config.to_dict() if isinstance(config, ConfigDict) else config
@@ -78,40 +87,40 @@ def typed(config: ExperimentConfig | ConfigDict | Mapping[str, Any]) -> Experime
 
 
 def _run_config(path: epath.PathLike) -> ConfigDict:
-    """What the `get_config()` of a Python file returns; its argument follows a colon."""
+    """Returns the result of `get_config()` of a Python file, whose argument follows a colon in the path."""
     path, separator, argument = str(path).partition(".py:")
     path, arguments = (f"{path}.py", [argument]) if separator else (path, [])
     if not epath.Path(path).is_file():
-        found = "is a folder" if epath.Path(path).is_dir() else "does not exist"
-        raise ValueError(f"--config {str(path)!r} {found}; a Python file with get_config() is wanted")
+        actual = "is a folder" if epath.Path(path).is_dir() else "does not exist"
+        raise ValueError(f"--config must be a Python file with get_config(), but {str(path)!r} {actual}.")
     try:
         module = runpy.run_path(str(path))
         config = module["get_config"](*arguments) if "get_config" in module else None
-    except Exception as error:  # anything that the user's file raises
-        raise ValueError(f"--config {str(path)!r} cannot be run: {type(error).__name__}: {error}") from error
+    except Exception as error:  # the user's file can raise any exception
+        raise ValueError(f"--config {str(path)!r} failed: {type(error).__name__}: {error}") from error
     if "get_config" not in module:
-        raise ValueError(f"--config {str(path)!r} has no function get_config()")
+        raise ValueError(f"--config must be a Python file with get_config(), but {str(path)!r} has no such function.")
     if not isinstance(config, ConfigDict) or "task" not in config:
         raise ValueError(
-            f"get_config() of --config {str(path)!r} returns {type(config).__name__} without a section task; a "
-            "ConfigDict that began as experiment.default_config() is wanted"
+            f"get_config() of --config {str(path)!r} must return a ConfigDict with a section task, got "
+            f"{type(config).__name__}. Start from experiment.default_config()."
         )
     return config
 
 
 def _set(sections: dict[str, Any], name: str, text: str) -> None:
-    """Sets one field from text, by its declared type."""
+    """Sets one field from text according to its declared type."""
     path = new_name(name).split(".")
     if len(path) == 1 and name in SECTIONS:
-        raise ValueError(f"--config.{name} is a section; set one of its fields, as in --config.{name}.FIELD=VALUE")
+        raise ValueError(f"--config.{name} is a section. Set one of its fields with --config.{name}.FIELD=VALUE.")
     if path[0] == "encoders" and len(path) == 2:
         sections.setdefault("encoders", {})[path[1]] = None if text == "None" else text
         return
     node, types, where = sections, _types(sections), "config"
     for depth, part in enumerate(path):
         if types is None or part not in types:
-            known = ", ".join(sorted(types)) if types else "none below it"
-            raise ValueError(f"--config.{name}: {where} has no field {part!r}; known: {known}")
+            available = ", ".join(sorted(types)) if types else "none"
+            raise ValueError(f"--config.{name}: {where} has no field {part!r}. Available: {available}.")
         if depth == len(path) - 1:
             node[part] = fields.convert_text(types[part], text, where=f"--config.{name}")
             return
@@ -121,7 +130,7 @@ def _set(sections: dict[str, Any], name: str, text: str) -> None:
 
 
 def _types(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The declared types of all fields, by section."""
+    """Returns the declared types of all fields by section."""
     kind = trainable_kind(sections["task"].get("kind"))
     options = typing.get_type_hints(kind.options) if kind.options else {}
     of_kind = {"task": {**TASK_TYPES, **options}, "model": field_types(kind.network), "sampling": kind.settings}
@@ -129,7 +138,7 @@ def _types(sections: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _types_within(annotation: Any) -> Mapping[str, Any] | None:
-    """The declared types of the fields of a section or of an optional dataclass; None for a value without fields."""
+    """Returns the declared types of the fields of a section or dataclass, or None if it has no fields."""
     if isinstance(annotation, Mapping):
         return annotation
     for option in (annotation, *typing.get_args(annotation)):

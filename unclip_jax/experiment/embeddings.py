@@ -1,4 +1,4 @@
-"""Embeddings of a dataset, computed once for priors to train on."""
+"""Precomputed image embeddings of a dataset, for training priors."""
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -13,18 +13,20 @@ from unclip_jax.experiment.spec import ExperimentConfig
 
 
 def store_embeddings(config: ConfigDict | ExperimentConfig, directory: epath.PathLike) -> dict[str, dict[str, int]]:
-    """Embeds both splits of the data by the encoder of a config, spread over all devices of this process.
+    """Encodes the images of both splits with the encoder of a config, on all devices of this process.
 
-    A prior then trains on them with `config.data.source` "embeddings" and `config.data.dir` set to the folder.
+    To train a prior on the embeddings, set `config.data.source` to "embeddings" and `config.data.dir` to the folder.
 
     Args:
-      directory: A new folder.
+      config: Config of a stage with an image encoder. Its data source must provide images.
+      directory: Output folder, which must not exist.
 
     Returns:
-      {split: {"records": number of embeddings, "unreadable": number of records left out}}.
+      {split: {"records": number of embeddings, "unreadable": number of unreadable records, which are omitted}}.
 
     Raises:
-      ValueError: If the folder exists, or the config has no encoder of images or no images.
+      ValueError: If the folder exists, the data source has no images, the config has no image encoder, or too many
+        records are unreadable.
     """
     config = typed(config)
     embedding_store.check_new(directory)
@@ -34,7 +36,7 @@ def store_embeddings(config: ConfigDict | ExperimentConfig, directory: epath.Pat
     check_directory(data)
     encoder = image_encoder_of(load_encoders(config))
     if encoder is None:
-        raise ValueError("config.encoders must name an encoder of images, such as that of a cascade.")
+        raise ValueError("config.encoders must contain an image encoder. Use the CLIP of a cascade, for example.")
     sources = {split: open_source(data, split) for split in (data.split, data.eval_split)}
     encode, rows = image_encoder(encoder)
     digest = parameters.digest(encoder.params)

@@ -1,4 +1,4 @@
-"""Trained stages become a cascade folder."""
+"""Packaging of trained stages into a cascade folder."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from unclip_jax.kinds import kind_of
 from unclip_jax.stages.spec import EncoderRef, StageSpec
 from unclip_jax.training.checkpoints import restore_extras
 
-REQUIRED_PROVENANCE = ("steps", "global_batch", "seed", "data", "split", "from")  # of a bundled stage
+REQUIRED_PROVENANCE = ("steps", "global_batch", "seed", "data", "split", "from")  # for stages of bundled cascades
 
 
 def package(
@@ -33,24 +33,26 @@ def package(
     description: str | None = None,
     draws: str | None = None,
 ) -> list[str]:
-    """Writes the newest averaged parameters of each workdir into a cascade folder, as float16.
+    """Writes the latest EMA parameters of each workdir to a cascade folder, as float16.
 
-    A stage that the cascade already has is replaced, the others stay. Sampling settings are those that `unclip train`
-    was last given for the workdir, perhaps after the training had ended.
+    Stages that the cascade already contains are replaced, and its other stages are kept. The sampling settings are
+    those of the last call of `unclip train` for the workdir, which may have been made after the training finished.
 
     Args:
-      cascade: A new folder or a cascade.
-      clip: A cascade whose CLIP is included as it is.
-      description: What the cascade can generate, in one line. None keeps that of an existing cascade.
-      draws: Old name of `description`.
+      workdirs: Folders of runs of different stages.
+      cascade: Folder to create, or an existing cascade.
+      clip: Name or folder of a cascade whose CLIP is included unchanged. If None, none is included.
+      description: Description of the images that the cascade can generate, see `Cascade`. If None, the description of
+        an existing cascade is kept.
+      draws: Deprecated name of `description`.
 
     Returns:
-      The names of the stages that were written.
+      Names of the stages that were written.
 
     Raises:
-      ValueError: For a workdir without a checkpoint, two of the same stage, a stage that was trained with another
-        encoder than the cascade's, a bundled cascade's stage without provenance, or a folder with anything else in it.
-        Then nothing is written.
+      ValueError: If a workdir has no checkpoint, two workdirs have the same stage, a stage was trained with an encoder
+        that the cascade does not contain, the provenance of a stage of a bundled cascade is incomplete, or the folder
+        contains anything else or is in use. Nothing is written in these cases.
     """
     if draws is not None:
         warn_renamed("draws=", "description=", where="unclip_jax")
@@ -60,7 +62,7 @@ def package(
     source, included = (None, None) if clip is None else locate_clip(clip)
     _check_distinct(names + ([] if clip is None else [(f"--clip {clip}", included)]))
     check_output(cascade, [name for _, name in names] + ([] if clip is None else [included]))
-    with lock_folder(cascade, what="cascade"):  # what is read here must not change until it is written
+    with lock_folder(cascade, what="cascade"):  # the cascade must not change between reading and writing
         recover(cascade)
         taken = {} if clip is None else {included: _included(resolve(source), included)}
         _write(trained, taken, cascade, description)
@@ -71,7 +73,7 @@ def _write(
     trained: Sequence[Trained], taken: Mapping[str, StageFiles], cascade: epath.PathLike, description: str | None
 ) -> None:
     stages, own = dict(taken), {one.config.stage.name: _files(one) for one in trained}
-    # Digests read whole networks, and are needed only if a stage was trained with an encoder.
+    # Computing digests reads all parameters. It is only needed if a stage was trained with an encoder.
     refers = any(one.digests for one in trained)
     encoders = _encoder_digests({**own, **taken}, cascade) if refers else {}
     for one in trained:
@@ -83,7 +85,7 @@ def _write(
 
 
 def _files(trained: Trained) -> StageFiles:
-    """What is written of a workdir's stage. Its parameters are read when they are written."""
+    """Returns the files of a trained stage, whose parameters are read only when they are written."""
     stage, kind = trained.config.stage, trained.config.stage_kind
     return StageFiles(
         spec=dataclasses.replace(
@@ -101,7 +103,7 @@ def _params(trained: Trained) -> tuple[PyTree]:
 
 
 def _included(cascade: epath.Path, name: str) -> StageFiles:
-    """A packaged stage as it is: as float16 if that changes no value."""
+    """Returns the files of a packaged stage, with float16 parameters if that changes no value."""
     stored = layout.read_stages(cascade)[name]
     stage = layout.load(stored, dtype="float32")
     halves = jax.tree.map(np.float16, stage.params)
@@ -111,7 +113,7 @@ def _included(cascade: epath.Path, name: str) -> StageFiles:
 
 
 def _encoder_digests(stages: Mapping[str, StageFiles], cascade: epath.PathLike) -> dict[str, str]:
-    """{stage: digest of its parameters in float32} of every encoder that the cascade will have."""
+    """Returns {stage: digest of its parameters in float32} for the encoders that the cascade will contain."""
     digests = {}
     if is_cascade(cascade):
         for name, stored in layout.read_stages(resolve(cascade)).items():
@@ -128,22 +130,22 @@ def _encoder_digests(stages: Mapping[str, StageFiles], cascade: epath.PathLike) 
 def _with_encoders(
     spec: StageSpec, trained: Trained, encoders: Mapping[str, str], cascade: epath.PathLike
 ) -> StageSpec:
-    """The spec with the cascade's encoders in its roles."""
+    """Returns the spec with references to the encoders of the cascade."""
     refs = {}
     for role, digest in trained.digests.items():
-        stage = next((name for name, found in encoders.items() if found == digest), None)
+        stage = next((name for name, other in encoders.items() if other == digest), None)
         if stage is None:
-            found = ", ".join(f"{name} with {found}" for name, found in encoders.items()) or "no encoder"
+            available = ", ".join(f"{name} with digest {other}" for name, other in encoders.items()) or "no encoder"
             raise ValueError(
-                f"{spec.name} was trained beside a CLIP of digest {digest}, and the cascade {str(cascade)!r} has "
-                f"{found}; package it with the CLIP that it was trained beside"
+                f"{spec.name} was trained with a CLIP of digest {digest}, but the cascade {str(cascade)!r} contains "
+                f"{available}. Include the CLIP that {spec.name} was trained with."
             )
         refs[role] = EncoderRef(stage=stage, digest=digest)
     return dataclasses.replace(spec, encoders=refs)
 
 
 def _check_distinct(stages: Sequence[tuple[str, str]]) -> None:
-    """Raises ValueError if two of the pairs (source, stage name) have the same stage name."""
+    """Raises ValueError if two (source, stage name) pairs have the same stage name."""
     sources: dict[str, str] = {}
     for source, stage in stages:
         if stage in sources:
@@ -155,11 +157,11 @@ def _check_distinct(stages: Sequence[tuple[str, str]]) -> None:
 
 
 def _check_provenance(specs: Sequence[StageSpec]) -> None:
-    """Raises ValueError unless every stage says what it was trained on."""
+    """Raises ValueError if the provenance of a stage is incomplete."""
     for spec in specs:
         missing = [field for field in REQUIRED_PROVENANCE if field not in (spec.provenance or {})]
         if missing:
             raise ValueError(
-                f"{spec.name} does not say of its training: {', '.join(missing)}. A bundled cascade takes stages that "
-                "`unclip train` trained from its start on, with a version that notes these"
+                f"provenance of {spec.name} lacks {', '.join(missing)}. Stages of a bundled cascade must be trained "
+                "from the first step by a version of `unclip train` that records these fields."
             )

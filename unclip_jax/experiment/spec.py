@@ -1,4 +1,4 @@
-"""A training config, parsed once. No `ConfigDict` or dict of settings is passed beyond `parse`."""
+"""Typed training config, which `parse` creates from a `ConfigDict` or dicts."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,24 +19,26 @@ from unclip_jax.stages.spec import EncoderRef, Size, StageSpec, check_stage_name
 from unclip_jax.training.spec import MAY_CHANGE, MeshSpec, OptimizerSpec, TrainingSpec
 
 SECTIONS = ("task", "model", "encoders", "diffusion", "sampling", "data", "optimizer", "training", "mesh")
-# The fields of config.task that every kind has, with their types; a kind adds its options.
+# Fields of config.task that all kinds have, with their types. Each kind adds its options.
 TASK_TYPES = {"kind": str, "stage": str, "low_res_size": Size | None, "mask_channels": bool}
-# What config.data must set so that batches have a field.
+# Field of config.data that must be set so that batches have a field.
 _SET_BY = {"tokens": "captions", "clip_image": "clip_size", "low_res": "low_res_size"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """Everything that a training run depends on.
+    """Config of a training run.
 
     Attributes:
-      stage: The stage to be trained. Its encoders are named by their roles until it is packaged.
-      options: The kind's own options, an instance of `StageKind.options`; None if it has none.
-      encoders: For each role, the source of the frozen encoder: the name of a bundled cascade, a cascade folder, a
-        stage's folder in it, or a hub id.
-      data: Which data, and how they become batches.
-      optimizer, training, mesh: See `training.spec`.
-      may_change: See `training.spec.RunConfig`. Encoders are identified by their digests, not by their sources.
+      stage: The stage to train. Its encoders are named by their roles until it is packaged.
+      options: Task options, an instance of `StageKind.options`. None if the kind has no options.
+      encoders: Source of the frozen encoder of each role: name of a bundled cascade, cascade folder, folder of a stage
+        in it, or hub id.
+      data: See `data.spec`.
+      optimizer: See `training.spec`.
+      training: See `training.spec`.
+      mesh: See `training.spec`.
+      may_change: See `training.spec.RunConfig`. Encoders are compared by digest, so their sources may change.
     """
 
     stage: StageSpec
@@ -52,15 +54,15 @@ class ExperimentConfig:
 
     @property
     def stage_kind(self) -> StageKind:
-        """The kind of the stage."""
+        """Kind of the stage."""
         return kind_of(self.stage)
 
     def build(self, dtype: Any) -> nn.Module:
-        """Builds the network, which computes in `dtype`."""
+        """Builds the network with the compute dtype `dtype`."""
         return self.stage_kind.build(self.stage, where="config", dtype=dtype)
 
     def sections(self) -> dict[str, dict[str, Any]]:
-        """Returns all fields by section, as `parse` reads them."""
+        """Returns all fields by section, in the format that `parse` reads."""
         stage, options = self.stage, self.options
         names = {"kind": self.stage_kind.name, "stage": stage.name}
         sizes = {"low_res_size": stage.low_res_size, "mask_channels": stage.mask_channels}
@@ -80,39 +82,49 @@ class ExperimentConfig:
         }
 
     def to_json(self) -> dict[str, Any]:
+        """See `training.spec.RunConfig`."""
         return fields.to_json(self.sections())
 
     def upgrade(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """See `training.spec.RunConfig`; a config that cannot be parsed is returned unchanged."""
         try:
             return parse_stored(stored).to_json()
-        except ValueError:  # it is compared as it is, and what cannot be read differs
+        except ValueError:  # the comparison reports the fields that differ
             return dict(stored)
 
 
 def trainable_kind(name: Any) -> StageKind:
-    """Returns a kind that has a task.
+    """Returns a stage kind that can be trained.
+
+    Args:
+      name: Name of the kind.
 
     Raises:
-      ValueError: If it is unknown or cannot be trained, with the kinds that can.
+      ValueError: If the kind is unknown or cannot be trained. The message lists the available kinds.
     """
     kind = KINDS.choose(name, where="config.task.kind")
     if kind.make_task is None:
-        known = ", ".join(name for name, other in KINDS.items() if other.make_task is not None)
-        raise ValueError(f"config.task.kind {name!r} can be loaded and sampled, but not trained. Trainable: {known}.")
+        trainable = ", ".join(name for name, other in KINDS.items() if other.make_task is not None)
+        raise ValueError(
+            f"config.task.kind {name!r} can be loaded and sampled, but not trained. Trainable: {trainable}."
+        )
     return kind
 
 
 def parse(sections: Mapping[str, Mapping[str, Any]]) -> ExperimentConfig:
     """Parses the sections of a config.
 
+    Args:
+      sections: Fields by section, with current names. Missing sections have their defaults.
+
     Raises:
-      ValueError: For an unknown, missing or invalid field, which is named as "config.SECTION.FIELD".
+      ValueError: If a field is unknown, missing or invalid. The message contains "config.SECTION.FIELD".
     """
     fields.check_names(sections, SECTIONS, where="config")
     sections = {name: sections.get(name, {}) for name in SECTIONS}
     for name, section in sections.items():
         if not isinstance(section, Mapping):
-            raise ValueError(f"config.{name} must hold named fields, got {section!r}.")
+            raise ValueError(f"config.{name} must be a mapping of fields, got {section!r}.")
     task = dict(sections["task"])
     missing = [name for name in ("kind", "stage") if name not in task]
     if missing:
@@ -143,7 +155,16 @@ def parse(sections: Mapping[str, Mapping[str, Any]]) -> ExperimentConfig:
 
 
 def parse_stored(stored: Mapping[str, Any]) -> ExperimentConfig:
-    """Parses the config of a workdir, also of an older version, which kept encoders that the kind does not read."""
+    """Parses the config of a workdir.
+
+    Configs of older versions are accepted. They may have deprecated names, and encoders that the kind does not use.
+
+    Args:
+      stored: Config that the workdir stores.
+
+    Raises:
+      ValueError: If a field is unknown, missing or invalid.
+    """
     sections = renamed(stored, warn=False)
     kind = trainable_kind(sections.get("task", {}).get("kind"))
     roles = kind.roles(build(kind.network, sections.get("model", {}), where="config.model"))
@@ -152,10 +173,11 @@ def parse_stored(stored: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def check_data(config: ExperimentConfig) -> None:
-    """Checks that the data fit the stage.
+    """Checks that the data matches the stage.
 
     Raises:
-      ValueError: If batches lack a field that the kind is trained on, or are of another size than the network.
+      ValueError: If batches lack a field that the kind is trained on, or if the image size or low-resolution size of an
+        image stage differs from that of the data.
     """
     kind, stage, data = config.stage_kind, config.stage, config.data
     for name in kind.batch_fields:
@@ -179,7 +201,7 @@ def _check_size(name: str, value: Size, data_name: str, data_value: int) -> None
 
 
 def _stage(kind: StageKind, task: dict, data: DataSpec, encoders: Mapping[str, str], sections: Mapping) -> StageSpec:
-    """The stage, with all fields of its network."""
+    """Returns the spec of the stage, with all fields of its network."""
     try:
         check_stage_name(task["stage"])
     except ValueError as error:
@@ -212,10 +234,10 @@ def _stage(kind: StageKind, task: dict, data: DataSpec, encoders: Mapping[str, s
 
 
 def _check_unused(kind: StageKind, section: str, content: Mapping[str, Any], cls: type) -> None:
-    """Raises ValueError if a section is set that says how a stage is sampled, and the kind is not sampled."""
-    set_here = fields.parse(cls, content, where=f"config.{section}")
+    """Raises ValueError if a section that the kind does not use differs from its defaults."""
+    parsed = fields.parse(cls, content, where=f"config.{section}")
     for field in dataclasses.fields(cls):
-        if getattr(set_here, field.name) != getattr(cls(), field.name):
+        if getattr(parsed, field.name) != getattr(cls(), field.name):
             raise ValueError(
                 f"config.{section}.{field.name} has no effect on kind {kind.name!r}, which is not sampled. Leave it "
                 "out."

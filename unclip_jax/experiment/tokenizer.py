@@ -1,4 +1,4 @@
-"""The tokenizer of a stage that reads captions itself, in WORKDIR/tokenizer."""
+"""Tokenizer of a stage that encodes captions, stored in WORKDIR/tokenizer."""
 
 import jax
 from etils import epath
@@ -18,11 +18,18 @@ from unclip_jax.tokenizers.open import open_tokenizer
 
 
 def own_tokenizer(config: ExperimentConfig, source: Source, workdir: epath.PathLike) -> CaptionTokenizer:
-    """Opens the tokenizer of a workdir, after writing it if it is missing.
+    """Opens the tokenizer of a workdir, and creates it first if it is missing.
+
+    A new tokenizer is trained on the captions of the training split. A stage with `config.training.init_from` instead
+    copies the tokenizer of those weights and adds the words of the captions to its known words. Only process 0 writes.
 
     Args:
-      source: The training split. A new tokenizer is trained on its captions. A stage that starts from other weights
-        keeps their tokenizer, which then knows the words of these captions too.
+      config: Config of the run.
+      source: The training split.
+      workdir: Folder of the run.
+
+    Raises:
+      ValueError: If `config.training.init_from` has no tokenizer, or if the tokenizer does not match the network.
     """
     directory = epath.Path(workdir) / TOKENIZER
     if jax.process_index() == 0 and not (directory / "vocab.json").exists():
@@ -44,7 +51,7 @@ def _write(config: ExperimentConfig, source: Source, directory: epath.Path) -> N
 
 
 def _tokenizer_of(source: str) -> epath.Path:
-    """The folder of the tokenizer of a workdir or a packaged stage."""
+    """Returns the folder of the tokenizer of a workdir or a packaged stage."""
     folder = epath.Path(source)
     packaged = current(folder.parent, folder.name, CONFIG).exists() and not is_workdir(folder)
     tokenizer = read_stage(folder).tokenizer if packaged else folder / TOKENIZER

@@ -25,14 +25,23 @@ from unclip_jax.training.workdir_lock import lock_workdir
 
 
 def train_stage(config: ConfigDict | ExperimentConfig, workdir: epath.PathLike, *, progress: bool = True) -> int:
-    """Trains the stage of a config in `workdir`, or resumes it. Returns the last step.
+    """Trains the stage of a config, or resumes its training.
 
-    Data that can be generated is generated first. A kind that reads captions trains its own tokenizer; other stages use
-    that of their encoder.
+    If the data source is a generated dataset, it is generated first if it is missing. Kinds that encode captions have
+    their own tokenizer (see `tokenizer.own_tokenizer`). Other stages use the tokenizer of their encoder.
+
+    Args:
+      config: Config of the run.
+      workdir: Folder of the run. If it contains a checkpoint, training resumes from it.
+      progress: Whether to show a progress bar.
+
+    Returns:
+      The last step.
 
     Raises:
-      ValueError: For a config that cannot work, another run that is training in `workdir`, and whatever else
-        `loop.train` refuses.
+      ValueError: If the config is invalid, another run is using `workdir`, or `loop.train` raises it.
+      FloatingPointError: See `loop.train`.
+      KeyboardInterrupt: See `loop.train`.
     """
     config = typed(config)
     check_directory(config.data)
@@ -59,11 +68,11 @@ def train_stage(config: ConfigDict | ExperimentConfig, workdir: epath.PathLike, 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Start:
-    """What `config.training.init_from` provides. Without it, the task initializes everything.
+    """Initial values from `config.training.init_from`, which are None if the task initializes them.
 
     Attributes:
-      params: The averaged parameters of a workdir, or those of a packaged stage.
-      variables: The variables of the workdir's task.
+      params: EMA parameters of a workdir, or parameters of a packaged stage.
+      variables: Variables of the workdir's task; {} for a packaged stage.
       source: Digest of the parameters and provenance of the stage.
     """
 
@@ -73,7 +82,11 @@ class _Start:
 
 
 def _start(config: ExperimentConfig) -> _Start:
-    """Reads `config.training.init_from`. Raises ValueError if it is missing or does not fit the network."""
+    """Reads `config.training.init_from`.
+
+    Raises:
+      ValueError: If it is not a workdir or a packaged stage, or does not match the network.
+    """
     init_from = config.training.init_from
     if not init_from:
         return _Start()
@@ -87,7 +100,7 @@ def _start(config: ExperimentConfig) -> _Start:
         params, provenance = jax.tree.map(np.asarray, stage.params), stage.spec.provenance
     else:
         raise ValueError(
-            f"config.training.init_from must be a workdir or the folder of a packaged stage, got {init_from!r}."
+            f"config.training.init_from must be a workdir or the folder of a stage in a cascade, got {init_from!r}."
         )
     expected = parameter_shapes(config.build(np.float32))
     parameters.check(parameters.flatten(params), expected, f"weights of config.training.init_from {init_from!r}")

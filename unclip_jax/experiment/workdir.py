@@ -1,4 +1,4 @@
-"""What a workdir says of the stage that was trained in it."""
+"""Reading of a trained stage from a workdir."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,12 +15,13 @@ from unclip_jax.training.checkpoints import Restored, restore_params, restore_re
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """The newest checkpoint of a workdir, without its arrays.
+    """Latest checkpoint of a workdir, without its arrays.
 
     Attributes:
-      config: The config of the run.
-      digests: For each role, the digest of the encoder that it was trained with.
-      provenance: What a packaged stage says of its training.
+      workdir: Folder of the run.
+      config: Config of the run.
+      digests: Digest of the encoder of each role.
+      provenance: Description of the training, which a packaged stage stores.
     """
 
     workdir: epath.Path
@@ -29,21 +30,21 @@ class Trained:
     provenance: Mapping[str, Any]
 
     def restore(self) -> Restored:
-        """Reads the averaged parameters, only those of the network."""
+        """Reads the EMA parameters of the network."""
         restored = restore_params(self.workdir)
         return dataclasses.replace(restored, params=network_params(restored.params, self.config.stage_kind))
 
 
 def is_workdir(path: epath.PathLike) -> bool:
-    """Returns whether a path is a workdir with checkpoints, or had some."""
+    """Returns whether a path is a workdir, that is, whether it has a checkpoint folder."""
     return (epath.Path(path) / "checkpoints").exists()
 
 
 def read_workdir(workdir: epath.PathLike) -> Trained:
-    """Reads the newest checkpoint of a workdir.
+    """Reads the latest checkpoint of a workdir, without its arrays.
 
     Raises:
-      ValueError: If there is none, or it is damaged or cannot be read by this version.
+      ValueError: If there is no checkpoint, or it is damaged or not readable by this version.
     """
     step, record = restore_record(workdir)
     try:
@@ -56,10 +57,13 @@ def read_workdir(workdir: epath.PathLike) -> Trained:
 
 
 def current_config(workdir: epath.PathLike) -> ExperimentConfig:
-    """Reads the config that `unclip train` was last given for a workdir, perhaps after the training had ended."""
+    """Reads the config of the last call of `unclip train` for a workdir.
+
+    It may be newer than the config of the latest checkpoint, if the call was made after the training finished.
+    """
     return parse_stored(files.read_json(epath.Path(workdir) / "config.json"))
 
 
 def network_params(params: PyTree, kind: StageKind) -> PyTree:
-    """Returns the parameters without those that were only trained with the network."""
+    """Returns the parameters without auxiliary parameters, which are trained but not part of the network."""
     return {name: tree for name, tree in params.items() if name not in kind.auxiliary}

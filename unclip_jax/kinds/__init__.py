@@ -1,7 +1,8 @@
-"""Stage kinds: one file each, and the table of all.
+"""Stage kinds, one per file, and their registry.
 
-Kinds of other packages are added with `kinds.register(KIND)`, or by the entry-point group `unclip_jax.kinds`, all of
-whose entry points are loaded when a name is unknown. A cascade's files never name a module.
+Other packages add kinds by calling `kinds.register(KIND)` or through the entry-point group `unclip_jax.kinds`. All its
+entry points are loaded when a name is unknown or the kinds are listed. The files of a cascade never name a module to
+import.
 """
 
 from typing import Any
@@ -31,10 +32,10 @@ KINDS: Registry[StageKind] = Registry(
 
 
 def register(kind: StageKind) -> None:
-    """Adds a kind to the table.
+    """Registers a kind.
 
     Raises:
-      ValueError: If the name belongs to another kind.
+      ValueError: If a different kind is registered under this name, or if `kind` is not a `StageKind`.
     """
     KINDS.register(kind.name, kind)
 
@@ -43,10 +44,11 @@ def kind_of(stage: Stage | StageSpec, *, where: str | None = None) -> StageKind:
     """Returns the kind of a stage.
 
     Args:
-      where: The file of the spec, for the error message.
+      stage: A stage or its spec.
+      where: The file of the spec, for the error message. If None, the message names the stage.
 
     Raises:
-      ValueError: If it is unknown, with the known names.
+      ValueError: If the kind is unknown.
     """
     spec: Any = stage.spec if isinstance(stage, Stage) else stage
     return KINDS.choose(spec.kind, where or f"stage {spec.name!r}")

@@ -1,4 +1,4 @@
-"""CLIP: embeds captions and images, and is what priors and decoders are conditioned on."""
+"""CLIP, which embeds captions and images and provides the conditions of priors and decoders."""
 
 import functools
 import warnings
@@ -20,46 +20,49 @@ from unclip_jax.tokenizers.clip_bpe import Tokenizer
 
 
 def text_features(stage: Stage, captions: Sequence[str]) -> TextFeatures:
-    """Returns the text features of captions as host arrays. Captions that are too long are truncated with a warning."""
+    """Encodes captions into text features.
+
+    Captions that are too long are truncated with a warning.
+    """
     tokens = stage.tokenizer.encode(list(captions), on_truncate=warnings.warn)
     return in_batches(functools.partial(encode_tokens, stage.module, stage.params), tokens)
 
 
-def image_embeddings(stage: Stage, pictures: UInt8["N H W 3"]) -> Float["N E"]:
-    """Returns the raw embeddings of images of any size.
+def image_embeddings(stage: Stage, pixels: UInt8["N H W 3"]) -> Float["N E"]:
+    """Computes the unnormalized embeddings of images of any size.
 
     Raises:
-      ValueError: If they are not uint8 "N H W 3".
+      ValueError: If the images are not a uint8 array "N H W 3", or if the network has no image encoder.
     """
-    pictures = images.check_uint8(np.asarray(pictures))
-    return in_batches(functools.partial(encode_pixels, stage.module, stage.params), pictures)
+    pixels = images.check_uint8(np.asarray(pixels))
+    return in_batches(functools.partial(encode_pixels, stage.module, stage.params), pixels)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def encode_pixels(module: CLIP, params: PyTree, pictures: UInt8["N H W 3"]) -> Float["N E"]:
-    """Embeds images of any size, raw."""
-    pixels = images.clip_pixels(images.to_unit(pictures), module.image_size)
-    return module.apply({"params": params}, pixels, method="encode_image")
+def encode_pixels(module: CLIP, params: PyTree, pixels: UInt8["N H W 3"]) -> Float["N E"]:
+    """Computes the unnormalized embeddings of images of any size, compiled once per shape."""
+    resized = images.clip_pixels(images.to_unit(pixels), module.image_size)
+    return module.apply({"params": params}, resized, method="encode_image")
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def encode_tokens(module: CLIP, params: PyTree, tokens: jax.Array) -> TextFeatures:
-    """Encodes captions' tokens."""
+    """Encodes tokens into text features."""
     return module.apply({"params": params}, tokens, method="encode_text")
 
 
 def encode_text(stage: Stage, captions: Sequence[str]) -> Conditions:
-    """Returns the captions' features as conditions."""
+    """Encodes captions into conditions, see `text_features`."""
     return Conditions(text={stage.name: text_features(stage, captions)})
 
 
-def encode_images(stage: Stage, pictures: UInt8["N H W 3"]) -> Conditions:
-    """Returns the images' embeddings as conditions."""
-    return Conditions(image_embedding={stage.name: image_embeddings(stage, pictures)})
+def encode_images(stage: Stage, pixels: UInt8["N H W 3"]) -> Conditions:
+    """Encodes images into conditions, see `image_embeddings`."""
+    return Conditions(image_embedding={stage.name: image_embeddings(stage, pixels)})
 
 
 def make_task(parts: TaskParts) -> Contrastive:
-    """Returns the task of the stage."""
+    """Returns the training task of the stage."""
     return Contrastive(parts.module, parts.training.micro_batches, **vars(parts.options))
 
 

@@ -1,4 +1,7 @@
-"""The decoder: from a CLIP image embedding and a caption to an image (unCLIP, arXiv 2204.06125, section 2.1)."""
+"""Decoder, which generates an image from a CLIP image embedding and a caption.
+
+It is the decoder of unCLIP (Ramesh et al. 2022, arXiv 2204.06125, Section 2.1) as implemented in Karlo.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,19 +15,19 @@ from unclip_jax.tasks.decoder import DecoderOptions, DecoderTask
 
 
 def inputs(stage: Stage, conditions: Conditions) -> Inputs:
-    """Reads the raw image embeddings and the captions' features."""
+    """Returns the unnormalized image embeddings and the text features as network inputs."""
     clip = stage.spec.encoders[CLIP].stage
     z = conditions.image_embedding[clip]
     return {"image_embedding": z, "text": conditions.text[clip], "drop_image": np.zeros(len(z), bool)}
 
 
 def unconditional(module: Decoder, inputs: Inputs, empty: Inputs) -> Inputs:
-    """Drops the image embedding and replaces the caption by the empty one."""
+    """Drops the image embedding and replaces the caption with the empty caption."""
     return {**inputs, "text": empty["text"], "drop_image": jnp.ones_like(inputs["drop_image"])}
 
 
 def make_task(parts: TaskParts) -> DecoderTask:
-    """Returns the task of the stage."""
+    """Returns the training task of the stage."""
     clip = parts.encoders[CLIP]
     return DecoderTask(
         parts.module,

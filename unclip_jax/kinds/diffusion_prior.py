@@ -1,6 +1,7 @@
-"""The diffusion prior: from a caption to the CLIP embedding of its image (unCLIP, arXiv 2204.06125, section 2.2).
+"""Diffusion prior, which predicts a CLIP image embedding from a caption.
 
-It works on standardized embeddings, with the statistics among its extras; samples are mapped back to raw embeddings.
+It is the diffusion prior of unCLIP (Ramesh et al. 2022, arXiv 2204.06125, Section 2.2). The network operates on
+standardized embeddings, whose statistics are extras of the stage. Samples are mapped back to unnormalized embeddings.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,34 +29,34 @@ def check(spec: StageSpec, module: DiffusionPrior) -> None:
     """Raises ValueError unless the network predicts x0."""
     if spec.diffusion.predicts != "x0":
         raise ValueError(
-            f"diffusion.predicts of {spec.name} must be 'x0', got {spec.diffusion.predicts!r}: the prior predicts the "
+            f"diffusion.predicts of {spec.name} must be 'x0', got {spec.diffusion.predicts!r}. Priors predict the "
             "embedding itself."
         )
 
 
 def make_task(parts: TaskParts) -> DiffusionPriorTask:
-    """Returns the task of the stage."""
+    """Returns the training task of the stage."""
     clip = parts.encoders[CLIP]
     empty = clip.tokenizer.encode([""])[0]
     return DiffusionPriorTask(parts.module, clip.module, parts.schedule, empty, **vars(parts.options))
 
 
 def fit_extras(parts: TaskParts, batches: Iterator[Mapping[str, np.ndarray]]) -> Mapping[str, PyTree]:
-    """Computes the statistics of the embeddings of the first training rows."""
-    found = (
+    """Computes the statistics of the first STATISTICS_ROWS training embeddings, in whole batches."""
+    embeddings = (
         batch["embedding"] if "embedding" in batch else image_embeddings(parts.encoders[CLIP], batch["image"])
         for batch in batches
     )
-    return embedding_statistics.fit(found, rows=STATISTICS_ROWS).to_extras()
+    return embedding_statistics.fit(embeddings, rows=STATISTICS_ROWS).to_extras()
 
 
 def inputs(stage: Stage, conditions: Conditions) -> Inputs:
-    """Reads the captions' features."""
+    """Returns the text features as network inputs."""
     return {"text": conditions.text[stage.spec.encoders[CLIP].stage]}
 
 
 def unconditional(module: DiffusionPrior, inputs: Inputs, empty: Inputs) -> Inputs:
-    """Replaces the caption by the empty one."""
+    """Replaces the caption with the empty caption."""
     return empty
 
 
@@ -63,7 +64,7 @@ DENOISING = Denoising(inputs, unconditional, shape=lambda module: (module.embed_
 
 
 def sample(stage: Stage, conditions: Conditions, empty: Conditions, **arguments: Any) -> Float["N E"]:
-    """Returns raw image embeddings."""
+    """Samples unnormalized image embeddings."""
     z = sample_diffusion(stage, network_call(DENOISING, stage, conditions, empty), **arguments)
     return EmbeddingStatistics.from_extras(stage.extras).unstandardize(z)
 

@@ -1,7 +1,10 @@
-"""GLIDE, which reads captions itself; and unCLIP's own decoder, which is GLIDE with a CLIP image embedding.
+"""GLIDE, which encodes captions itself, and the original decoder of unCLIP.
 
-With a mask, the network also receives the known region of an image that is being edited (GLIDE, section 2.4):
-[known image, mask] after the noisy image and before the low-resolution image, zeros if nothing is known.
+The original decoder of unCLIP (arXiv 2204.06125) is GLIDE (arXiv 2112.10741) with a CLIP image embedding.
+
+With `mask_channels`, the network also receives the known region of an image that is being edited (GLIDE, Section 2.4).
+The channels [known image * mask, mask] are concatenated after the noisy image and before the low-resolution image. They
+are zeros if nothing is known.
 """
 
 import warnings
@@ -21,17 +24,17 @@ from unclip_jax.tokenizers.gpt2_bpe import GPT2Tokenizer
 
 
 def roles(module: Glide) -> tuple[str, ...]:
-    """The CLIP of the image embedding, if the network takes one."""
+    """Returns the CLIP role if the network receives an image embedding."""
     return () if module.embed_dim is None else (CLIP,)
 
 
 def reads(module: Glide) -> tuple[str, ...]:
-    """Captions, and an image embedding if the network takes one."""
+    """Returns the tokens, and the image embedding if the network receives one."""
     return ("tokens",) if module.embed_dim is None else ("tokens", "image_embedding")
 
 
 def check(spec: StageSpec, module: Glide) -> None:
-    """Raises ValueError unless the channels are those of an image and of what else the network receives."""
+    """Raises ValueError unless `in_channels` matches the `low_res_size` and `mask_channels` of the spec."""
     expected = 3 + (0 if spec.low_res_size is None else 3) + (4 if spec.mask_channels else 0)
     if module.in_channels != expected:
         raise ValueError(
@@ -41,12 +44,15 @@ def check(spec: StageSpec, module: Glide) -> None:
 
 
 def encode_text(stage: Stage, captions: Sequence[str]) -> Conditions:
-    """Returns the captions' tokens. Captions that are too long are truncated with a warning."""
+    """Encodes captions into tokens.
+
+    Captions that are too long are truncated with a warning.
+    """
     return Conditions(tokens={stage.name: Tokens(*stage.tokenizer.encode(list(captions), on_truncate=warnings.warn))})
 
 
 def inputs(stage: Stage, conditions: Conditions) -> Inputs:
-    """Reads the captions and whatever else the network takes."""
+    """Returns the tokens and the other conditions that the network receives."""
     tokens, mask = conditions.tokens[stage.name]
     found: Inputs = {"tokens": tokens, "mask": mask}
     if stage.module.embed_dim is not None:
@@ -60,7 +66,7 @@ def inputs(stage: Stage, conditions: Conditions) -> Inputs:
 
 
 def prepare(module: Glide, inputs: Inputs) -> Inputs:
-    """Joins the further channels: the known region, and the low-resolution image resized as GLIDE does."""
+    """Concatenates the known region and the low-resolution image, resized as in GLIDE."""
     names = ("low_res", "known_image", "known_mask")
     inputs = dict(inputs)
     low_res, known, mask = (inputs.pop(name, None) for name in names)
@@ -75,11 +81,11 @@ def prepare(module: Glide, inputs: Inputs) -> Inputs:
 
 
 def unconditional(module: Glide, inputs: Inputs, empty: Inputs) -> Inputs:
-    """Replaces the caption by the empty one, and drops the image embedding."""
-    without = {**inputs, "tokens": empty["tokens"], "mask": empty["mask"]}
+    """Replaces the caption with the empty caption and drops the image embedding."""
+    dropped = {**inputs, "tokens": empty["tokens"], "mask": empty["mask"]}
     if "drop_image" in inputs:
-        without["drop_image"] = jnp.ones_like(inputs["drop_image"])
-    return without
+        dropped["drop_image"] = jnp.ones_like(inputs["drop_image"])
+    return dropped
 
 
 KIND = StageKind(

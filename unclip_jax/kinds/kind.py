@@ -1,4 +1,7 @@
-"""What a stage kind is: a frozen dataclass of functions, and the whole of what the rest of the package asks of it."""
+"""Stage kinds: frozen dataclasses of the functions that implement all stages of a kind.
+
+Sampling, training and packaging work with any kind through these functions.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,21 +23,21 @@ from unclip_jax.stages.stage import Stage
 from unclip_jax.training.spec import TrainingSpec
 from unclip_jax.training.task import Task
 
-CLIP = "clip"  # the role of the CLIP whose embeddings and text features a network reads
+CLIP = "clip"  # role of the CLIP whose embeddings and text features a network receives
 
 Names = Callable[[nn.Module], tuple[str, ...]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TaskParts:
-    """What a task is made of.
+    """Components from which a training task is built.
 
     Attributes:
-      spec: The stage to be trained.
-      module: Its network.
-      options: The kind's own options, an instance of `StageKind.options`; None if it has none.
-      encoders: The frozen encoder of each role.
-      training: The training settings, such as `micro_batches` for tasks whose loss couples the rows of a batch.
+      spec: The stage to train.
+      module: Network of the stage.
+      options: Task options, an instance of `StageKind.options`. None if the kind has no options.
+      encoders: Frozen encoder of each role.
+      training: Training settings, such as `micro_batches` for tasks whose loss couples the rows of a batch.
     """
 
     spec: StageSpec
@@ -45,12 +48,12 @@ class TaskParts:
 
     @property
     def schedule(self) -> Schedule:
-        """The noise schedule of the stage."""
+        """Noise schedule of the stage."""
         return self.spec.diffusion.noise_schedule()
 
 
 def no_names(module: nn.Module) -> tuple[str, ...]:
-    """Names nothing."""
+    """Returns no names."""
     return ()
 
 
@@ -59,7 +62,7 @@ def no_size(module: nn.Module) -> None:
 
 
 def resolve_diffusion(spec: StageSpec, settings: SamplingSettings) -> SamplingSettings:
-    """Resolves and checks settings of diffusion sampling against the stage's noise schedule."""
+    """Fills in the defaults of diffusion sampling settings and checks them against the noise schedule."""
     settings = settings.resolved(spec.diffusion.steps)
     return settings.check(spec.name, spec.diffusion.steps)
 
@@ -70,37 +73,43 @@ def accept(spec: StageSpec, module: nn.Module) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageKind:
-    """A kind of stage: its network, its task and how it is sampled.
+    """Kind of a stage: its network, its training task and its sampling.
 
     Attributes:
       name: Name of the kind in configs and cascade folders.
-      network: The linen module of its network, see `models.network.Network`. One that produces images has the field
-        `image_size`, and one that produces embeddings or reads them `embed_dim`.
-      produces: What the stage gives to others: "features" (an encoder of captions or images), "embedding" (CLIP image
+      network: Linen module of the network, see `models.network.Network`. Networks that produce images have the field
+        `image_size`; networks that produce or receive embeddings have the field `embed_dim`.
+      produces: Output of the stage: "features" (an encoder of captions or images), "embedding" (CLIP image
         embeddings), "image", or "guide" (a gradient that guides other stages).
-      roles: The encoders that `StageSpec.encoders` must name, from the network's fields.
-      shared_fields: Fields in which its network agrees with those of its encoders.
-      reads: The fields of `Conditions` that its network reads, from the network's fields; `low_res` and `known` follow
-        from the spec.
-      upsamples: Whether its specs have a `low_res_size`: True always, False never, None if some have it.
-      inpaints: Whether its specs may set `mask_channels`.
-      batch_fields: Fields of a training batch that its task reads.
-      options: Dataclass of the kind's own fields in config.task.
-      check: Raises ValueError if a spec and its network do not fit.
-      auxiliary: Names of parameters that its task trains with the network and that are not packaged.
-      make_task: Builds the task. If None, the kind can be loaded and sampled but not trained.
-      fit_extras: Computes the stage's extras from the batches of one epoch, before the first step.
-      extras_shapes: The shapes of the stage's extras; empty if it has none.
-      encode_text: Captions to conditions under the stage's name.
-      tokenizer: The class of the stage's own tokenizer, which is packaged and loaded with it; None if it has none.
-      encode_images: Images to conditions under the stage's name.
-      image_encoder_size: Side to which `encode_images` resizes images; None if the network has no image encoder.
-      settings: Dataclass of the kind's sampler settings, with the fields `candidates` and `guides` and a method
-        `chosen` that returns what differs from the defaults.
-      resolve: (spec, settings) -> settings with every default filled in. Raises ValueError if they are invalid.
-      denoising: How the network is called, for kinds that sample by diffusion.
-      sample: (stage, conditions, empty, **arguments of `sample_diffusion`) -> samples. If None, `sample_diffusion`.
-      guide: (stage, conditions, scale) -> the transform by which the stage guides another.
+      roles: module -> names of the roles for which `StageSpec.encoders` must have an encoder.
+      shared_fields: Names of fields whose values must be equal in the network and in its encoders.
+      reads: module -> fields of `Conditions` that the network receives, except `low_res` and `known`, which follow from
+        the spec.
+      upsamples: True if specs must set `low_res_size`, False if they must not, None if it is optional.
+      inpaints: Whether specs may set `mask_channels`.
+      batch_fields: Fields of a training batch that the task reads.
+      options: Dataclass of the options of the kind in config.task. If None, there are none.
+      check: Raises ValueError if a spec does not match its network.
+      auxiliary: Names of parameters that the task trains together with the network and that are not packaged.
+      make_task: Builds the training task. If None, the kind can be loaded and sampled but not trained.
+      fit_extras: Computes the extras of the stage from the batches of one epoch, before the first training step. If
+        None, there are none to compute.
+      extras_shapes: module -> shapes of the extras. If None, the stage has no extras.
+      encode_text: Encodes captions into conditions, stored under the name of the stage. If None, stages of this kind do
+        not read captions themselves.
+      tokenizer: Class of the tokenizer that is packaged and loaded with the stage. If None, there is none.
+      encode_images: Encodes images into conditions, stored under the name of the stage. If None, stages of this kind do
+        not encode images.
+      image_encoder_size: module -> side in pixels to which `encode_images` resizes images; None if there is no image
+        encoder.
+      settings: Dataclass of the sampling settings. It must have the fields `candidates` and `guides` and a method
+        `chosen` that returns the fields that differ from the defaults.
+      resolve: (spec, settings) -> settings with all defaults filled in. Raises ValueError if they are invalid.
+      denoising: Calling convention of the network. If None, the kind does not sample by diffusion.
+      sample: (stage, conditions, empty, **arguments of `sample_diffusion`) -> samples. If None, `sample_diffusion` is
+        used.
+      guide: (stage, conditions, scale) -> transform by which the stage guides another stage. If None, stages of this
+        kind cannot guide other stages.
     """
 
     name: str
@@ -130,18 +139,19 @@ class StageKind:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the stage generates something, with sampler settings."""
+        """Whether stages of this kind are sampled, and therefore have sampling settings."""
         return self.denoising is not None or self.sample is not None
 
     def build(self, spec: StageSpec, *, where: str, dtype: Any = np.float32) -> nn.Module:
-        """Builds the network of a spec and checks that both fit.
+        """Builds the network of a spec.
 
         Args:
-          where: Where the spec comes from, for messages.
-          dtype: In which the network computes.
+          spec: A spec of this kind.
+          where: Source of the spec, for error messages.
+          dtype: Compute dtype of the network.
 
         Raises:
-          ValueError: For an unknown or missing field, a missing section, or a spec that does not fit the network.
+          ValueError: If a field is unknown, missing or invalid, or if the spec does not match the network.
         """
         module = build(self.network, spec.model, dtype=dtype, where=f"{where}.model")
         sections = ("diffusion",) * (self.denoising is not None) + ("sampling",) * self.is_sampled
@@ -152,7 +162,7 @@ class StageKind:
         unknown = sorted(set(spec.encoders) - set(self.roles(module)))
         if unknown:
             known = ", ".join(self.roles(module)) or "none"
-            raise ValueError(f"{where}.encoders has no role {', '.join(unknown)}; known: {known}")
+            raise ValueError(f"{where}.encoders has no role {', '.join(unknown)}. Available: {known}.")
         if self.upsamples not in (None, spec.low_res_size is not None):
             expected = "must be set" if self.upsamples else "must be None"
             raise ValueError(f"{where}.low_res_size {expected} for kind {self.name!r}, got {spec.low_res_size!r}.")
@@ -167,9 +177,13 @@ class StageKind:
         """Samples a stage of this kind.
 
         Args:
-          conditions: N rows.
-          empty: Conditions of the empty caption, one row.
-          arguments: As in `sample_diffusion`.
+          stage: The stage.
+          conditions: Conditions with N rows.
+          empty: Conditions of the empty caption, with one row.
+          arguments: Keyword arguments of `sample_diffusion`.
+
+        Returns:
+          N images or unnormalized embeddings as a host array, see `sample_diffusion`.
         """
         if self.sample is not None:
             return self.sample(stage, conditions, empty, **arguments)

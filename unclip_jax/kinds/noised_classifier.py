@@ -1,4 +1,7 @@
-"""ADM's classifier of noisy images, whose gradient guides a diffusion model to a class."""
+"""ADM's classifier of noisy images, whose gradient guides a diffusion model toward a class.
+
+Stages of this kind can be loaded. Guidance by them is not implemented yet.
+"""
 
 from unclip_jax.kinds.kind import StageKind
 from unclip_jax.models.noised_classifier import NoisedClassifier

@@ -1,4 +1,4 @@
-"""A bare U-Net, as in guided-diffusion: unconditional or class-conditional, with or without a low-resolution image."""
+"""Plain U-Net, as in guided-diffusion: unconditional or class-conditional, optionally an upsampler."""
 
 from flax import linen as nn
 
@@ -12,12 +12,12 @@ from unclip_jax.stages.stage import Stage
 
 
 def reads(module: UNet) -> tuple[str, ...]:
-    """Class labels, if the network has classes."""
+    """Returns the labels if the network is class-conditional."""
     return () if module.num_classes is None else ("labels",)
 
 
 def check(spec: StageSpec, module: UNet) -> None:
-    """Raises ValueError unless the channels are those of an image and, for an upsampler, a low-resolution image."""
+    """Raises ValueError unless `in_channels` is 3, or 6 for an upsampler."""
     expected = 3 if spec.low_res_size is None else 6
     if module.in_channels != expected:
         raise ValueError(
@@ -27,13 +27,13 @@ def check(spec: StageSpec, module: UNet) -> None:
 
 
 def inputs(stage: Stage, conditions: Conditions) -> Inputs:
-    """Reads the labels and the low-resolution images that the network takes."""
-    found = {} if stage.module.num_classes is None else {"labels": conditions.labels}
-    return found if stage.spec.low_res_size is None else {**found, "extra_channels": conditions.low_res}
+    """Returns the labels and the low-resolution images that the network receives."""
+    labels = {} if stage.module.num_classes is None else {"labels": conditions.labels}
+    return labels if stage.spec.low_res_size is None else {**labels, "extra_channels": conditions.low_res}
 
 
 def prepare(module: nn.Module, inputs: Inputs) -> Inputs:
-    """Resizes low-resolution images to the network's size as ADM does."""
+    """Resizes low-resolution images to the size of the network, as in ADM."""
     if "extra_channels" not in inputs:
         return inputs
     return {**inputs, "extra_channels": images.resize_quantized(inputs["extra_channels"], module.image_size)}

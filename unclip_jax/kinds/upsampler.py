@@ -1,4 +1,4 @@
-"""The upsampler: from a low-resolution image to one of the next size, by convolutions alone."""
+"""Upsampler: a fully convolutional super-resolution stage without text or image embedding."""
 
 from flax import linen as nn
 
@@ -12,17 +12,17 @@ from unclip_jax.tasks.upsampler import UpsamplerOptions, UpsamplerTask
 
 
 def inputs(stage: Stage, conditions: Conditions) -> Inputs:
-    """Reads the low-resolution images."""
+    """Returns the low-resolution images as network inputs."""
     return {"low_res": conditions.low_res}
 
 
 def prepare(module: nn.Module, inputs: Inputs) -> Inputs:
-    """Resizes them to the network's size, bicubically."""
+    """Resizes low-resolution images to the size of the network, bicubically."""
     return {"low_res": images.resize(inputs["low_res"], module.image_size)}
 
 
 def make_task(parts: TaskParts) -> UpsamplerTask:
-    """Returns the task of the stage."""
+    """Returns the training task of the stage."""
     return UpsamplerTask(parts.module, parts.schedule, parts.spec.diffusion.predicts, **vars(parts.options))
 
 

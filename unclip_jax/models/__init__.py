@@ -1,1 +1,4 @@
-"""The networks: linen modules that follow the published architectures, NHWC, float32 parameters."""
+"""Networks as linen modules that follow the published architectures.
+
+Images are NHWC and parameters are float32.
+"""

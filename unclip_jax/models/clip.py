@@ -1,13 +1,15 @@
-"""CLIP (Radford et al. 2021, arXiv 2103.00020): a ViT and a causal text transformer with embeddings in common.
+"""CLIP (Radford et al. 2021, arXiv 2103.00020): a ViT and a text transformer with joint embeddings.
 
 Image: patches + class token + positions, LN, transformer, LN of the class token, projection.
-Text:  tokens + positions, causal transformer, LN, projection of the token with the highest id, which is the end of
-text (EOT); behind it is padding, which no earlier token sees.
-Embeddings are as the published code's `encode_*` give them, of any length; a loss or a score normalises them itself.
+Text:  tokens + positions, causal transformer, LN, projection of the end-of-text token.
+
+The end-of-text token has the highest id. Tokens after it are padding, which earlier tokens do not attend to. Embeddings
+are not normalized, matching the original `encode_*` functions. Losses and scores normalize them.
 """
 
 from typing import Any
 
+import einops
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +23,16 @@ MAX_LOGIT_SCALE = 100.0
 
 
 class ImageTower(nn.Module):
-    """Pixels, normalised by CLIP's mean and deviation, to an embedding. Fields: as in CLIP, without the prefix;
-    key_bias: as in Transformer."""
+    """Image encoder with float32 embeddings.
+
+    All fields that are not listed are described in `Transformer`.
+
+    Args:
+      embed_dim: Width of the embedding.
+      image_size: Side of the images in pixels.
+      patch_size: Side of a patch in pixels. Must divide `image_size`.
+      width: Width of the transformer.
+    """
 
     embed_dim: int
     image_size: int
@@ -38,20 +48,20 @@ class ImageTower(nn.Module):
 
     @nn.compact
     def __call__(self, pixels: Float["B S S 3"]) -> Float["B E"]:
+        """Encodes images normalized by CLIP's statistics, and raises ValueError for another size."""
         class_token = self.param("class_embedding", nn.initializers.normal(self.width**-0.5), (self.width,))
-        return self._encoded(pixels, class_token.astype(self.dtype))
+        return self._encode(pixels, class_token.astype(self.dtype))
 
-    def _encoded(self, pixels: Float["B S S 3"], first: Float["..."]) -> Float["B E"]:
-        """The embedding, which is read off the token `first`, broadcast to "B 1 D", after it has seen the patches."""
-        side = self._patches(pixels.shape)
-        # The patch convolution as a product: the gradient of a strided convolution is slow on many backends.
-        patch = self.patch_size
-        x = pixels.reshape(-1, side, patch, side, patch, 3).swapaxes(2, 3).reshape(-1, side * side, patch, patch, 3)
+    def _encode(self, pixels: Float["B S S 3"], first: Float["..."]) -> Float["B E"]:
+        """Returns the embedding at the token `first`, which broadcasts to "B 1 D" and precedes the patches."""
+        side = self._patches_per_side(pixels.shape)
+        # The patch convolution is a matrix product, because strided convolutions have slow gradients on many backends.
+        x = einops.rearrange(pixels, "b (r p) (c q) d -> b (r c) p q d", p=self.patch_size, q=self.patch_size)
         x = nn.DenseGeneral(self.width, axis=(-3, -2, -1), use_bias=False, dtype=self.dtype, name="patch_embedding")(x)
         x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, self.width)), x], axis=1)
         positions = self.param("positional_embedding", lambda key: position_sinusoids(side, self.width))
         x = x + positions.astype(self.dtype)
-        x = LayerNorm(self.dtype, name="norm_pre")(x)
+        x = LayerNorm(dtype=self.dtype, name="norm_pre")(x)
         x = Transformer(
             self.layers,
             self.heads,
@@ -62,23 +72,31 @@ class ImageTower(nn.Module):
             key_bias=self.key_bias,
             name="transformer",
         )(x)
-        x = LayerNorm(self.dtype, name="norm_post")(x[:, 0])
+        x = LayerNorm(dtype=self.dtype, name="norm_post")(x[:, 0])
         init = nn.initializers.normal(self.width**-0.5)
         x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, kernel_init=init, name="projection")(x)
         return x.astype(jnp.float32)
 
-    def _patches(self, shape: tuple[int, ...]) -> int:
-        """Patches along a side."""
+    def _patches_per_side(self, shape: tuple[int, ...]) -> int:
         if self.image_size % self.patch_size:
-            raise ValueError(f"patch_size {self.patch_size} does not divide image_size {self.image_size}")
+            raise ValueError(f"patch_size must divide image_size={self.image_size}, got {self.patch_size}.")
         if shape[1:] != (self.image_size, self.image_size, 3):
-            wanted = f"[B, {self.image_size}, {self.image_size}, 3]"
-            raise ValueError(f"pixels {list(shape)} do not fit a CLIP whose image_size wants {wanted}")
+            expected = f"[B, {self.image_size}, {self.image_size}, 3]"
+            raise ValueError(f"pixels must have shape {expected}, got {list(shape)}.")
         return self.image_size // self.patch_size
 
 
 class TextTower(nn.Module):
-    """Tokens to TextFeatures. Fields: as in CLIP, without the prefix; key_bias: as in Transformer."""
+    """Causal text encoder with float32 features.
+
+    All fields that are not listed are described in `Transformer`.
+
+    Args:
+      embed_dim: Width of the pooled embedding.
+      vocab_size: Size of the tokenizer's vocabulary.
+      context_length: Maximum number of tokens.
+      width: Width of the transformer.
+    """
 
     embed_dim: int
     vocab_size: int
@@ -94,9 +112,10 @@ class TextTower(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int["B L"]) -> TextFeatures:
+        """Encodes captions, and raises ValueError if they are longer than `context_length`."""
         length = tokens.shape[1]
         if length > self.context_length:
-            raise ValueError(f"tokens of length {length} exceed context_length {self.context_length}: truncate them")
+            raise ValueError(f"tokens must have length at most {self.context_length} (context_length), got {length}.")
         x = nn.Embed(
             self.vocab_size,
             self.width,
@@ -116,8 +135,8 @@ class TextTower(nn.Module):
             key_bias=self.key_bias,
             name="transformer",
         )(x + positions[:length].astype(self.dtype))
-        sequence = LayerNorm(self.dtype, name="norm_final")(x)
-        end = jnp.argmax(tokens, axis=1)  # the first of equal maxima, so padding with EOT is padding too
+        sequence = LayerNorm(dtype=self.dtype, name="norm_final")(x)
+        end = jnp.argmax(tokens, axis=1)  # the first maximum: the end-of-text token may also be used as padding
         pooled = nn.Dense(
             self.embed_dim,
             use_bias=False,
@@ -130,17 +149,25 @@ class TextTower(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Both towers (parameters `image` and `text`) and the learned scale of their product.
+    """Image encoder, text encoder and the learned scale of their cosine similarity.
 
     Args:
-      embed_dim: width of the common embeddings.
-      image_size, patch_size: sides in pixels; patch_size divides image_size.
-      image_width, image_layers, image_heads, image_mlp_ratio: the ViT's transformer. image_width None: there is no
-        image tower, and no scale, as where a published model keeps of its CLIP the text tower alone.
-      vocab_size, context_length: of the tokenizer.
-      text_width, text_layers, text_heads, text_mlp_ratio: the text transformer.
-      activation: "quick_gelu" (OpenAI's weights) or "gelu" (OpenCLIP's).
-      remat, dtype: as in Transformer. Results are float32.
+      embed_dim: Width of the joint embeddings.
+      image_size: Side of the images in pixels.
+      patch_size: Side of a patch in pixels. Must divide `image_size`.
+      image_width: Width of the image encoder's transformer. If None, there is no image encoder and no scale, as in
+        published models that only include the text encoder of their CLIP. The other image fields are then ignored.
+      image_layers: Number of its blocks.
+      image_heads: Number of its attention heads.
+      vocab_size: Size of the tokenizer's vocabulary.
+      context_length: Maximum number of tokens.
+      text_width: Width of the text encoder's transformer.
+      text_layers: Number of its blocks.
+      text_heads: Number of its attention heads.
+      image_mlp_ratio: Width of the image encoder's MLP relative to `image_width`.
+      text_mlp_ratio: Width of the text encoder's MLP relative to `text_width`.
+      activation: "quick_gelu" (OpenAI's weights) or "gelu" (OpenCLIP's weights).
+      remat, dtype: As in `Transformer`. Outputs are float32.
     """
 
     embed_dim: int
@@ -161,6 +188,7 @@ class CLIP(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
+        """Creates the submodules `image` and `text`."""
         common = {"activation": self.activation, "remat": self.remat, "dtype": self.dtype}
         self.text = TextTower(
             self.embed_dim,
@@ -191,7 +219,7 @@ class CLIP(nn.Module):
     ) -> tuple[Float["B E"] | None, TextFeatures, Float[""] | None]:
         """Returns image embeddings, text features and `cosine_scale()`.
 
-        Without an image tower `pixels` must be None, and the image embeddings and the scale are None.
+        Without an image encoder, `pixels` must be None, and the image embeddings and the scale are None.
         """
         if pixels is not None:
             return self.encode_image(pixels), self.text(tokens), self.cosine_scale()
@@ -200,17 +228,17 @@ class CLIP(nn.Module):
         return None, self.text(tokens), None
 
     def encode_image(self, pixels: Float["B S S 3"]) -> Float["B E"]:
-        """Image embeddings, not normalised. Raises ValueError where there is no image tower."""
+        """Returns image embeddings, not normalized, and raises ValueError without an image encoder."""
         if self.image_width is None:
-            raise ValueError("this CLIP has a text tower alone and embeds no pictures: give one that has both")
+            raise ValueError("This CLIP has no image encoder. Use a CLIP with both encoders.")
         return self.image(pixels)
 
     def encode_text(self, tokens: Int["B L"]) -> TextFeatures:
-        """Text features, `pooled` not normalised."""
+        """Returns text features, whose `pooled` is not normalized."""
         return self.text(tokens)
 
     def cosine_scale(self) -> Float[""]:
-        """The factor of cosines: exp of the parameter, at most 100."""
+        """Returns the factor of the cosine similarities: exp(logit_scale), at most 100."""
         return jnp.minimum(jnp.exp(self.logit_scale.astype(jnp.float32)), MAX_LOGIT_SCALE)
 
     def example_inputs(self) -> dict[str, PyTree]:

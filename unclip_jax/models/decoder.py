@@ -1,12 +1,13 @@
-"""The decoder: a U-Net conditioned on a CLIP image embedding and a caption (unCLIP, arXiv 2204.06125, section 2.1).
+"""Decoder: a U-Net conditioned on a CLIP image embedding and a caption.
 
-As in Karlo, with linear maps of the image embedding z, the pooled text p and the text sequence s:
+The architecture is that of unCLIP (Ramesh et al. 2022, arXiv 2204.06125, Section 2.1) as implemented in Karlo. The
+image embedding z, the pooled text p and the text sequence s enter through linear maps:
 
     embedding = time + image_to_time(z) + text_to_time(p)
     context   = [image_to_tokens(z) (image_tokens of them), LN(sequence_to_tokens(s))]
 
-A row whose z is dropped gets the learned vector `null_image` in its place, everywhere. A dropped caption is the
-features of the empty caption, which the caller passes.
+If z is dropped in a row, the learned null embedding `null_image` replaces it in both places. To drop a caption, pass
+the features of the empty caption.
 """
 
 from typing import Any
@@ -16,22 +17,23 @@ import jax.numpy as jnp
 
 from unclip_jax.arrays import Bool, Float, Int, PyTree
 from unclip_jax.images import height_width
-from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
-from unclip_jax.models.layers import LayerNorm, published_init
+from unclip_jax.models.image_conditioning import embedding_or_null, image_tokens, time_projection
+from unclip_jax.models.layers import LayerNorm, torch_default_init
 from unclip_jax.models.text_features import TextFeatures, example_text_features
 from unclip_jax.models.unet import unet_of
 
 
 class Decoder(nn.Module):
-    """One evaluation of the decoder.
+    """Decoder network.
+
+    All fields that are not listed are described in `UNetEncoder`.
 
     Args:
-      embed_dim: width of CLIP's embeddings, image and pooled text.
-      text_width: width of the text tower's sequence.
-      context_width: width of the tokens that attention sees.
-      image_tokens: how many of them are made of the image embedding.
-      out_channels: 6: the noise and, for each pixel and channel, the learned variance.
-      The rest: as in UNet.
+      embed_dim: Width of CLIP's embeddings, image and pooled text.
+      text_width: Width of the text sequence.
+      context_width: Width of the context tokens.
+      image_tokens: Number of context tokens derived from the image embedding.
+      out_channels: Number of output channels. 6 is the prediction and the learned variance of every pixel and channel.
     """
 
     image_size: int | tuple[int, int]
@@ -64,18 +66,22 @@ class Decoder(nn.Module):
         drop_image: Bool["B"] | None = None,
         deterministic: bool = True,
     ) -> Float["B H W 6"]:
-        """
+        """Predicts the noise (or another parameterization) and the variance.
+
         Args:
-          x_t: noised pictures.
-          t: steps of the training schedule.
-          image_embedding: raw, as CLIP gives it.
-          text: features of the captions.
-          drop_image: rows that do without their image embedding; None: no row.
-          deterministic: switches dropout off.
+          x_t: Noisy images.
+          t: Training step of each row.
+          image_embedding: CLIP image embeddings, not normalized.
+          text: Features of the captions.
+          drop_image: True for the rows whose image embedding is dropped. If None, none is dropped.
+          deterministic: Whether to disable dropout.
+
+        Raises:
+          ValueError: If a condition has the wrong width or the images do not fit the network.
         """
         self._check(image_embedding, text)
-        z = or_null(self, image_embedding, drop_image)
-        embedding = to_time(self, "image_to_time")(z) + to_time(self, "text_to_time")(text.pooled)
+        z = embedding_or_null(self, image_embedding, drop_image)
+        embedding = time_projection(self, "image_to_time")(z) + time_projection(self, "text_to_time")(text.pooled)
         context, mask = self._context(z, text)
         return unet_of(self)(
             x_t, t, embedding=embedding, context=context, context_mask=mask, deterministic=deterministic
@@ -84,7 +90,7 @@ class Decoder(nn.Module):
     def example_inputs(self) -> dict[str, PyTree]:
         """Returns one row of inputs, for initialization and shape checks.
 
-        The caption has 8 tokens. The decoder accepts any number.
+        The caption has 8 tokens. Any number of tokens is accepted.
         """
         return {
             "x_t": jnp.zeros((1, *height_width(self.image_size), self.in_channels)),
@@ -94,22 +100,23 @@ class Decoder(nn.Module):
         }
 
     def _context(self, z: Float["B E"], text: TextFeatures) -> tuple[Float["B L D"], Bool["B L"]]:
-        """The tokens that attention sees, image tokens first, and which of them are not padding."""
+        """Returns the context tokens, image tokens first, and a mask that is False for padding."""
         image = image_tokens(self, z, self.context_width)
         sequence = nn.Dense(
-            self.context_width, dtype=self.dtype, kernel_init=published_init, name="sequence_to_tokens"
+            self.context_width, dtype=self.dtype, kernel_init=torch_default_init, name="sequence_to_tokens"
         )(text.sequence)
-        sequence = LayerNorm(self.dtype, name="sequence_norm")(sequence)
+        sequence = LayerNorm(dtype=self.dtype, name="sequence_norm")(sequence)
         context = jnp.concatenate([image, sequence], axis=1)
         images = jnp.ones((text.mask.shape[0], self.image_tokens), bool)
         return context, jnp.concatenate([images, text.mask], axis=1)
 
     def _check(self, image_embedding: Float["B E"], text: TextFeatures) -> None:
-        wanted = (
+        conditions = (
             ("image_embedding", image_embedding, "embed_dim"),
             ("text.pooled", text.pooled, "embed_dim"),
             ("text.sequence", text.sequence, "text_width"),
         )
-        for name, value, field in wanted:
-            if value.shape[-1] != getattr(self, field):
-                raise ValueError(f"{name} is {value.shape[-1]} wide, and {field} is {getattr(self, field)}")
+        for name, value, field in conditions:
+            expected = getattr(self, field)
+            if value.shape[-1] != expected:
+                raise ValueError(f"{name} must have width {field}={expected}, got {value.shape[-1]}.")

@@ -1,11 +1,11 @@
-"""The diffusion prior (unCLIP, arXiv 2204.06125, section 2.2), as in Karlo's PriorTransformer.
+"""Diffusion prior of unCLIP (Ramesh et al. 2022, arXiv 2204.06125, Section 2.2), as in Karlo.
 
-A causal transformer over the tokens
+It is a causal transformer over the tokens
 
-    [text sequence (L), pooled text, time, noised image embedding z_t, learned query] + positions (L + 4)
+    [text sequence (L), pooled text, time, noisy image embedding z_t, learned query] + positions (L + 4)
 
-whose answer is read from the last token. Every token sees the earlier ones, padding of the caption excepted. It works
-on embeddings standardised per dimension, and with `predicts = "x0"` it answers the clean embedding.
+and its output is read from the last token. Padding of the caption is masked. Embeddings are standardized per dimension.
+If the stage's `predicts` is "x0", the output is the clean embedding.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from unclip_jax.arrays import Float, Int, PyTree
-from unclip_jax.models.layers import LayerNorm, TimeEmbedding, published_init, timestep_sinusoid
+from unclip_jax.models.layers import LayerNorm, TimeEmbedding, timestep_sinusoid, torch_default_init
 from unclip_jax.models.text_features import TextFeatures, example_text_features
 from unclip_jax.models.transformer import Transformer
 
@@ -22,13 +22,19 @@ EXTRA_TOKENS = 4  # pooled text, time, z_t, query
 
 
 class DiffusionPrior(nn.Module):
-    """One evaluation of the prior.
+    """Diffusion prior network.
 
     Args:
-      embed_dim: width of CLIP's embeddings, image and pooled text.
-      text_width: width of the text tower's sequence.
-      context_length: number of caption tokens, L.
-      width, layers, heads, mlp_ratio, activation, remat, dtype: as in Transformer. The result is float32.
+      embed_dim: Width of CLIP's embeddings, image and pooled text.
+      text_width: Width of the text sequence.
+      context_length: Number of caption tokens L, including padding.
+      width: Width of the transformer.
+      layers: Number of transformer blocks.
+      heads: Number of attention heads. Must divide `width`.
+      mlp_ratio: Width of the MLP relative to `width`.
+      activation: "gelu" or "quick_gelu".
+      remat: Whether to rematerialize each block in the backward pass.
+      dtype: Compute dtype. The output is float32.
     """
 
     embed_dim: int
@@ -44,11 +50,20 @@ class DiffusionPrior(nn.Module):
 
     @nn.compact
     def __call__(self, z_t: Float["B E"], t: Int["B"], text: TextFeatures) -> Float["B E"]:
-        """z_t: noised, standardised image embeddings.  t: steps of the training schedule."""
+        """Predicts the clean embedding (or another parameterization).
+
+        Args:
+          z_t: Noisy, standardized image embeddings.
+          t: Training step of each row.
+          text: Features of the captions.
+
+        Raises:
+          ValueError: If an input has the wrong shape, or if `width` is odd or not divisible by `heads`.
+        """
         self._check(z_t, text)
 
         def project(name):
-            return nn.Dense(self.width, dtype=self.dtype, kernel_init=published_init, name=name)
+            return nn.Dense(self.width, dtype=self.dtype, kernel_init=torch_default_init, name=name)
 
         rows = z_t.shape[0]
         length = self.context_length + EXTRA_TOKENS
@@ -62,7 +77,7 @@ class DiffusionPrior(nn.Module):
         ]
         tokens = jnp.concatenate([project("sequence_projection")(text.sequence), jnp.stack(singles, axis=1)], axis=1)
         positions = self.param("positional_embedding", nn.initializers.normal(0.02), (length, self.width))
-        seen = jnp.concatenate([text.mask, jnp.ones((rows, EXTRA_TOKENS), bool)], axis=1)
+        mask = jnp.concatenate([text.mask, jnp.ones((rows, EXTRA_TOKENS), bool)], axis=1)
         h = Transformer(
             self.layers,
             self.heads,
@@ -72,9 +87,9 @@ class DiffusionPrior(nn.Module):
             remat=self.remat,
             dtype=self.dtype,
             name="transformer",
-        )(tokens + positions.astype(self.dtype), seen[:, None, None, :])
+        )(tokens + positions.astype(self.dtype), mask[:, None, None, :])
         h = LayerNorm(name="norm_out")(h[:, -1])
-        return nn.Dense(self.embed_dim, kernel_init=published_init, name="projection_out")(h)
+        return nn.Dense(self.embed_dim, kernel_init=torch_default_init, name="projection_out")(h)
 
     def example_inputs(self) -> dict[str, PyTree]:
         """Returns one row of inputs, for initialization and shape checks."""
@@ -85,12 +100,12 @@ class DiffusionPrior(nn.Module):
         }
 
     def _check(self, z_t: Float["B E"], text: TextFeatures) -> None:
-        wanted = {
+        shapes = {
             "z_t": (z_t.shape[1:], (self.embed_dim,)),
             "text.pooled": (text.pooled.shape[1:], (self.embed_dim,)),
             "text.sequence": (text.sequence.shape[1:], (self.context_length, self.text_width)),
             "text.mask": (text.mask.shape[1:], (self.context_length,)),
         }
-        for name, (found, right) in wanted.items():
-            if found != right:
-                raise ValueError(f"{name} has the shape {['B', *found]}, and this prior wants {['B', *right]}")
+        for name, (actual, expected) in shapes.items():
+            if actual != expected:
+                raise ValueError(f"{name} must have shape {['B', *expected]}, got {['B', *actual]}.")

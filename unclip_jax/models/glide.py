@@ -1,14 +1,15 @@
-"""GLIDE (arXiv 2112.10741): a U-Net with a text transformer of its own, trained with it; and unCLIP's own decoder,
-which is GLIDE with a CLIP image embedding beside the caption (unCLIP, arXiv 2204.06125, section 2.1).
+"""GLIDE (Nichol et al. 2021, arXiv 2112.10741), a U-Net with a jointly trained text transformer.
 
-With the sequence s that the text transformer makes of a caption, s_L its last position, and an image embedding z,
+The original decoder of unCLIP (Ramesh et al. 2022, arXiv 2204.06125, Section 2.1) is the same network with a CLIP image
+embedding in addition to the caption. With the output s of the text transformer, its last position s_L and an image
+embedding z, the conditions are
 
     embedding = time + text_to_time(s_L) [+ image_to_time(z)]
     context   = [[image_to_tokens(z) (image_tokens of them),] s]
 
-Padded positions of a caption get a learned vector each, and attention sees them as any other: no mask. Further channels
-(a low-resolution image; for inpainting the known region and its mask) are concatenated after x_t. A row whose z is
-dropped gets the learned vector `null_image` in its place, everywhere.
+Padded positions of a caption have a learned embedding each and are not masked in attention. Additional channels (a
+low-resolution image; for inpainting the known region and its mask) are concatenated after x_t. If z is dropped in a
+row, the learned null embedding `null_image` replaces it in both places.
 """
 
 from typing import Any
@@ -18,14 +19,24 @@ import jax.numpy as jnp
 
 from unclip_jax.arrays import Bool, Float, Int, PyTree
 from unclip_jax.images import height_width
-from unclip_jax.models.image_conditioning import image_tokens, or_null, to_time
+from unclip_jax.models.image_conditioning import embedding_or_null, image_tokens, time_projection
 from unclip_jax.models.layers import LayerNorm
 from unclip_jax.models.transformer import Transformer
 from unclip_jax.models.unet import unet_of
 
 
 class CaptionTransformer(nn.Module):
-    """Tokens to a sequence, every token seeing every other. Fields: as in Transformer."""
+    """Bidirectional text transformer.
+
+    Args:
+      vocab_size: Size of the tokenizer's vocabulary.
+      context_length: Number of tokens, including padding.
+      width: Width of the transformer.
+      layers: Number of transformer blocks.
+      heads: Number of attention heads. Must divide `width`.
+      remat: Whether to rematerialize each block in the backward pass.
+      dtype: Compute dtype.
+    """
 
     vocab_size: int
     context_length: int
@@ -37,9 +48,17 @@ class CaptionTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int["B L"], mask: Bool["B L"]) -> Float["B L D"]:
-        """mask: True for the caption's tokens, False for padding. L is context_length."""
+        """Encodes captions.
+
+        Args:
+          tokens: Tokens, padded to `context_length`.
+          mask: False for padding.
+
+        Raises:
+          ValueError: If the captions have another length.
+        """
         if tokens.shape[1] != self.context_length:
-            raise ValueError(f"tokens have length {tokens.shape[1]}; pad them to context_length {self.context_length}")
+            raise ValueError(f"tokens must be padded to context_length={self.context_length}, got {tokens.shape[1]}.")
         init = nn.initializers.normal(0.01)
         embed = nn.Embed(
             self.vocab_size,
@@ -53,20 +72,24 @@ class CaptionTransformer(nn.Module):
         x = embed(tokens) + positions.astype(self.dtype)
         x = jnp.where(mask[..., None], x, padding.astype(self.dtype))
         x = Transformer(self.layers, self.heads, remat=self.remat, dtype=self.dtype, name="transformer")(x)
-        return LayerNorm(self.dtype, name="norm_final")(x)
+        return LayerNorm(dtype=self.dtype, name="norm_final")(x)
 
 
 class Glide(nn.Module):
-    """One evaluation of GLIDE, or of unCLIP's own decoder.
+    """Network of GLIDE and of unCLIP's original decoder.
+
+    All fields that are not listed are described in `UNetEncoder`.
 
     Args:
-      vocab_size, context_length: of the captions' tokens.
-      text_width, text_layers, text_heads: of the text transformer.
-      embed_dim: width of the image embedding; None: there is none, as in GLIDE.
-      image_tokens: how many tokens are made of it.
-      in_channels: Number of channels of x_t and extra_channels together.
-      out_channels: 6: the noise and, for each pixel and channel, the learned variance.
-      The rest: as in UNet.
+      vocab_size: Size of the tokenizer's vocabulary.
+      context_length: Number of caption tokens, including padding.
+      text_width: Width of the text transformer.
+      text_layers: Number of its blocks.
+      text_heads: Number of its attention heads.
+      embed_dim: Width of the image embedding. If None, there is no image embedding, as in GLIDE.
+      image_tokens: Number of context tokens derived from the image embedding.
+      in_channels: Number of channels of `x_t` and `extra_channels` together.
+      out_channels: Number of output channels. 6 is the prediction and the learned variance of every pixel and channel.
     """
 
     image_size: int | tuple[int, int]
@@ -104,19 +127,24 @@ class Glide(nn.Module):
         extra_channels: Float["B H W C"] | None = None,
         deterministic: bool = True,
     ) -> Float["B H W 6"]:
-        """
+        """Predicts the noise (or another parameterization) and the variance.
+
         Args:
-          x_t: noised pictures.
-          t: steps of the training schedule.
-          tokens, mask: captions, padded, and which of the tokens are no padding.
-          image_embedding: raw, as CLIP gives it; where embed_dim is set.
-          drop_image: rows that do without theirs; None: no row.
-          extra_channels: Low-resolution image, and for inpainting the known region and its mask, of x_t's height and
-            width. If None, x_t has all in_channels.
-          deterministic: switches dropout off.
+          x_t: Noisy images.
+          t: Training step of each row.
+          tokens: Tokens of the captions, padded to `context_length`.
+          mask: False for padding.
+          image_embedding: CLIP image embeddings, not normalized. Required if and only if `embed_dim` is set.
+          drop_image: True for the rows whose image embedding is dropped. If None, none is dropped.
+          extra_channels: Low-resolution image, and for inpainting the known region and its mask, with the height and
+            width of `x_t`. If None, `x_t` has all `in_channels`.
+          deterministic: Whether to disable dropout.
+
+        Raises:
+          ValueError: If the inputs do not fit the network.
         """
         if (image_embedding is None) != (self.embed_dim is None):
-            raise ValueError("image_embedding and embed_dim go together: set both or neither")
+            raise ValueError("image_embedding and embed_dim must be set together. Set both or neither.")
         sequence = CaptionTransformer(
             self.vocab_size,
             self.context_length,
@@ -127,10 +155,10 @@ class Glide(nn.Module):
             dtype=self.dtype,
             name="text",
         )(tokens, mask)
-        embedding = to_time(self, "text_to_time")(sequence[:, -1].astype(jnp.float32))
+        embedding = time_projection(self, "text_to_time")(sequence[:, -1].astype(jnp.float32))
         if image_embedding is not None:
-            z = or_null(self, image_embedding, drop_image)
-            embedding += to_time(self, "image_to_time")(z)
+            z = embedding_or_null(self, image_embedding, drop_image)
+            embedding += time_projection(self, "image_to_time")(z)
             sequence = jnp.concatenate([image_tokens(self, z, self.text_width), sequence], axis=1)
         return unet_of(self, context_width=self.text_width)(
             x_t,

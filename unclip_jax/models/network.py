@@ -1,4 +1,4 @@
-"""Complete networks: the protocol that they follow, and building one from the fields of a config."""
+"""Protocol of a complete network, and construction of networks from the fields of a config."""
 
 import dataclasses
 import typing
@@ -12,23 +12,27 @@ from flax import linen as nn
 from unclip_jax.arrays import PyTree
 from unclip_jax.fields import convert
 
-# Fields of every network that a config does not set. The compute dtype depends on the machine.
+# Fields that a config cannot set. The compute dtype depends on the hardware.
 _NOT_SETTABLE = ("parent", "name", "dtype")
 
 
 class Network(Protocol):
-    """A linen module with a field `dtype` that states the inputs it is initialized with."""
+    """Protocol of a linen module that provides example inputs for its initialization.
+
+    Attributes:
+      dtype: Compute dtype.
+    """
 
     dtype: Any
 
     def init(self, rngs: Any, **inputs: PyTree) -> PyTree:
-        """Returns initial variables, with the parameters under "params"."""
+        """Initializes the variables, with the parameters under "params"."""
 
     def apply(self, variables: PyTree, **inputs: PyTree) -> PyTree:
-        """Returns the output for the inputs."""
+        """Runs the network."""
 
     def example_inputs(self) -> dict[str, PyTree]:
-        """Returns one row of each input that the fields require, by the argument names of `__call__`."""
+        """Returns one row of every required input, by argument name of `__call__`."""
 
 
 def build(
@@ -38,9 +42,9 @@ def build(
 
     Args:
       network: The network's class.
-      fields: Its fields. Lists represent tuples.
-      dtype: Type of the computation (see `precision`).
-      where: Name of the fields in error messages.
+      fields: Its fields. Lists are converted to tuples.
+      dtype: Compute dtype (see `precision`).
+      where: Name of the fields for error messages.
 
     Raises:
       ValueError: If a field is unknown, missing or of the wrong type.
@@ -48,25 +52,25 @@ def build(
     known = _settable(network)
     unknown = sorted(str(name) for name in fields if name not in known)
     if unknown:
-        raise ValueError(f"{where} has no field {', '.join(unknown)}; known: {', '.join(known)}.")
+        raise ValueError(f"{where} has no field {', '.join(unknown)}. Available: {', '.join(known)}.")
     missing = [name for name in known if name not in {**default_fields(network), **fields}]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}.")
     hints = typing.get_type_hints(network)
     for name, value in fields.items():
-        convert(hints[name], value, where=f"{where}.{name}")  # only checked: an int stays one where a float may be
+        convert(hints[name], value, where=f"{where}.{name}")  # only a check: ints are not converted to float
     return network(**{name: _with_tuples(value) for name, value in fields.items()}, dtype=dtype)
 
 
 def default_fields(network: type[nn.Module]) -> dict[str, Any]:
-    """Returns the fields that a config may leave out, with their defaults."""
+    """Returns the default values of the optional fields that a config may set."""
     return {
         name: field.default for name, field in _settable(network).items() if field.default is not dataclasses.MISSING
     }
 
 
 def field_types(network: type[nn.Module]) -> dict[str, Any]:
-    """Returns the annotations of the fields that a config may set."""
+    """Returns the type annotations of the fields that a config may set."""
     hints = typing.get_type_hints(network)
     return {name: hints[name] for name in _settable(network)}
 
@@ -77,7 +81,7 @@ def fields_of(module: nn.Module) -> dict[str, Any]:
 
 
 def parameter_shapes(module: Network) -> PyTree:
-    """Returns the shape and dtype of every parameter without computing any."""
+    """Returns the shapes and dtypes of all parameters without allocating them."""
     return jax.eval_shape(lambda: module.init(jax.random.key(0), **module.example_inputs()))["params"]
 
 

@@ -1,8 +1,8 @@
-"""GLIDE's CLIP for noised pictures (arXiv 2112.10741): its gradient guides a diffusion model to a caption.
+"""Noised CLIP of GLIDE (Nichol et al. 2021, arXiv 2112.10741), for CLIP guidance.
 
-It is CLIP but for two things: in the place of the class token stands a learned vector of the step t, and keys have no
-bias. Pictures are taken as a sampler holds them, noise and all: nothing is clipped to [-1, 1]. Published guidance takes
-the gradient of 100 cos(image, text) with respect to x_t.
+It differs from CLIP in two ways: a learned embedding of the step t replaces the class token, and keys have no bias.
+Noisy images are passed as they occur in a sampler and are not clipped to [-1, 1]. GLIDE guides by the gradient of
+100 cos(image, text) with respect to x_t.
 """
 
 from typing import Any
@@ -15,18 +15,25 @@ from unclip_jax.arrays import Float, Int, PyTree
 from unclip_jax.models.clip import ImageTower, TextTower
 from unclip_jax.models.text_features import TextFeatures
 
-# Those of CLIP's training pictures, in 0..255, with the digits of the published code.
+# Mean and standard deviation of CLIP's training images in 0..255, with the digits of the original implementation.
 PIXEL_MEAN = (122.77093945, 116.74601272, 104.09373519)
 PIXEL_STD = (68.50053285, 66.63215831, 70.32316309)
 
 
 class NoisedImageTower(ImageTower):
-    """Noised pictures and their steps to an embedding. Fields: as in ImageTower and NoisedCLIP."""
+    """Encoder of noisy images.
+
+    All fields that are not listed are described in `ImageTower`.
+
+    Args:
+      noise_steps: Number of training steps, each of which has a learned embedding.
+    """
 
     noise_steps: int = 1000
 
     @nn.compact
     def __call__(self, x_t: Float["B S S 3"], t: Int["B"]) -> Float["B E"]:
+        """Encodes noisy images at step t, on the scale of clean images in [-1, 1]."""
         step = nn.Embed(
             self.noise_steps,
             self.width,
@@ -35,15 +42,16 @@ class NoisedImageTower(ImageTower):
             name="step_embedding",
         )(t)
         pixels = ((x_t + 1.0) * 127.5 - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
-        return self._encoded(pixels, step[:, None])
+        return self._encode(pixels, step[:, None])
 
 
 class NoisedCLIP(nn.Module):
-    """Both towers, parameters `image` and `text`.
+    """Image encoder for noisy images and text encoder.
+
+    All fields that are not listed are described in `CLIP`.
 
     Args:
-      noise_steps: of the training schedule: a vector is learned for each.
-      The rest: as in CLIP.
+      noise_steps: Number of training steps, each of which has a learned embedding.
     """
 
     embed_dim: int
@@ -63,6 +71,7 @@ class NoisedCLIP(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
+        """Creates the submodules `image` and `text`."""
         common = {"activation": self.activation, "remat": self.remat, "dtype": self.dtype, "key_bias": False}
         self.image = NoisedImageTower(
             self.embed_dim,
@@ -84,21 +93,24 @@ class NoisedCLIP(nn.Module):
             **common,
         )
 
-    def __call__(
-        self, x_t: Float["B S S 3"], t: Int["B"], tokens: Int["B L"]
-    ) -> tuple[Float["B E"], TextFeatures]:
-        """(image embeddings, text features)."""
+    def __call__(self, x_t: Float["B S S 3"], t: Int["B"], tokens: Int["B L"]) -> tuple[Float["B E"], TextFeatures]:
+        """Returns image embeddings and text features."""
         return self.encode_image(x_t, t), self.encode_text(tokens)
 
     def encode_image(self, x_t: Float["B S S 3"], t: Int["B"]) -> Float["B E"]:
-        """Embeddings, not normalised, of pictures whose range was [-1, 1] before they were noised up to step t.
+        """Returns image embeddings, not normalized.
 
-        Raises ValueError for pictures that are not image_size x image_size.
+        Args:
+          x_t: Noisy images, on the scale of clean images in [-1, 1].
+          t: Training step of each row.
+
+        Raises:
+          ValueError: If the images are not `image_size` x `image_size`.
         """
         return self.image(x_t, t)
 
     def encode_text(self, tokens: Int["B L"]) -> TextFeatures:
-        """Text features, `pooled` not normalised: read off the token of the highest id, which is the end of text."""
+        """Returns text features, whose `pooled` is not normalized."""
         return self.text(tokens)
 
     def example_inputs(self) -> dict[str, PyTree]:

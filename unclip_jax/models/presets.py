@@ -1,14 +1,16 @@
-"""Sizes of published networks, by name: a stage kind with the fields of its network, a config's section `model`.
+"""Configurations of published networks by name: the stage kind and the fields of its network.
 
     network.build(Decoder, preset("karlo_decoder")[1])
     config.model = ConfigDict(preset("unclip_decoder")[1])
 
-Sources: CLIP (arXiv 2103.00020, Table 20) and OpenCLIP's configs; Karlo v1 alpha's configs; GLIDE's code
-(arXiv 2112.10741); guided-diffusion's flags (arXiv 2105.05233, appendix); unCLIP (arXiv 2204.06125, Table 3). What that
-table leaves open is chosen so that the count of parameters comes near the table's, and is marked below.
+Sources: CLIP (arXiv 2103.00020, Table 20) and OpenCLIP's configs; Karlo v1 alpha's configs; GLIDE's code (arXiv
+2112.10741); guided-diffusion's flags (arXiv 2105.05233, appendix); unCLIP (arXiv 2204.06125, Table 3). Values that this
+table does not specify are marked below. They are chosen so that the number of parameters is close to the table's.
 """
 
 from typing import Any
+
+from unclip_jax.errors import choose
 
 _TEXT = {"vocab_size": 49408, "context_length": 77}
 _CLIP_B = {
@@ -127,13 +129,13 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {**_CLASSIFIER, "image_size": 512, "channel_mult": (0.5, 1, 1, 2, 2, 4, 4)},
     ),
     "lsun_256": ("unet", {**_ADM_256, "dropout": 0.1}),
-    # Table 3 says 1B, width 2048 and 24 layers; heads of 64 are chosen.
+    # Table 3: 1B parameters, width 2048, 24 layers. The head width of 64 is chosen.
     "unclip_prior": (
         "diffusion_prior",
         {"embed_dim": 1024, "text_width": 1024, "context_length": 77, "width": 2048, "layers": 24, "heads": 32},
     ),
-    # Table 3 says 3.5B, 512 channels, 3 blocks, heads of 64; text 256 long, 2048 wide, 24 layers, 32 heads. The
-    # vocabulary is chosen: GLIDE's.
+    # Table 3: 3.5B parameters, 512 channels, 3 blocks, head width 64; text with length 256, width 2048, 24 layers, 32
+    # heads. The vocabulary size is chosen to be GLIDE's.
     "unclip_decoder": (
         "glide",
         {
@@ -141,12 +143,12 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "text_heads": 32, "embed_dim": 1024,
         },
     ),
-    # Table 3 says 700M, 320 channels, 3 blocks, multipliers 1, 2, 3, 4, no attention.
+    # Table 3: 700M parameters, 320 channels, 3 blocks, multipliers 1, 2, 3, 4, no attention.
     "unclip_upsampler_64_to_256": (
         "upsampler",
         {"image_size": 256, "channels": 320, "channel_mult": (1, 2, 3, 4), "res_blocks": 3, "dropout": 0.1},
     ),
-    # Table 3 says 300M, 192 channels, 2 blocks, multipliers 1, 1, 2, 2, 4, 4, no attention, which makes 267M.
+    # Table 3: 300M parameters, 192 channels, 2 blocks, multipliers 1, 1, 2, 2, 4, 4, no attention. This gives 267M.
     "unclip_upsampler_256_to_1024": (
         "upsampler",
         {"image_size": 1024, "channels": 192, "channel_mult": (1, 1, 2, 2, 4, 4), "res_blocks": 2},
@@ -155,11 +157,9 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def preset(name: str) -> tuple[str, dict[str, Any]]:
-    """Kind and fields of a published network, the fields to be changed at will.
+    """Returns the kind and the fields of a published network.
 
-    Raises ValueError for an unknown name, with the known ones.
+    The fields are a copy and may be modified. Raises ValueError if the name is unknown.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset {name!r} is unknown; known: {', '.join(PRESETS)}")
-    kind, fields = PRESETS[name]
+    kind, fields = choose(PRESETS, name, "preset")
     return kind, dict(fields)

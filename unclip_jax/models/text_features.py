@@ -1,4 +1,4 @@
-"""The output of a text encoder, shared by all text encoders and by the networks that they condition."""
+"""Output of text encoders, which conditions other networks."""
 
 import jax.numpy as jnp
 from flax import struct
@@ -11,8 +11,8 @@ class TextFeatures:
     """Features of a batch of captions.
 
     Attributes:
-      pooled: Projected state of the end-of-text token, not normalized.
-      sequence: States of all tokens after the final norm. Positions after the end-of-text token are meaningless.
+      pooled: Projected state of the end-of-text token: CLIP's text embedding, not normalized.
+      sequence: States of all tokens after the final norm. States after the end-of-text token are meaningless.
       mask: True up to and including the end-of-text token.
     """
 
@@ -22,7 +22,7 @@ class TextFeatures:
 
 
 def example_text_features(embed_dim: int, width: int, length: int) -> TextFeatures:
-    """Returns features of one caption: zeros, with no padding."""
+    """Returns features of one caption without padding, all zeros."""
     return TextFeatures(
         pooled=jnp.zeros((1, embed_dim)), sequence=jnp.zeros((1, length, width)), mask=jnp.ones((1, length), bool)
     )

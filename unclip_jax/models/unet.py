@@ -1,4 +1,6 @@
-"""The U-Net of Improved DDPM, ADM, GLIDE and Karlo: one module for all of them.
+"""U-Net of Improved DDPM, ADM, GLIDE and Karlo.
+
+The modules are, in order:
 
     conv_in
     down_l_block_r (+ down_l_attention_r)   for r = 0..R-1          for every level l = 0..L-1;
@@ -6,13 +8,15 @@
     middle_block_0, middle_attention, middle_block_1
     up_l_block_r (+ up_l_attention_r)       for r = 0..R            for every level l = L-1..0;
     up_l_upsample                           for l > 0
-    norm_out, SiLU, conv_out (zero at first)
+    norm_out, SiLU, conv_out (initialized to zero)
 
-With L levels and R = res_blocks, level l has channels * channel_mult[l] channels and pictures of a 2^-l-th of the side.
-A skip is left by conv_in, by every block of the way down (after its attention) and by every down_l_downsample; a
-block of the way up takes the youngest that is left and stands it behind its input: concat([h, skip]).
-In the published numbering down_l_block_r is input_blocks.{1 + l(R+1) + r}, down_l_downsample input_blocks.{(l+1)(R+1)}
-and, with d = L-1-l, up_l_block_r is output_blocks.{d(R+1) + r}; up_l_upsample is the last part of the entry at r = R.
+With L levels and R = res_blocks, level l has channels * channel_mult[l] channels, and its images are smaller by a
+factor of 2^l. conv_in, every block of the down path (after its attention) and every down_l_downsample produce a skip
+connection. Each up block pops the most recent one and concatenates it after its input: concat([h, skip]).
+
+In the numbering of published weights, down_l_block_r is input_blocks.{1 + l(R+1) + r}, down_l_downsample is
+input_blocks.{(l+1)(R+1)} and, with d = L-1-l, up_l_block_r is output_blocks.{d(R+1) + r}. up_l_upsample is the last
+part of the output block at r = R.
 """
 
 import dataclasses
@@ -29,20 +33,28 @@ from unclip_jax.models.unet_encoder import UNetEncoder
 
 
 def unet_of(module: nn.Module, **fields: Any) -> "UNet":
-    """The U-Net within another network, named "unet": with the fields that `module` has too, and those given beside."""
+    """Creates the submodule "unet" of another network.
+
+    Args:
+      module: The network. The U-Net copies all fields that both have.
+      **fields: Further fields of the U-Net, which take precedence.
+    """
     names = {field.name for field in dataclasses.fields(UNet)} & {field.name for field in dataclasses.fields(module)}
     shared = {name: getattr(module, name) for name in names - {"parent", "name"}}
     return UNet(**(shared | fields), name="unet")
 
 
 class UNet(UNetEncoder):
-    """One evaluation of the U-Net. It may be applied at another size than image_size: an upsampler is trained on crops.
+    """U-Net.
+
+    It can be applied to other sizes than `image_size`, such as crops for training an upsampler. All fields that are not
+    listed are described in `UNetEncoder`.
 
     Args:
-      out_channels: of the answer.
-      num_classes: number of class labels, whose embedding is added to that of time; None: there are none.
-      context_width: width of the context that attention sees; None: there is none.
-      The rest: as in UNetEncoder.
+      out_channels: Number of output channels.
+      num_classes: Number of class labels. Their embeddings are added to the time embedding. If None, the network is not
+        class-conditional.
+      context_width: Width of the context tokens. If None, there is no context.
     """
 
     out_channels: int = 3
@@ -62,18 +74,21 @@ class UNet(UNetEncoder):
         context_mask: Bool["B L"] | None = None,
         deterministic: bool = True,
     ) -> Float["B H W C"]:
-        """
-        Args:
-          x: pictures, their sides divisible by 2^(levels - 1).
-          t: steps of the training schedule.
-          extra_channels: Further channels of x's height and width, concatenated after x. If None, x has all
-            in_channels.
-          embedding: is added to that of time.
-          labels: classes, where num_classes is set.
-          context, context_mask: tokens that attention sees, where context_width is set, and which of them (None: all).
-          deterministic: switches dropout off.
+        """Runs the U-Net and returns a float32 output.
 
-        Returns float32.
+        Args:
+          x: Images. Height and width must be divisible by 2^(levels - 1).
+          t: Training step of each row.
+          extra_channels: Further channels with the height and width of `x`, concatenated after `x`. If None, `x` has
+            all `in_channels`.
+          embedding: Embedding of further conditions, which is added to the time embedding. If None, nothing is added.
+          labels: Class labels. Required if and only if `num_classes` is set.
+          context: Context tokens for attention. Required if and only if `context_width` is set.
+          context_mask: False for context tokens that are padding. If None, there is no padding.
+          deterministic: Whether to disable dropout.
+
+        Raises:
+          ValueError: If the inputs do not fit the fields, or the fields are inconsistent.
         """
         if extra_channels is not None:
             x = self._with_extra_channels(x, extra_channels)
@@ -86,15 +101,15 @@ class UNet(UNetEncoder):
         def attention(h, name):
             return self._attention(name, h.shape[-1])(h, context, context_mask)
 
-        skips = self._way_down(x, block, attention)
-        h = self._middle(skips[-1], block, attention)
+        skips = self._down_path(x, block, attention)
+        h = self._bottleneck(skips[-1], block, attention)
         for level in reversed(range(len(self.channel_mult))):
             for r in range(self.res_blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
                 h = block(h, f"up_{level}_block_{r}", self._width(level))
                 h = attention(h, f"up_{level}_attention_{r}") if self._is_attentive(level) else h
             if level > 0:
-                h = self._resampled(h, f"up_{level}_upsample", "up", block)
+                h = self._resample(h, f"up_{level}_upsample", "up", block)
 
         h = nn.silu(GroupNorm(self.groups, name="norm_out")(h))
         return conv3x3(self.out_channels, jnp.float32, "conv_out", kernel_init=zeros)(h)
@@ -102,7 +117,7 @@ class UNet(UNetEncoder):
     def example_inputs(self) -> dict[str, PyTree]:
         """Returns one row of inputs, for initialization and shape checks.
 
-        `x` has all `in_channels`, and the context, if there is one, 8 tokens. Any number of tokens is accepted.
+        `x` has all `in_channels`. The context, if there is one, has 8 tokens. Any number of tokens is accepted.
         """
         inputs = {
             "x": jnp.zeros((1, *height_width(self.image_size), self.in_channels)),
@@ -129,7 +144,7 @@ class UNet(UNetEncoder):
         return jnp.concatenate([x, extra_channels], axis=-1)
 
     def _check(self, x: Float["B H W C"], labels: Int["B"] | None, context: Float["B L D"] | None) -> None:
-        self._check_pictures(x)
+        self._check_images(x)
         for name, value, field in (("labels", labels, "num_classes"), ("context", context, "context_width")):
             if (value is None) != (getattr(self, field) is None):
-                raise ValueError(f"{name} and {field} go together: set both or neither")
+                raise ValueError(f"{name} and {field} must be set together. Set both or neither.")

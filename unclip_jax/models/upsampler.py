@@ -1,7 +1,8 @@
-"""The upsampler: a U-Net of convolutions alone that sees a low-resolution picture (unCLIP, arXiv 2204.06125, 2.1).
+"""Diffusion upsampler: a convolutional U-Net conditioned on a low-resolution image.
 
-The low-resolution image, resized to the output size by the caller, is concatenated after the channels of x_t. Without
-attention and text it may be trained on crops and applied to whole pictures.
+The architecture is that of unCLIP (Ramesh et al. 2022, arXiv 2204.06125, Section 2.1). The caller resizes the
+low-resolution image to the output size, and it is concatenated after the channels of x_t. Since there is no attention
+and no text, the network can be trained on crops and applied to full images.
 """
 
 from typing import Any
@@ -15,7 +16,15 @@ from unclip_jax.models.unet import unet_of
 
 
 class Upsampler(nn.Module):
-    """One evaluation of the upsampler. Fields: as in UNet; scale_shift is False in Karlo."""
+    """Upsampler network.
+
+    All fields that are not listed are described in `UNetEncoder`.
+
+    Args:
+      scale_shift: As in `UNetEncoder`. It is False in Karlo.
+      in_channels: Number of channels of `x_t` and `low_res` together.
+      out_channels: Number of output channels.
+    """
 
     image_size: int | tuple[int, int]
     channels: int
@@ -33,9 +42,21 @@ class Upsampler(nn.Module):
     def __call__(
         self, x_t: Float["B H W 3"], t: Int["B"], low_res: Float["B H W 3"], *, deterministic: bool = True
     ) -> Float["B H W 3"]:
-        """x_t: noised pictures.  t: steps of the training schedule.  low_res: of x_t's size, in [-1, 1]."""
+        """Predicts the noise (or another parameterization).
+
+        Args:
+          x_t: Noisy images.
+          t: Training step of each row.
+          low_res: Low-resolution images in [-1, 1], resized to the size of `x_t`.
+          deterministic: Whether to disable dropout.
+
+        Raises:
+          ValueError: If `low_res` and `x_t` differ in size, or if they do not fit the network.
+        """
         if low_res.shape[:3] != x_t.shape[:3]:
-            raise ValueError(f"low_res is {list(low_res.shape)}; enlarge it to {list(x_t.shape)}, the size of x_t")
+            raise ValueError(
+                f"low_res must be resized to {list(x_t.shape)}, the shape of x_t, got {list(low_res.shape)}."
+            )
         return unet_of(self)(x_t, t, extra_channels=low_res, deterministic=deterministic)
 
     def example_inputs(self) -> dict[str, PyTree]:

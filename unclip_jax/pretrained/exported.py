@@ -1,4 +1,4 @@
-"""One folder of a model in another library's layout, not written yet."""
+"""Content of an exported folder."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
-    """Content of a folder.
+    """Content of one folder of an exported model.
 
     Attributes:
       config: Content of its JSON file.

@@ -1,4 +1,4 @@
-"""A family of published weights, and what it is given to open."""
+"""Families of published weights and the sources that they open."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ class Source:
 
     Attributes:
       path: The file or folder.
-      tensors: The tensors of a file by name, not loaded yet. Empty for a folder, and for a file in an unknown format.
-      clip: The CLIP to use if the model does not include one.
+      tensors: Lazy tensors of a file by name. Empty for a folder, and for a file in an unknown format.
+      clip: The CLIP model to use if the source does not include one.
     """
 
     path: epath.Path
@@ -26,16 +26,16 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightFamily:
-    """Models that share their file names and tensor names.
+    """Published models that share file names and tensor names.
 
     Attributes:
-      name: The name, such as "GLIDE".
-      description: The files that the family recognizes, for the message about an unknown source.
+      name: Name of the family, such as "GLIDE".
+      description: The files that the family recognizes, for the error message about an unknown source.
       files: Shell patterns of the files that the family reads from a hub repository in addition to those of
-        `hub.wanted`.
+        `hub.select_files`.
       matches: Returns whether a source is a model of the family.
-      open: Returns the model, with the stages of `source.clip` if it needs them. Raises ValueError if the model cannot
-        be used, and KeyError for a tensor or setting that is missing although every model of the family has it.
+      open: Returns the model, with the stages of `source.clip` if it needs them. Raises ValueError if the model is not
+        supported, and KeyError if it lacks a tensor or setting that every model of the family has.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """Rules for PyTorch's layers, and sizes derived from the names and shapes of tensors.
 
-`{layer}` in names, and `layers`, are those of `rules.Rule`.
+All functions that return rules take the path of the layer (`target`), its published name (`source`), the number of
+attention heads if it has any (`heads`), and the number of stacked layers (`layers`, see `rules.Rule`).
 """
 
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ def pixel_dense(target: str, source: str) -> list[Rule]:
 
 
 def norm(target: str, source: str, layers: int | None = None) -> list[Rule]:
-    """Returns the rules of any normalization layer."""
+    """Returns the rules of a normalization layer with scale and bias."""
     return [
         Rule(f"{target}/scale", f"{source}.weight", layers=layers),
         Rule(f"{target}/bias", f"{source}.bias", layers=layers),
@@ -44,7 +45,10 @@ def norm(target: str, source: str, layers: int | None = None) -> list[Rule]:
 
 
 def separate_heads(target: str, sources: tuple[str, ...], heads: int, layers: int | None = None) -> list[Rule]:
-    """Returns the rules of queries, keys and values from separate linear layers: [in, parts, heads, width]."""
+    """Returns the rules of queries, keys and values that are published as separate linear layers.
+
+    The layers become one kernel of shape [in, parts, heads, width].
+    """
     kernels, biases = (tuple(f"{source}.{part}" for source in sources) for part in ("weight", "bias"))
     return [
         Rule(f"{target}/kernel", kernels, "p (n k) i -> i p n k", {"n": heads}, layers),
@@ -53,7 +57,7 @@ def separate_heads(target: str, sources: tuple[str, ...], heads: int, layers: in
 
 
 def heads_out(target: str, source: str, heads: int, layers: int | None = None) -> list[Rule]:
-    """Returns the rules of the output projection of attention: its input is [heads, width of a head]."""
+    """Returns the rules of an attention output projection: [out, heads * width] to [heads, width, out]."""
     return [
         Rule(f"{target}/kernel", f"{source}.weight", "o (n k) -> n k o", {"n": heads}, layers),
         Rule(f"{target}/bias", f"{source}.bias", layers=layers),
@@ -61,16 +65,21 @@ def heads_out(target: str, source: str, heads: int, layers: int | None = None) -
 
 
 def mlp_ratio(mlp: int, width: int) -> float:
-    """Returns a ratio for which `int(width * ratio)` is `mlp`, although the quotient may be rounded down."""
-    ratio = mlp / width
+    """Returns a ratio with `int(width * ratio) == mlp`.
+
+    Args:
+      mlp: Number of hidden channels.
+      width: Number of input channels.
+    """
+    ratio = mlp / width  # may be rounded down
     return ratio if int(width * ratio) == mlp else float(np.nextafter(ratio, np.inf))
 
 
 def count_numbers(tensors: Mapping[str, LazyTensor], prefix: str) -> int:
-    """Returns how many different numbers follow the prefix in the names."""
+    """Returns the number of different indices that follow a prefix in the names of tensors."""
     return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
 def with_prefix(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
-    """Returns the tensors whose names start with the prefix, by their names without it."""
+    """Returns the tensors whose names start with a prefix, under their names without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

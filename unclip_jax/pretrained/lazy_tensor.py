@@ -1,4 +1,4 @@
-"""A tensor whose data is still in its file."""
+"""Tensors whose data has not been loaded."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,7 +8,13 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class LazyTensor:
-    """Shape and type of a tensor in a file. `read()` loads the data; every call returns a new array."""
+    """A tensor in a file.
+
+    Attributes:
+      shape: Shape in the file's order of axes.
+      dtype: Type in the file.
+      read: Loads the data. Every call returns a new array.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype

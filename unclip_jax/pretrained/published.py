@@ -1,4 +1,4 @@
-"""A published model: its networks as tensors in their files, with the rules that turn them into parameters."""
+"""Published models that have been identified but not loaded."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,12 @@ TOKENIZER_FILES = ("vocab.json", "tokenizer.json")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-    """The tensors of a network by their published names, and the rules that turn them into parameters."""
+    """Weights of a network.
+
+    Attributes:
+      tensors: The tensors by published name.
+      rules: The rules that convert them to parameters.
+    """
 
     tensors: Mapping[str, LazyTensor]
     rules: Sequence[Rule]
@@ -23,13 +28,13 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PublishedStage:
-    """One network, or two that share the steps of sampling.
+    """One stage of a published model.
 
     Attributes:
-      spec: The stage that it becomes.
-      weights: Its weights.
+      spec: Spec of the stage.
+      weights: Weights of its network.
       source: The file or folder of the weights, for messages.
-      last: The weights for the last sampling step, if that step has its own network.
+      last: Weights of a separate network for the last sampling step. If None, all steps use `weights`.
       extras: Untrained arrays of the stage, such as embedding statistics.
     """
 
@@ -41,18 +46,19 @@ class PublishedStage:
 
     @property
     def name(self) -> str:
+        """Name of the stage."""
         return self.spec.name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Published:
-    """The networks of a published model, in execution order, and its tokenizer.
+    """A published model.
 
     Attributes:
       family: Family and layout, such as "CLIP in OpenCLIP's layout".
-      stages: The networks.
-      tokenizer: The folder of the model's tokenizer. If None, the model does not include one.
-      tokenizer_name: Hub id of the tokenizer that the model was trained with. If None, the model reads no captions.
+      stages: The stages in execution order.
+      tokenizer: The folder of the tokenizer. If None, the model includes no tokenizer.
+      tokenizer_name: Hub id of the tokenizer that the model was trained with. If None, the model has no text encoder.
     """
 
     family: str

@@ -1,7 +1,7 @@
-"""The families of published weights.
+"""Registry of the families of published weights.
 
-Families of other packages are added with `FAMILIES.register(family.name, family)`, or by the entry-point group
-`unclip_jax.weight_families`, all of whose entry points are loaded if no known family matches a source.
+Other packages add families with `FAMILIES.register(family.name, family)` or with entry points of the group
+`unclip_jax.weight_families`. The entry points are loaded when no registered family matches a source.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from unclip_jax.pretrained.published import Published
 from unclip_jax.pretrained.tensor_files import open_tensors
 from unclip_jax.registry import Registry
 
-# The first family that matches opens the source. CLIP is last: its config.json is the least specific file name.
+# The first matching family opens the source. CLIP is last because its config.json is the least specific file name.
 _BUILT_IN = (karlo_files.FAMILY, glide_files.FAMILY, guided_diffusion_files.FAMILY, clip_files.FAMILY)
 FAMILIES: Registry[WeightFamily] = Registry(
     "weight family",
@@ -31,20 +31,23 @@ FAMILIES: Registry[WeightFamily] = Registry(
 
 
 def recognize(source: epath.PathLike, *, clip: epath.PathLike | None = None) -> Published:
-    """Identifies a published model by its files. Only names and shapes of tensors are read.
+    """Identifies a published model by its files.
+
+    Only names and shapes of tensors are read.
 
     Args:
       source: A file, a folder, or a hub id.
-      clip: The source of the CLIP of a model that does not include one.
+      clip: Source of the CLIP model, for models that do not include one.
 
     Raises:
-      ValueError: If no family matches, with the known families, or if the model is damaged or incomplete.
+      ValueError: If no family matches, or if the model is damaged, incomplete or not supported. Also if `clip` is given
+        for a model that does not use it.
     """
-    given = None if clip is None else recognize(clip)
+    clip_model = None if clip is None else recognize(clip)
     is_local = epath.Path(source).exists()
     path = hub.find(source, () if is_local else [pattern for family in FAMILIES.entries() for pattern in family.files])
     tensors, unreadable = _open(path)
-    opened = Source(path, tensors, given)
+    opened = Source(path, tensors, clip_model)
     family = next((family for family in FAMILIES.entries() if _matches(family, opened)), None)
     if family is None:
         raise _unknown(source, unreadable) from unreadable
@@ -52,18 +55,18 @@ def recognize(source: epath.PathLike, *, clip: epath.PathLike | None = None) -> 
         published = family.open(opened)
     except KeyError as error:
         raise ValueError(f"{str(source)!r} lacks {error}, which every {family.name} model has.") from error
-    if given is not None and given.stages[0] not in published.stages:
-        raise ValueError(f"{str(source)!r} ({published.family}) needs no other CLIP. Omit {str(clip)!r}.")
+    if clip_model is not None and clip_model.stages[0] not in published.stages:
+        raise ValueError(f"{str(source)!r} ({published.family}) does not use another CLIP model. Omit {str(clip)!r}.")
     return published
 
 
 def _open(path: epath.Path) -> tuple[Mapping[str, LazyTensor], ValueError | None]:
-    """Returns the tensors of a file. If it cannot be read, a family of another package may know its format."""
+    """Returns the tensors of a file, or the error if it cannot be read."""
     if path.is_dir():
         return {}, None
     try:
         return open_tensors(path), None
-    except ValueError as error:
+    except ValueError as error:  # a family of another package may support the format
         return {}, error
 
 

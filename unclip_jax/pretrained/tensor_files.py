@@ -1,4 +1,4 @@
-"""The tensors of weights files: safetensors and the formats of PyTorch."""
+"""Readers for weights files in the formats of safetensors and PyTorch."""
 
 from collections.abc import Sequence
 
@@ -22,33 +22,35 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 def open_tensors(path: epath.PathLike) -> dict[str, LazyTensor]:
-    """Returns the tensors of a file by name, in the order of the file. Only names and shapes are read.
+    """Returns the tensors of a weights file by name, in the order of the file.
+
+    Only names and shapes are read.
 
     Raises:
       ValueError: If the file is damaged or not a weights file.
-      FileNotFoundError: If there is no file.
+      FileNotFoundError: If the file does not exist.
     """
     path = epath.Path(path)
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(LFS_POINTER):
         raise ValueError(f"{str(path)!r} is a Git LFS pointer. Download the file with `git lfs pull`.")
-    if start[8:9] == b"{":  # follows a length, whose bytes can be anything
+    if start[8:9] == b"{":  # safetensors: the length of the header, then the header as JSON
         return _open_safetensors(path)
-    if start[:2] == b"PK" or start[:1] == b"\x80":  # a zip archive, a pickle
+    if start[:2] == b"PK" or start[:1] == b"\x80":  # PyTorch: a zip archive or a pickle
         return read_torch(path)
     raise ValueError(f"{str(path)!r} is not a supported weights file. Expected .safetensors, .bin, .pt, .pth or .ckpt.")
 
 
 def open_folder(folder: epath.Path, names: Sequence[str]) -> dict[str, LazyTensor]:
-    """Returns the tensors of a folder's weights: one file, or several with an index. Safetensors is preferred to .bin.
+    """Returns the tensors of a folder, from one weights file or from several with an index.
 
     Args:
       folder: The folder.
-      names: File names without suffix, in order of preference.
+      names: File names without suffix, in order of preference. Any .safetensors file is preferred to any .bin file.
 
     Raises:
-      ValueError: If the folder has no weights, or lacks a file or tensor of its index.
+      ValueError: If the folder contains no weights, or if a file or tensor of its index is missing.
     """
     candidates = [f"{name}{suffix}" for suffix in (".safetensors", ".bin") for name in names]
     for name in candidates:
@@ -63,18 +65,19 @@ def _open_indexed(folder: epath.Path, index: str) -> dict[str, LazyTensor]:
     file_of = read_json(folder / index).get("weight_map", {})
     missing = sorted(file for file in set(file_of.values()) if not (folder / file).exists())
     if missing or not file_of:
-        raise ValueError(f"{str(folder / index)!r} names {', '.join(missing) or 'no files'}, which the folder lacks.")
+        problem = f"lists missing files: {', '.join(missing)}" if missing else "has no weight_map"
+        raise ValueError(f"{str(folder / index)!r} {problem}.")
     tensors = {file: open_tensors(folder / file) for file in sorted(set(file_of.values()))}
-    lost = sorted(name for name, file in file_of.items() if name not in tensors[file])
-    if lost:
-        raise ValueError(f"{str(folder / index)!r} places {lost[0]} in {file_of[lost[0]]}, which does not contain it.")
+    lacking = sorted(name for name, file in file_of.items() if name not in tensors[file])
+    if lacking:
+        raise ValueError(f"{str(folder / file_of[lacking[0]])!r} lacks {lacking[0]}, which {index} assigns to it.")
     return {name: tensors[file][name] for name, file in file_of.items()}
 
 
 def _open_safetensors(path: epath.Path) -> dict[str, LazyTensor]:
     try:
         with safe_open(path, "np") as file:
-            names = file.keys()  # the file itself cannot be iterated over
+            names = file.keys()  # the file object itself is not iterable
             return {name: _lazy(path, name, file.get_slice(name)) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is not a valid safetensors file: {error}") from error
@@ -86,5 +89,5 @@ def _lazy(path: epath.Path, name: str, part) -> LazyTensor:
             return file.get_tensor(name)
 
     if part.get_dtype() not in DTYPES:
-        raise ValueError(f"{str(path)!r}: {name} has unknown type {part.get_dtype()}. Available: {', '.join(DTYPES)}.")
+        raise ValueError(f"{name} in {str(path)!r} must have type {', '.join(DTYPES)}, got {part.get_dtype()}.")
     return LazyTensor(tuple(part.get_shape()), DTYPES[part.get_dtype()], read)

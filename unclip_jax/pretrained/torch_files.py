@@ -1,14 +1,13 @@
-"""The tensors of PyTorch's files, without PyTorch and without running anything that a file says.
+"""Reader for PyTorch's weights files that needs no PyTorch and executes no code from the file.
 
-What torch.save writes is a pickle in which a tensor is a call of one of three functions on a storage, and the bytes of
-the storages lie elsewhere in the file:
+`torch.save` writes a pickle with a function call for each tensor. The data of their storages is outside the pickle:
 
-    zip         NAME/data.pkl, and each storage as NAME/data/KEY (since PyTorch 1.6; TorchScript's files too)
-    legacy      five pickles one behind the other (magic number, version, machine, object, keys), then each storage as
-                its number of elements, int64, and its bytes
+    zip         NAME/data.pkl, and each storage as NAME/data/KEY (since PyTorch 1.6, and TorchScript)
+    legacy      five consecutive pickles (magic number, version, machine, object, keys), then each storage as its number
+                of elements (int64), followed by its data
 
-A pickle may name any function of any module to be called. Here the few names that tensors need mean functions of this
-file, TorchScript's classes mean bare holders of attributes, and every other name is an error.
+A pickle can call any function of any module by its name. This reader maps the few names that tensors need to functions
+of this module and TorchScript's classes to `Attributes`, and rejects all other names.
 """
 
 import collections
@@ -48,23 +47,27 @@ TYPES = STORAGES | {np.dtype(dtype).name: dtype for dtype in STORAGES.values()}
 
 
 def read_torch(path: epath.PathLike) -> dict[str, LazyTensor]:
-    """The tensors in a file of torch.save or TorchScript, by the names on the way to them: "model.conv.weight".
+    """Returns the tensors of a file written by `torch.save` or TorchScript.
 
-    Nested dicts, sequences and TorchScript's objects are gone through in their order; what is no tensor is left.
+    Nested dicts, sequences and TorchScript objects are searched in their order. Other values are ignored.
 
-    Raises ValueError, with one line, for a file that is broken, is of a machine with another order of bytes, or names
-    anything but tensors, and containers and numbers to put them in.
+    Returns:
+      The tensors by name. A name joins the keys that lead to the tensor with dots, such as "model.conv.weight".
+
+    Raises:
+      ValueError: If the file is damaged or big-endian, or if it refers to anything except tensors, containers and
+        numbers.
     """
     path = epath.Path(path)
     with path.open("rb") as file:
         is_zip = zipfile.is_zipfile(file)
     try:
-        return _named(_read_zip(path) if is_zip else _read_legacy(path))
-    except Exception as error:  # whatever a broken pickle makes its reader stumble over
-        raise ValueError(f"{str(path)!r} cannot be read as a file of PyTorch: {first_line(error)}") from error
+        return _flatten(_read_zip(path) if is_zip else _read_legacy(path))
+    except Exception as error:  # a damaged pickle can cause an error of any type
+        raise ValueError(f"{str(path)!r} is not a readable PyTorch file: {first_line(error).rstrip('.')}.") from error
 
 
-def _named(tree: Any) -> dict[str, LazyTensor]:
+def _flatten(tree: Any) -> dict[str, LazyTensor]:
     if isinstance(tree, LazyTensor):
         return {"": tree}
     if isinstance(tree, Attributes):
@@ -76,17 +79,17 @@ def _named(tree: Any) -> dict[str, LazyTensor]:
     return {
         f"{key}.{name}" if name else str(key): tensor
         for key, value in tree.items()
-        for name, tensor in _named(value).items()
+        for name, tensor in _flatten(value).items()
     }
 
 
 class Attributes:
-    """An object of TorchScript: what it held, by name. None of its code."""
+    """The attributes of a TorchScript object, without its code."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-    """Elements in a row, somewhere in the file."""
+    """A contiguous block of elements in the file."""
 
     dtype: np.dtype
     count: int
@@ -94,7 +97,7 @@ class _Storage:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names of `_known` and no others. `storage` finds the bytes of (key, elements, bytes of an element)."""
+    """Restricted unpickler. `storage` maps (key, count, bytes per element) to a reader of the data."""
 
     def __init__(self, file: BinaryIO, storage: Callable[[str, int, int], Callable[[], bytes]] | None = None):
         _check_memo(file)
@@ -102,30 +105,31 @@ class _Unpickler(pickle.Unpickler):
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        known = _known(module, name)
-        if known is None:
-            raise ValueError(f"it refers to {module}.{name}, which no tensor needs; nothing of it was run")
-        return known
+        resolved = _resolve(module, name)
+        if resolved is None:
+            raise ValueError(f"it refers to {module}.{name}, which is not part of a tensor. No code was executed")
+        return resolved
 
     def persistent_load(self, identity: Any) -> _Storage:
         record_type, dtype, key, _, count, *view = identity
         if record_type != "storage" or self._storage is None or not _is_size(count) or any(view):
-            raise ValueError(f"{str(identity)[:80]!r} is no storage")
+            raise ValueError(f"{str(identity)[:80]!r} is not a storage")
         dtype = np.dtype(dtype)
         return _Storage(dtype, count, self._storage(str(key), count, dtype.itemsize))
 
 
 def _check_memo(file: BinaryIO) -> None:
-    """Raises ValueError where a place in the pickle's memory lies beyond what so many bytes can fill: the reader would
-    make room for all that lie before. Leaves the file where it was."""
+    """Checks that no memo index exceeds the number of opcodes before it, and restores the file position."""
     start = file.tell()
+    # The unpickler allocates memory for all lower indices, so a few bytes could exhaust the memory.
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
-            raise ValueError(f"entry {argument} of the pickle's memory is named before there are so many")
+            raise ValueError(f"memo index {argument} of the pickle is out of range")
     file.seek(start)
 
 
-def _known(module: str, name: str) -> Any:
+def _resolve(module: str, name: str) -> Any:
+    """Returns the replacement for a name in a pickle, or None if the name is not allowed."""
     if module == "__torch__" or module.startswith("__torch__."):
         return Attributes
     if module == "torch" and name in TYPES:
@@ -153,20 +157,20 @@ def _first(value: Any, *_: Any) -> Any:
 def _typed_tensor(storage, offset, size, stride, requires_grad, hooks, dtype, *_) -> LazyTensor:
     count, rest = divmod(storage.count * storage.dtype.itemsize, np.dtype(dtype).itemsize)
     if rest:
-        raise ValueError(f"a storage of {storage.count} bytes cannot hold {np.dtype(dtype).name}")
+        raise ValueError(f"a storage of {storage.count} bytes cannot contain {np.dtype(dtype).name} elements")
     return _tensor(_Storage(np.dtype(dtype), count, storage.read), offset, size, stride)
 
 
 def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> LazyTensor:
     if not isinstance(storage, _Storage):
-        raise ValueError(f"a tensor lies in a {type(storage).__name__}, which is no storage")
+        raise ValueError(f"a tensor must have a storage, got {type(storage).__name__}")
     size, stride = tuple(size), tuple(stride)
-    sound = len(size) == len(stride) and all(_is_size(number) for number in (offset, *size, *stride))
-    elements = math.prod(size) if sound else 0
-    # A stride of 0 would let a few bytes stand for any number of elements.
+    is_valid = len(size) == len(stride) and all(_is_size(number) for number in (offset, *size, *stride))
+    elements = math.prod(size) if is_valid else 0
+    # With a stride of 0, a storage of a few bytes could represent a tensor of any size.
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if elements else 0
-    if not sound or elements > storage.count or last >= max(storage.count, 1):
-        raise ValueError(f"a tensor of shape {size} from {offset} on does not lie in its storage of {storage.count}")
+    if not is_valid or elements > storage.count or last >= max(storage.count, 1):
+        raise ValueError(f"shape {size} at offset {offset} does not fit into a storage of {storage.count} elements")
 
     def read() -> np.ndarray:
         row = np.frombuffer(storage.read(), storage.dtype)
@@ -182,66 +186,65 @@ def _is_size(number: Any) -> bool:
 
 def _read_zip(path: epath.Path) -> Any:
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        found = {info.filename: info for info in archive.infolist()}
-        pickles = [name for name in found if name.count("/") == 1 and name.endswith("/data.pkl")]
+        entries = {info.filename: info for info in archive.infolist()}
+        pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise ValueError(f"{len(pickles)} of its entries are a data.pkl, not one")
-        (name,) = pickles
-        folder = name.removesuffix("data.pkl")
-        order = archive.read(f"{folder}byteorder").decode() if f"{folder}byteorder" in found else "little"
+            raise ValueError(f"it must contain one data.pkl, got {len(pickles)}")
+        folder = pickles[0].removesuffix("data.pkl")
+        order = archive.read(f"{folder}byteorder").decode() if f"{folder}byteorder" in entries else "little"
         if order != "little":
-            raise ValueError(f"its numbers are written {order} end first")
+            raise ValueError(f"its byte order must be little-endian, got {order!r}")
 
         def storage(key: str, count: int, itemsize: int) -> Callable[[], bytes]:
-            entry, size = found.get(f"{folder}data/{key}"), count * itemsize
+            entry, size = entries.get(f"{folder}data/{key}"), count * itemsize
             if entry is None or entry.file_size != size or entry.compress_type != zipfile.ZIP_STORED:
-                lies = "is missing" if entry is None else f"has {entry.file_size} bytes, not {size} as they are"
-                raise ValueError(f"entry {folder}data/{key} {lies}")
+                expected = f"must be uncompressed and have {size} bytes"
+                raise ValueError(f"entry {folder}data/{key} {expected}, got {entry.file_size if entry else 'no entry'}")
             return lambda: _read_entry(path, entry.filename)
 
-        with archive.open(name) as pickled:
+        with archive.open(pickles[0]) as pickled:
             return _Unpickler(pickled, storage).load()
 
 
 def _read_entry(path: epath.Path, name: str) -> bytes:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            return archive.read(name)  # which holds it against its checksum
-    except Exception as error:  # a damaged archive makes its reader stumble over anything
-        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+            return archive.read(name)  # verifies the checksum
+    except Exception as error:  # a damaged archive can cause an error of any type
+        raise ValueError(f"{str(path)!r} is damaged ({first_line(error)}).") from error
 
 
 def _read_legacy(path: epath.Path) -> Any:
     storages: dict[str, tuple[int, int]] = {}
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
 
     def storage(key: str, count: int, itemsize: int) -> Callable[[], bytes]:
         if storages.setdefault(key, (count, itemsize)) != (count, itemsize):
-            raise ValueError(f"storage {key} is of two sizes")
-        return lambda: _read_range(path, places[key], count * itemsize)
+            raise ValueError(f"storage {key} has two different sizes")
+        return lambda: _read_range(path, positions[key], count * itemsize)
 
     with path.open("rb") as file:
         if _Unpickler(file).load() != LEGACY_MAGIC or _Unpickler(file).load() != LEGACY_VERSION:
-            raise ValueError("it does not begin as such a file does")
+            raise ValueError("it does not begin with the magic number and version of torch.save")
         if not _Unpickler(file).load()["little_endian"]:
-            raise ValueError("its numbers are written big end first")
+            raise ValueError("its byte order must be little-endian, got big-endian")
         tree = _Unpickler(file, storage).load()
         keys = _Unpickler(file).load()
         if sorted(keys) != sorted(storages):
-            raise ValueError(f"it has {len(keys)} storages, and {len(storages)} are named")
+            raise ValueError(f"it contains {len(keys)} storages, but its tensors refer to {len(storages)}")
         for key in keys:
             count, itemsize = storages[key]
             if file.read(8) != struct.pack("<q", count):
-                raise ValueError(f"storage {key} is not of {count} elements, or cut off")
-            places[key] = file.tell()
+                raise ValueError(f"storage {key} is truncated or does not have {count} elements")
+            positions[key] = file.tell()
             file.seek(count * itemsize, os.SEEK_CUR)
         end = file.tell()
         if end > file.seek(0, os.SEEK_END):
-            raise ValueError(f"it is cut off {end - file.tell()} bytes before its end")
+            raise ValueError(f"the last {end - file.tell()} bytes are missing")
     return tree
 
 
-def _read_range(path: epath.Path, place: int, size: int) -> bytes:
+def _read_range(path: epath.Path, start: int, size: int) -> bytes:
     with path.open("rb") as file:
-        file.seek(place)
+        file.seek(start)
         return file.read(size)

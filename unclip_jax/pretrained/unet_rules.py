@@ -1,4 +1,4 @@
-"""Rules of the U-Net (`models.unet`): its blocks, listed once for all layouts, which only differ in names."""
+"""Rules of the U-Net (`models.unet`) for all layouts, which differ only in names."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,12 +12,13 @@ from unclip_jax.pretrained.rules import Rule
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One block.
+    """A block of the U-Net.
 
     Attributes:
-      name: The name in this package, such as "down_0_block_1".
-      block_type: "residual", "attention", or "convolution" for one that only resamples.
-      projects: Whether a residual block changes the number of channels and has a projection in its skip connection.
+      name: Name in this package, such as "down_0_block_1".
+      block_type: "residual", "attention", or "convolution" (which only resamples).
+      projects: Whether a residual block changes the number of channels and therefore has a projection in its skip
+        connection.
       heads: Number of heads of an attention block.
     """
 
@@ -29,14 +30,14 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """The published names of a layout.
+    """Published names of a layout. The keys of all mappings are the names in this package.
 
     Attributes:
-      blocks: Names of the blocks, by the names in this package.
+      blocks: Names of the blocks.
       residual: Names of norm_1, conv_1, time, norm_2, conv_2 and skip in a residual block.
       outside: Names of conv_in, norm_out, conv_out, time_embedding/linear_1, time_embedding/linear_2 and
         label_embedding.
-      attention: Maps (target, source, heads, whether it has a context) to the rules of an attention block.
+      attention: Maps (target, source, heads, has_context) to the rules of an attention block.
     """
 
     blocks: Mapping[str, str]
@@ -46,21 +47,29 @@ class Names:
 
 
 def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns fields of `models.unet.UNet`, or of a network that contains one, with the defaults of the U-Net."""
+    """Adds the defaults of `models.unet.UNet` to its fields, or to those of a network that contains one."""
     return default_fields(UNet) | dict(fields)
 
 
 def channel_mult(widths: Sequence[int], channels: int) -> tuple[float, ...]:
-    """Returns the widths of the levels as multiples of `channels`, as integers where possible."""
+    """Returns the channel multipliers of the levels.
+
+    Args:
+      widths: Number of channels of each level.
+      channels: Base number of channels.
+
+    Returns:
+      Integers if possible, otherwise floats.
+    """
     exact = [width / channels for width in widths]
     return tuple(int(mult) if mult == int(mult) else mult for mult in exact)
 
 
 def unet_rules(fields: Mapping[str, Any], names: Names, source: str, target: str) -> list[Rule]:
-    """Returns the rules of every parameter.
+    """Returns the rules of all parameters of a U-Net.
 
     Args:
-      fields: Complete fields of the U-Net.
+      fields: Fields of the U-Net, including defaults (see `complete`).
       names: The published names.
       source: Prefix of every published name, such as "model.".
       target: Prefix of every parameter, such as "unet/".
@@ -77,9 +86,13 @@ def unet_rules(fields: Mapping[str, Any], names: Names, source: str, target: str
 
 
 def encoder_rules(fields: Mapping[str, Any], names: Names, source: str, target: str) -> list[Rule]:
-    """Returns the rules of a `models.unet_encoder.UNetEncoder`, with the norm that follows the last block.
+    """Returns the rules of a `models.unet_encoder.UNetEncoder`, including the output norm.
 
-    Arguments as in `unet_rules`.
+    Args:
+      fields: Fields of the network, including defaults (see `complete`).
+      names: The published names.
+      source: Prefix of every published name.
+      target: Prefix of every parameter.
     """
     theirs = {ours: f"{source}{name}" for ours, name in names.outside.items()}
     return [
@@ -128,7 +141,7 @@ def _up_path(fields: Mapping[str, Any]) -> Iterator[Block]:
     _, heads, attentive, resample = levels_of(fields)
     for level in reversed(range(len(attentive))):
         for r in range(fields["res_blocks"] + 1):
-            # A skip connection is concatenated to the input, so channels always change.
+            # The skip connection is concatenated to the input, so the number of channels always changes.
             yield Block(f"up_{level}_block_{r}", "residual", projects=True)
             if attentive[level]:
                 yield Block(f"up_{level}_attention_{r}", "attention", heads=heads[level])
@@ -137,7 +150,15 @@ def _up_path(fields: Mapping[str, Any]) -> Iterator[Block]:
 
 
 def levels_of(fields: Mapping[str, Any]) -> tuple[list[int], list[int], list[bool], str]:
-    """Returns the channels, heads and presence of attention of each level, and the type of resampling blocks."""
+    """Returns properties of the levels of a U-Net.
+
+    Args:
+      fields: Fields of the U-Net, including defaults (see `complete`).
+
+    Returns:
+      For each level, the number of channels, the number of heads and whether it has attention; and the type of the
+      blocks that resample (see `Block`).
+    """
     widths = [int(fields["channels"] * mult) for mult in fields["channel_mult"]]
     heads = [fields["num_heads"] or width // fields["head_channels"] for width in widths]
     attentive = [fields["image_size"] >> level in fields["attention_resolutions"] for level in range(len(widths))]

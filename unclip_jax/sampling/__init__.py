@@ -1,1 +1,1 @@
-"""Running trained networks on rows spread over the local devices: diffusion sampling, and encoders."""
+"""Batched inference on the local devices: diffusion sampling and encoders."""

@@ -1,4 +1,4 @@
-"""How a kind of network is called in diffusion sampling."""
+"""Interface between diffusion sampling and the networks of stage kinds."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,32 +10,33 @@ from unclip_jax.arrays import PyTree
 from unclip_jax.stages.conditions import Conditions
 from unclip_jax.stages.stage import Stage
 
-# Keyword arguments of a network besides x_t and t, with one row per image.
+# Keyword arguments of a network, that is, all arguments except x_t and t, with one row per image.
 Inputs = dict[str, PyTree]
 Prepare = Callable[[nn.Module, Inputs], Inputs]
 Unconditional = Callable[[nn.Module, Inputs, Inputs], Inputs]
 
 
 def image_shape(module: nn.Module) -> tuple[int, ...]:
-    """Returns the shape of an image of the network's size."""
+    """Returns the shape of the images that a network generates."""
     return (*images.height_width(module.image_size), 3)
 
 
 def unchanged(module: nn.Module, inputs: Inputs) -> Inputs:
-    """Returns the inputs as they are."""
+    """Returns the inputs unchanged."""
     return inputs
 
 
 @dataclasses.dataclass(frozen=True)
 class Denoising:
-    """How a kind of network is called in diffusion sampling.
+    """Calling convention of the networks of a kind in diffusion sampling.
 
     Attributes:
-      inputs: Keyword arguments of the network, one row per image, from a stage and its conditions. Host arrays.
-      unconditional: (module, inputs, inputs of the empty caption, one row) -> inputs of the unconditional half. If
-        None, the network cannot be guided, and `guidance_scale` must be 1.
-      prepare: What is done to the inputs inside the compiled program, once per segment, such as resizing `low_res`.
-      shape: Shape of one sample.
+      inputs: (stage, conditions) -> keyword arguments of the network, host arrays with one row per image.
+      unconditional: (module, inputs, inputs of the empty caption with one row) -> inputs for the unconditional
+        prediction. If None, classifier-free guidance is not supported and `guidance_scale` must be 1.
+      prepare: (module, inputs) -> inputs. Runs inside the compiled function, once per segment; for example, it resizes
+        `low_res`.
+      shape: module -> shape of one sample, without the batch axis.
     """
 
     inputs: Callable[[Stage, Conditions], Inputs]
@@ -44,19 +45,19 @@ class Denoising:
     shape: Callable[[nn.Module], tuple[int, ...]] = image_shape
 
     def check_scale(self, stage: str, scale: float) -> None:
-        """Raises ValueError if `scale` is not 1 and the network, that of `stage`, cannot be guided."""
+        """Raises ValueError if `scale` is not 1 and the network does not support classifier-free guidance."""
         if self.unconditional is None and scale != 1.0:
-            raise ValueError(f"guidance_scale of {stage} is {scale}; it must be 1, since it cannot be guided")
+            raise ValueError(f"guidance_scale of {stage} must be 1, got {scale}. It does not support guidance.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NetworkCall:
-    """The inputs of one sampling.
+    """Inputs of a network for sampling N rows.
 
     Attributes:
-      inputs: Keyword arguments of the network, N rows each.
-      empty: Those of the empty caption, one row each; only read if there is guidance.
-      denoising: How the network is called.
+      inputs: Keyword arguments of the network, with N rows.
+      empty: Keyword arguments for the empty caption, with one row. Used only with classifier-free guidance.
+      denoising: Calling convention of the network.
     """
 
     inputs: Inputs
@@ -65,12 +66,13 @@ class NetworkCall:
 
 
 def network_call(denoising: Denoising, stage: Stage, conditions: Conditions, empty: Conditions) -> NetworkCall:
-    """Returns the inputs of a stage under these conditions.
+    """Returns the network inputs of a stage.
 
     Args:
-      denoising: How the stage's kind calls its network.
-      conditions: N rows.
-      empty: What replaces them in the unconditional half, one row: the empty caption.
+      denoising: Calling convention of the stage's kind.
+      stage: The stage.
+      conditions: Conditions with N rows.
+      empty: Conditions of the empty caption, with one row. They replace `conditions` in the unconditional prediction.
     """
     unconditional = conditions.rows(0).merge(empty)
     return NetworkCall(denoising.inputs(stage, conditions), denoising.inputs(stage, unconditional), denoising)

@@ -1,9 +1,10 @@
-"""Diffusion sampling of one stage: the only entry, whatever is sampled.
+"""Diffusion sampling of a single stage, shared by all kinds.
 
-A stage is sampled by two compiled programs: `begin` makes the state at x_T, `segment` takes a fixed number of steps of
-the path. Static are the network, the sampler and the variance, the functions of transforms, whether there is guidance,
-rescaling and dynamic thresholding, and the padded number of rows. The schedule, all numbers, seeds, path and conditions
-are arguments, so another of these compiles nothing. Progress and Ctrl-C are handled between segments.
+Two compiled functions sample a stage: `begin` returns the state at x_T, and `segment` runs a fixed number of steps.
+They are compiled for the network and its parameterization, `clip_x0`, the sampler, the variance, the functions of
+transforms, the devices, the padded number of rows, and whether guidance, guidance rescaling and dynamic thresholding
+are used. The noise schedule, the other numbers in the settings, seeds, timesteps and conditions are traced arguments,
+so changing them does not recompile. Progress and Ctrl-C are handled between segments.
 """
 
 import dataclasses
@@ -47,38 +48,41 @@ def sample_diffusion(
 
     Args:
       stage: The stage, with parameters on the devices of `request`.
-      network: The inputs of its network, N rows.
-      settings: Sampler settings.
+      network: Network inputs with N rows.
+      settings: Sampling settings.
       request: Seeds and indices of the N rows, devices and progress callback.
-      guidance_scale: One scale per row. If None, `settings.guidance_scale` for all.
-      denoiser_transforms: Applied in order, after classifier-free guidance and before clipping.
-      sampler_transforms: Applied in order to the sampler.
-      start: Where the path begins: an inverted latent, or a noised image. If None, noise.
-      invert: Whether to ascend the path from `start`, a clean sample, to its x_T (DDIM inversion).
+      guidance_scale: One guidance scale per row. If None, `settings.guidance_scale` is used for all rows.
+      denoiser_transforms: Transforms of the denoiser, applied in order after classifier-free guidance and before
+        clipping.
+      sampler_transforms: Transforms of the sampler, applied in order.
+      start: Initial state: an inverted latent or a noisy image, or a clean sample if `invert` is True. If None,
+        sampling starts from noise.
+      invert: Whether to run the timesteps in reverse, from the clean sample `start` to its x_T (DDIM inversion).
 
     Returns:
-      The samples as a host array. Images lie in [-1, 1] unless `clip_x0` of the stage is None.
+      The samples as a host array, or their x_T if `invert` is True. Samples of images are in [-1, 1] unless `clip_x0`
+      of the stage is None.
 
     Raises:
-      ValueError: If the settings are invalid, the stage cannot be guided but a scale is not 1, or `invert` is without
-        `start` or with a path of one step.
+      ValueError: If the settings or guidance scales are invalid, if a guidance scale is not 1 but the stage does not
+        support guidance, or if `invert` is True without `start` or with a single step.
     """
     diffusion, denoising = stage.spec.diffusion, network.denoising
     settings = settings.resolved(diffusion.steps)
     settings.check(stage.name, diffusion.steps)
     scales = _scales(stage, denoising, settings, guidance_scale, len(request.image_ids))
     if invert and start is None:
-        raise ValueError(f"start of {stage.name} must be given to invert: the clean samples.")
+        raise ValueError(f"start of {stage.name} must be the clean samples if invert=True, got None.")
     guided, devices = bool(np.any(scales != 1.0)), request.all_devices()
     transforms = (tuple(denoiser_transforms), tuple(sampler_transforms))
     path = named_path(settings.steps, diffusion.steps)
     path = ascending(path) if invert else path
     if len(path) < 2:
-        raise ValueError(f"steps of {stage.name} must be at least 2 to invert, got {settings.steps}.")
+        raise ValueError(f"steps of {stage.name} must be at least 2 if invert=True, got {settings.steps}.")
     pieces = cut(stage, path, settings.guidance_interval, guided=guided, inverted=invert)
     shared = {
         "schedule": diffusion.noise_schedule(),
-        "numbers": _numbers(settings),
+        "scalars": _scalars(settings),
         "empty": network.empty if guided else {},
         "transforms": _each(transforms, "shared"),
     }
@@ -98,13 +102,13 @@ def sample_diffusion(
 
 
 def _run(name, programs, pieces: Sequence[Piece], chunks: Chunks, rows, shared, progress) -> Float["N ..."]:
-    """Runs every chunk of the rows through all pieces of the path."""
+    """Runs every chunk of rows through all pieces of the path."""
     paths = [place_shared(piece.path, chunks.devices) for piece in pieces]
     done, total, samples = 0, len(chunks) * sum(piece.num_steps for piece in pieces), []
     for chunk in chunks.spread(rows):
         begin, _ = programs[pieces[0].guided]
         state = begin(chunk, paths[0], shared)
-        for piece, path in zip(pieces, paths):
+        for piece, path in zip(pieces, paths, strict=True):
             _, segment = programs[piece.guided]
             state = segment(piece.params, state, path, chunk, shared)
             done += piece.num_steps
@@ -116,11 +120,11 @@ def _run(name, programs, pieces: Sequence[Piece], chunks: Chunks, rows, shared, 
 
 
 def _scales(
-    stage: Stage, denoising: Denoising, settings: SamplingSettings, given: Float["N"] | None, rows: int
+    stage: Stage, denoising: Denoising, settings: SamplingSettings, per_row: Float["N"] | None, rows: int
 ) -> np.ndarray:
-    scales = np.full(rows, settings.guidance_scale) if given is None else np.asarray(given, np.float64)
+    scales = np.full(rows, settings.guidance_scale) if per_row is None else np.asarray(per_row, np.float64)
     if scales.shape != (rows,) or not np.all(np.isfinite(scales)):
-        raise ValueError(f"guidance_scale of {stage.name} must be {rows} finite numbers, got {given!r}.")
+        raise ValueError(f"guidance_scale of {stage.name} must be {rows} finite numbers, got {per_row!r}.")
     for scale in scales:
         denoising.check_scale(stage.name, scale)
     return scales.astype(np.float32)
@@ -128,7 +132,7 @@ def _scales(
 
 @dataclasses.dataclass(frozen=True)
 class _Program:
-    """All that is static in a stage's compiled programs."""
+    """Static arguments of the compiled functions of a stage."""
 
     module: nn.Module
     denoising: Denoising
@@ -162,7 +166,7 @@ def _program(stage, denoising, settings, transforms, devices, guided) -> _Progra
 
 @functools.lru_cache(maxsize=64)
 def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns the two pmapped programs; jax compiles each once for every padded number of rows."""
+    """Returns the two pmapped functions, each of which JAX compiles once per padded number of rows."""
     shape = program.denoising.shape(program.module)
 
     def begin(rows, path, shared):
@@ -170,7 +174,7 @@ def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]
         if rows["start"] is not None:
             return sampler.init(rows["start"])
         noise = row_noise(row_keys(rows["ids"]), shape)
-        return initial(sampler, lambda *step: shared["numbers"]["temperature"] * noise(*step), path[0])
+        return initial(sampler, lambda *step: shared["scalars"]["temperature"] * noise(*step), path[0])
 
     def segment(params, state, path, rows, shared):
         noise = row_noise(row_keys(rows["ids"]), shape)
@@ -184,7 +188,7 @@ def _compiled(program: _Program) -> tuple[Callable[..., Any], Callable[..., Any]
 
 
 def _denoiser(program: _Program, params: PyTree, rows: PyTree, shared: PyTree) -> Denoiser:
-    module, denoising, schedule, numbers = program.module, program.denoising, shared["schedule"], shared["numbers"]
+    module, denoising, schedule, scalars = program.module, program.denoising, shared["schedule"], shared["scalars"]
     inputs = denoising.prepare(module, rows["inputs"])
     if program.guided:
         without = denoising.unconditional(module, inputs, shared["empty"])
@@ -195,35 +199,35 @@ def _denoiser(program: _Program, params: PyTree, rows: PyTree, shared: PyTree) -
 
     denoiser = denoiser_from_network(network, schedule=schedule, predicts=program.predicts)
     if program.guided:
-        rescale = numbers["rescale"] if program.rescaled else None
+        rescale = scalars["rescale"] if program.rescaled else None
         denoiser = classifier_free(denoiser, scale=rows["scale"], rescale=rescale, schedule=schedule)
     denoiser = apply(_transforms(program, rows, shared, 0), denoiser, schedule)
     if program.thresholded:
-        percentile, cap = numbers["percentile"], numbers["cap"]
+        percentile, cap = scalars["percentile"], scalars["cap"]
         return dynamically_thresholded(denoiser, schedule=schedule, percentile=percentile, cap=cap)
     return clipped(denoiser, schedule=schedule, limit=program.limit)
 
 
 def _sampler(program: _Program, rows: PyTree, shared: PyTree) -> Sampler:
     schedule = shared["schedule"]
-    options = SamplerOptions(eta=shared["numbers"]["eta"], variance=program.variance)
+    options = SamplerOptions(eta=shared["scalars"]["eta"], variance=program.variance)
     sampler = SAMPLERS.choose(program.sampler)(schedule, options)
     return apply(_transforms(program, rows, shared, 1), sampler, schedule)
 
 
 def _each(transforms: tuple[Sequence[Any], ...], field: str) -> tuple[tuple[Any, ...], ...]:
-    """One field of all denoiser transforms, and of all sampler transforms."""
+    """Returns one field of all denoiser transforms and of all sampler transforms."""
     return tuple(tuple(getattr(one, field) for one in group) for group in transforms)
 
 
 def _transforms(program: _Program, rows, shared, group: int) -> list[tuple[Callable, PyTree, PyTree]]:
-    """The denoiser transforms (group 0) or the sampler transforms (1), put together again inside a program."""
+    """Returns the transforms of the denoiser (group 0) or of the sampler (group 1), with traced arrays."""
     parts = program.transforms, rows["transforms"], shared["transforms"]
     return list(zip(*(part[group] for part in parts), strict=True))
 
 
-def _numbers(settings: SamplingSettings) -> dict[str, np.ndarray]:
-    """The settings that are arguments of the programs."""
+def _scalars(settings: SamplingSettings) -> dict[str, np.ndarray]:
+    """Returns the settings that are traced arguments of the compiled functions."""
     return {
         "rescale": np.float32(settings.guidance_rescale),
         "eta": np.float32(settings.eta),

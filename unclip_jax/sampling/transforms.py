@@ -1,7 +1,7 @@
-"""Guidance, thresholding and editing as transforms: a static function with the arrays that it works on.
+"""Transforms for guidance, thresholding and editing: a static function plus the arrays that it uses.
 
-A compiled program depends on the functions alone, so other arrays compile nothing. A closure over arrays would be
-compiled again for every call, and is refused.
+Only the functions are static arguments of compiled functions, so changing the arrays does not recompile. Closures over
+arrays would recompile on every call and are rejected.
 """
 
 import dataclasses
@@ -20,15 +20,18 @@ from unclip_jax.diffusion.schedule import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class DenoiserTransform:
-    """A change of the prediction, applied after classifier-free guidance and before clipping.
+    """Transform of the prediction, applied after classifier-free guidance and before clipping.
 
-    A function that replaces x0 must set eps as well, and the other way round: neither is derived from the other.
+    A function that replaces x0 must also replace eps, and vice versa. Neither is derived from the other.
 
     Attributes:
-      function: (denoiser, schedule, rows, shared) -> denoiser. Defined at module level; or an instance of a frozen
-        dataclass, whose fields are static, such as a network.
-      rows: Arrays with one entry per image, split over the devices.
-      shared: Arrays that all images share, transferred once.
+      function: (denoiser, schedule, rows, shared) -> denoiser. Either defined at module level or an instance of a
+        frozen dataclass, whose fields are static, such as a network.
+      rows: Arrays with one row per image, split over the devices.
+      shared: Arrays shared by all images, transferred once.
+
+    Raises:
+      ValueError: If `function` is a closure or a partial function, or is not callable.
     """
 
     function: Callable[[Denoiser, Schedule, PyTree, PyTree], Denoiser]
@@ -41,11 +44,15 @@ class DenoiserTransform:
 
 @dataclasses.dataclass(frozen=True)
 class SamplerTransform:
-    """A change of x_t itself between steps, such as inpainting by masking and resampling.
+    """Transform of x_t between steps, such as inpainting by masking and resampling.
 
     Attributes:
-      function: (sampler, schedule, rows, shared) -> sampler, as in DenoiserTransform.
-      rows, shared: As in DenoiserTransform.
+      function: (sampler, schedule, rows, shared) -> sampler, with the restrictions of `DenoiserTransform`.
+      rows: Arrays with one row per image, split over the devices.
+      shared: Arrays shared by all images, transferred once.
+
+    Raises:
+      ValueError: See `DenoiserTransform`.
     """
 
     function: Callable[[Sampler, Schedule, PyTree, PyTree], Sampler]
@@ -57,7 +64,7 @@ class SamplerTransform:
 
 
 def repeat(transforms: Sequence[Any], count: int) -> list[Any]:
-    """Returns the transforms for `count` candidates of every image, those of the first image first."""
+    """Returns the transforms with every row repeated `count` times, with repeats adjacent."""
     return [
         dataclasses.replace(one, rows=jax.tree.map(lambda x: np.repeat(x, count, axis=0), one.rows))
         for one in transforms
@@ -65,31 +72,36 @@ def repeat(transforms: Sequence[Any], count: int) -> list[Any]:
 
 
 def check_rows(transforms: Sequence[Any], count: int, what: str) -> None:
-    """Raises ValueError unless the rows of every transform have `count` entries.
+    """Checks the number of rows of transforms.
 
     Args:
-      what: What the transforms are, for the message.
+      transforms: Denoiser or sampler transforms.
+      count: Expected number of rows.
+      what: Name of the transforms in error messages.
+
+    Raises:
+      ValueError: If the arrays in `rows` of a transform do not have `count` rows.
     """
-    for place, one in enumerate(transforms):
+    for index, one in enumerate(transforms):
         lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(one.rows)}
         if lengths - {(count,)}:
-            found = ", ".join(str(*length) or "a scalar" for length in sorted(lengths))
+            actual = ", ".join(str(*length) or "a scalar" for length in sorted(lengths))
             raise ValueError(
-                f"rows of transform {place} in {what} must have {count} entries, one per image, got {found}."
+                f"rows of transform {index} in {what} must have {count} entries, one per image, got {actual}."
             )
 
 
 def apply(transforms: Sequence[tuple[Callable, PyTree, PyTree]], subject: Any, schedule: Schedule) -> Any:
-    """Applies (function, rows, shared) triples to a denoiser or a sampler, the first one first."""
+    """Applies (function, rows, shared) triples to a denoiser or a sampler, in order."""
     for function, rows, shared in transforms:
         subject = function(subject, schedule, rows, shared)
     return subject
 
 
 def _check_function(function: Any) -> None:
-    is_new_each_time = isinstance(function, functools.partial) or getattr(function, "__closure__", None)
-    if not callable(function) or is_new_each_time:
+    recompiles = isinstance(function, functools.partial) or getattr(function, "__closure__", None)
+    if not callable(function) or recompiles:
         raise ValueError(
             f"function of a transform must be defined at module level, got {function!r}. Pass its arrays as rows or "
-            "shared: a closure or a partial function would be compiled again for every call."
+            "shared: a closure or a partial function would recompile on every call."
         )

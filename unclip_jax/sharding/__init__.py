@@ -1,1 +1,1 @@
-"""Where arrays live: the mesh of devices, the rules that spread parameters over it, and the placing of host arrays."""
+"""Sharding: device meshes, sharding rules for parameters, and transfer of host arrays to devices."""

@@ -1,4 +1,7 @@
-"""Host arrays onto devices, once: what is handed to compiled code as a host array is copied on every call."""
+"""Transfer of host arrays to devices.
+
+Arrays are transferred once, because compiled functions copy host arrays to the devices on every call.
+"""
 
 from collections.abc import Sequence
 
@@ -11,7 +14,10 @@ from unclip_jax.sharding import rules
 
 
 def place(tree: PyTree, shardings: PyTree) -> PyTree:
-    """Puts a tree of host arrays, which every process holds whole, on the devices of a tree of shardings."""
+    """Transfers a tree of host arrays to the devices of a tree of shardings.
+
+    Every process must hold the complete arrays.
+    """
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
 
@@ -23,8 +29,10 @@ def place(tree: PyTree, shardings: PyTree) -> PyTree:
 
 
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """A batch's rows, of which each process holds its own share, as arrays of the global batch. Returns at once: the
-    copies go on while the devices compute."""
+    """Transfers this process's rows of a batch and returns the arrays of the global batch.
+
+    The transfer is asynchronous, so it overlaps with computation on the devices.
+    """
     sharding = rules.batch(mesh)
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
@@ -32,20 +40,20 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
 
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:
-    """A copy of every array on each of `devices` (None: this process's own)."""
+    """Copies every array to each of `devices`, or to all devices of this process if None."""
     return jax.device_put(tree, replicated(jax.local_devices() if devices is None else devices))
 
 
 def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
-    """Returns the sharding of arrays of which every device holds the whole."""
+    """Returns the sharding that puts a full copy on every device."""
     return rules.replicated(_row_of(devices))
 
 
 def row_sharded(devices: Sequence[jax.Device]) -> NamedSharding:
-    """Returns the sharding of arrays whose first axis has one entry per device."""
+    """Returns the sharding of arrays whose leading axis has one entry per device."""
     return NamedSharding(_row_of(devices), PartitionSpec("device"))
 
 
 def _row_of(devices: Sequence[jax.Device]) -> Mesh:
-    """The devices along one axis."""
+    """Returns a one-dimensional mesh."""
     return Mesh(np.asarray(devices), ("device",))

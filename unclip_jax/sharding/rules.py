@@ -1,8 +1,8 @@
-"""How a tree of arrays is spread over the mesh, from their shapes alone.
+"""Sharding rules: how a tree of arrays is split over the mesh, based on shapes alone.
 
-Each tensor is split over `fsdp` along its largest axis that divides evenly; small ones are kept whole on every device,
-where a split would save nothing and cost a message. An optimizer's moments have their parameter's shape, so they are
-split as it is.
+Each tensor is split over `fsdp` along its largest axis that divides evenly. Small tensors are replicated, since
+splitting them would save little memory and cost communication. Optimizer moments have the shape of their parameter and
+are therefore split like it.
 """
 
 import logging
@@ -14,39 +14,46 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from unclip_jax.arrays import PyTree
 from unclip_jax.sharding.mesh import BATCH_AXES
 
-MIN_SIZE = 4096  # numbers; a tensor with fewer stays whole
+MIN_SIZE = 4096  # elements; smaller tensors are replicated
 _log = logging.getLogger(__name__)
 
 
 def spec(shape: tuple[int, ...], fsdp: int) -> PartitionSpec:
-    """The axis of a tensor that is split over `fsdp` devices, as a PartitionSpec; empty for a tensor kept whole."""
+    """Returns the PartitionSpec of a tensor on `fsdp` devices, which is empty if the tensor is replicated."""
     axes = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
     if fsdp == 1 or math.prod(shape) < MIN_SIZE or not axes:
         return PartitionSpec()
-    # Of equal axes the last: outputs of a layer, whose sums then need no message.
+    # Ties go to the last axis, a layer's output features: splitting these needs no reduction across devices.
     largest = max(axes, key=lambda axis: (shape[axis], axis))
     return PartitionSpec(*[None] * largest, "fsdp")
 
 
 def shardings(shapes: PyTree, mesh: Mesh) -> PyTree:
-    """A NamedSharding for each leaf of a tree of arrays or shapes. Logs the large tensors that no axis can split."""
+    """Returns a NamedSharding for each leaf of a tree of arrays or shapes.
+
+    Logs a warning for each large tensor that has no divisible axis.
+    """
     fsdp = mesh.shape["fsdp"]
 
     def one(path, leaf) -> NamedSharding:
         chosen = spec(leaf.shape, fsdp)
         if fsdp > 1 and chosen == PartitionSpec() and math.prod(leaf.shape) >= MIN_SIZE:
-            _log.warning("%s %s has no axis that divides by %d: kept whole on every device",
-                         jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape, fsdp)
+            _log.warning(
+                "%s %s has no axis divisible by %d and is replicated.",
+                jax.tree_util.keystr(path, simple=True, separator="/"),
+                leaf.shape,
+                fsdp,
+            )
         return NamedSharding(mesh, chosen)
 
     return jax.tree_util.tree_map_with_path(one, shapes)
 
 
 def batch(mesh: Mesh) -> NamedSharding:
-    """Rows split over `data` and `fsdp`."""
+    """Returns the sharding that splits rows over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Returns the sharding that puts a full copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

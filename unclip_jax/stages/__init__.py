@@ -1,1 +1,1 @@
-"""What a stage is: its typed spec, the trained network in memory, and what passes between stages."""
+"""Stages: typed specs, trained networks in memory, and the conditions that pass between them."""

@@ -1,4 +1,4 @@
-"""What networks are conditioned on, keyed by the stage that produced it."""
+"""Conditions that stages pass to each other: text features, embeddings, labels and images."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,7 +12,12 @@ from unclip_jax.models.text_features import TextFeatures
 
 
 class Tokens(NamedTuple):
-    """Captions as token ids, with a mask that is True for tokens and False for padding."""
+    """Token ids of captions.
+
+    Attributes:
+      ids: Token ids.
+      mask: True for tokens, False for padding.
+    """
 
     ids: Int["N L"]
     mask: Bool["N L"]
@@ -20,7 +25,7 @@ class Tokens(NamedTuple):
 
 @struct.dataclass
 class KnownRegion:
-    """The part of an image that an edit keeps.
+    """Known region of an image that is being edited.
 
     Attributes:
       image: Images in [-1, 1].
@@ -33,17 +38,18 @@ class KnownRegion:
 
 @struct.dataclass
 class Conditions:
-    """Conditions of N images: host arrays with one row per image, keyed by the name of the stage that produced them.
+    """Conditions of N images, as host arrays with one row per image.
 
-    One U-Net can read CLIP and T5, and two decoders can share one CLIP: a stage's spec maps its roles to these names.
+    Outputs of encoders are keyed by the name of the stage that produced them, and the spec of a stage maps its roles to
+    these names. A U-Net can therefore read both CLIP and T5, and two decoders can share one CLIP.
 
     Attributes:
-      tokens: Captions' tokens, under the name of the stage that reads them.
-      text: Text features, under the name of their encoder.
-      image_embedding: Raw image embeddings, under the name of the encoder in whose space they are.
-      labels: Class labels.
+      tokens: Tokens of captions, by the name of the stage that reads them.
+      text: Text features, by the name of their encoder.
+      image_embedding: Unnormalized image embeddings, by the name of the encoder whose embedding space they are in.
+      labels: Class labels, starting at 0. If None, there are none, and likewise for the fields below.
       low_res: Images in [-1, 1] to upsample.
-      known: The part of an edited image that is known.
+      known: Known region of an image that is being edited.
     """
 
     tokens: Mapping[str, Tokens] = struct.field(default_factory=dict)
@@ -54,11 +60,11 @@ class Conditions:
     known: KnownRegion | None = None
 
     def repeat(self, count: int) -> "Conditions":
-        """Returns every row `count` times, those of the first row first."""
+        """Repeats each row `count` times, with repeats adjacent."""
         return jax.tree.map(lambda rows: np.repeat(rows, count, axis=0), self)
 
     def with_rows(self, count: int) -> "Conditions":
-        """Returns `count` rows: those of arrays that have fewer are repeated, and `count` is a multiple of them."""
+        """Repeats the rows of each array to `count` rows, which must be a multiple of its number of rows."""
         return jax.tree.map(lambda rows: np.repeat(rows, count // len(rows), axis=0), self)
 
     def take(self, indices: Int["M"]) -> "Conditions":
@@ -66,11 +72,11 @@ class Conditions:
         return jax.tree.map(lambda rows: rows[indices], self)
 
     def rows(self, index: int) -> "Conditions":
-        """Returns row `index` alone."""
+        """Returns only row `index`."""
         return jax.tree.map(lambda rows: rows[index : index + 1], self)
 
     def merge(self, other: "Conditions") -> "Conditions":
-        """Returns these conditions with those that `other` sets, which take precedence."""
+        """Returns the union of both conditions, in which values of `other` take precedence."""
         keyed = {name: {**getattr(self, name), **getattr(other, name)} for name in _KEYED}
         single = {name: value for name in _SINGLE if (value := getattr(other, name)) is not None}
         return self.replace(**keyed, **single)

@@ -1,6 +1,7 @@
-"""Mean and standard deviation of CLIP's image embeddings, over which priors work.
+"""Mean and standard deviation of CLIP image embeddings.
 
-Embeddings are stored and passed between stages raw. A prior sees them standardized per dimension, as Karlo's does.
+Embeddings are stored and passed between stages unnormalized. Priors operate on embeddings that are standardized per
+dimension, as in Karlo.
 """
 
 from collections.abc import Iterable
@@ -11,16 +12,16 @@ from flax import struct
 
 from unclip_jax.arrays import Float, PyTree
 
-STATISTICS = "statistics"  # the name of these arrays among a stage's extras
+STATISTICS = "statistics"  # key in the extras of a stage
 
 
 @struct.dataclass
 class EmbeddingStatistics:
-    """Statistics of each dimension.
+    """Statistics of each dimension of an embedding.
 
     Attributes:
       mean: Means, float32.
-      std: Standard deviations, float32 and positive.
+      std: Positive standard deviations, float32.
     """
 
     mean: Float["E"]
@@ -28,24 +29,29 @@ class EmbeddingStatistics:
 
     @classmethod
     def from_extras(cls, extras: PyTree) -> "EmbeddingStatistics":
-        """Reads the statistics from a stage's extras."""
+        """Returns the statistics in the extras of a stage."""
         return cls(**{name: extras[STATISTICS][name] for name in ("mean", "std")})
 
     def to_extras(self) -> PyTree:
-        """Returns the extras of a stage that keeps these statistics."""
+        """Returns the statistics as extras of a stage."""
         return {STATISTICS: {"mean": self.mean, "std": self.std}}
 
     def standardize(self, embeddings: Float["N E"]) -> Float["N E"]:
-        """Maps raw embeddings to zero mean and unit standard deviation."""
+        """Maps unnormalized embeddings to zero mean and unit standard deviation."""
         return (embeddings - self.mean) / self.std
 
     def unstandardize(self, embeddings: Float["N E"]) -> Float["N E"]:
-        """Maps standardized embeddings back to raw ones."""
+        """Maps standardized embeddings back to unnormalized ones."""
         return embeddings * self.std + self.mean
 
 
 def fit(embeddings: Iterable[Float["N E"]], *, rows: int) -> EmbeddingStatistics:
-    """Computes the statistics of the first `rows` embeddings, in whole batches, or of all if there are fewer."""
+    """Computes the statistics of embeddings.
+
+    Args:
+      embeddings: Batches of embeddings, at least one.
+      rows: Number of embeddings to use, rounded up to whole batches. If there are fewer, all are used.
+    """
     taken: list[np.ndarray] = []
     for batch in embeddings:
         taken.append(np.asarray(batch, np.float64))
@@ -56,6 +62,6 @@ def fit(embeddings: Iterable[Float["N E"]], *, rows: int) -> EmbeddingStatistics
 
 
 def shapes(embed_dim: int) -> PyTree:
-    """Returns the shapes of the extras that hold the statistics of `embed_dim` dimensions."""
+    """Returns the shapes of `EmbeddingStatistics.to_extras` for embeddings of width `embed_dim`."""
     row = jax.ShapeDtypeStruct((embed_dim,), np.float32)
     return EmbeddingStatistics(mean=row, std=row).to_extras()

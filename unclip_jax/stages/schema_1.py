@@ -1,8 +1,8 @@
-"""Cascade folders of schema 1 as specs. Nothing else knows their form.
+"""Conversion of cascade folders of schema 1 to the current schema.
 
-In schema 1, cascade.json held the embedding statistics, all stages shared the folder's tokenizer, a stage's config.json
-named the digest of its CLIP under `frozen`, and what a stage upsamples from followed from its channels, its place and
-its name.
+No other module depends on the old format. In schema 1, cascade.json contained the embedding statistics, and all stages
+shared the folder's tokenizer. The config.json of a stage stored the digest of its CLIP under `frozen`. The
+low-resolution size of an upsampler had to be inferred from its channels, its position and its name.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ _SIZES = re.compile(r".*_(\d+)_to_(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Upgraded:
-    """The stages of a folder in today's form.
+    """Stages of a cascade folder, converted to the current schema.
 
     Attributes:
-      configs: Content of each stage's config.json, see `spec.from_json`.
-      extras: Untrained arrays of each stage.
-      tokenizer_stages: The stages that read the folder's tokenizer.
+      configs: Content of config.json by stage, see `spec.from_json`.
+      extras: Untrained arrays by stage.
+      tokenizer_stages: Names of the stages that use the folder's tokenizer.
     """
 
     configs: Mapping[str, dict[str, Any]]
@@ -39,11 +39,11 @@ class Upgraded:
 
 
 def upgrade(index: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> Upgraded:
-    """Converts a folder of schema 1.
+    """Converts a cascade folder of schema 1.
 
     Args:
       index: Content of cascade.json.
-      configs: Content of every stage's config.json, in the order of the stages.
+      configs: Content of config.json by stage, in execution order.
     """
     clip = next((name for name, config in configs.items() if config.get("kind") == "clip"), "clip")
     new, size = {}, None
@@ -61,14 +61,9 @@ def upgrade(index: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) 
 
 
 def _stage(name: str, config: Mapping[str, Any], clip: str, size: int | None) -> dict[str, Any]:
-    """One stage.
-
-    Args:
-      clip: Name of the cascade's CLIP.
-      size: Size of the images of the stage before it; None if it is the first.
-    """
+    """Converts one stage. `size` is the image size of the image stage before it, or None."""
     known = ("kind", "model", "diffusion", "sampling", "frozen", "trained", "last_step", "schema")
-    new = {field: value for field, value in config.items() if field not in known}  # reported by whoever parses it
+    new = {field: value for field, value in config.items() if field not in known}  # rejected by the parser
     new |= {field: config[field] for field in ("kind", "model", "diffusion") if field in config}
     if "sampling" in config:
         new["sampling"] = _sampling(config["sampling"])
@@ -83,7 +78,7 @@ def _stage(name: str, config: Mapping[str, Any], clip: str, size: int | None) ->
 
 
 def _inputs(name: str, config: Mapping[str, Any], size: int | None) -> dict[str, Any]:
-    """What the network receives beside the noisy image: 3 channels of a low-resolution image, 4 of a known region."""
+    """Infers additional inputs from their channels: 3 for a low-resolution image, 4 for a known region."""
     kind, channels = config.get("kind"), config.get("model", {}).get("in_channels", 3)
     upsamples = kind == "upsampler" or (kind in ("glide", "unet") and channels in (6, 10))
     masked = kind == "glide" and channels in (7, 10)
@@ -93,8 +88,11 @@ def _inputs(name: str, config: Mapping[str, Any], size: int | None) -> dict[str,
 
 
 def _low_res_size(name: str, config: Mapping[str, Any], size: int | None) -> int:
-    """The size that a stage upsamples from: that in its name if the name says its own size too; otherwise that of the
-    stage before it; otherwise a quarter of its own, as in the paper."""
+    """Infers the size of the images that a stage upsamples.
+
+    The name determines it if it also contains the stage's own size. Otherwise it is the image size of the stage before.
+    For a first image stage, it is the size in the name or, as in the paper, a quarter of the stage's own size.
+    """
     own, named = config.get("model", {}).get("image_size"), _SIZES.fullmatch(name)
     if named and own in (None, int(named[2])):
         return int(named[1])

@@ -1,4 +1,4 @@
-"""A stage in memory: a trained network with everything that belongs to it."""
+"""Stages in memory: trained networks with their parameters, extras and tokenizer."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,30 +13,40 @@ from unclip_jax.stages.spec import StageSpec
 
 
 class CaptionTokenizer(Protocol):
-    """What turns captions into rows of token ids."""
+    """Protocol of the tokenizer of a stage that reads captions.
+
+    Attributes:
+      context_length: Number of ids per row, including padding.
+      vocab_size: Number of ids.
+    """
 
     context_length: int
     vocab_size: int
 
     def encode(self, texts: Sequence[str], *, on_truncate: Callable[[str], None] | None = None) -> PyTree:
-        """Returns the token ids of `texts`, and a mask if the tokenizer marks its padding."""
+        """Returns the token ids of `texts`, with a mask if the tokenizer provides one.
+
+        Args:
+          texts: N texts. Texts that are too long are truncated.
+          on_truncate: Called with a one-line message for each truncated text. If None, a warning is issued.
+        """
 
     def unknown_words(self, text: str) -> list[str]:
-        """Returns the words of `text` that no training caption contained; empty if that is not known."""
+        """Returns the words of `text` that no training caption contained; empty if unknown."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stage:
-    """One trained network.
+    """Trained network with its description.
 
     Attributes:
-      spec: Its description.
+      spec: Description of the stage.
       module: The linen module.
-      params: Its parameters, on every device that samples, in the types of `precision.parameter_dtype`. Those of a
-        prior that is not the cascade's first are on the host.
-      extras: Untrained arrays of the stage, such as embedding statistics, on the host.
-      last_step_params: The parameters of the last sampling step, if it has its own.
-      tokenizer: The tokenizer, if the stage reads captions itself.
+      params: Parameters, replicated on every device that samples, with the dtypes of `precision.parameter_dtype`.
+        Parameters of all priors but the cascade's first are host arrays.
+      extras: Untrained host arrays, such as embedding statistics.
+      last_step_params: Parameters of the last sampling step. If None, `params` is used.
+      tokenizer: Tokenizer of the stage. If None, the stage does not read captions itself.
     """
 
     spec: StageSpec
@@ -48,16 +58,20 @@ class Stage:
 
     @property
     def name(self) -> str:
+        """Name of the stage in its cascade."""
         return self.spec.name
 
     def on_devices(self, devices: Sequence[jax.Device]) -> "Stage":
-        """Returns the stage with its parameters on every device; itself if they are on devices already."""
+        """Returns the stage with its parameters replicated on every device.
+
+        If all parameters are device arrays already, returns the stage itself.
+        """
         if len(self.device_arrays()) == len(jax.tree.leaves((self.params, self.last_step_params))):
             return self
         params, last = jax.device_put((self.params, self.last_step_params), replicated(devices))
         return dataclasses.replace(self, params=params, last_step_params=last)
 
     def device_arrays(self) -> list[jax.Array]:
-        """Returns all of the stage's arrays on devices."""
+        """Returns the parameters that are device arrays, including those of the last sampling step."""
         leaves = jax.tree.leaves((self.params, self.last_step_params))
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]

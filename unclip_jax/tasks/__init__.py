@@ -1,1 +1,1 @@
-"""What is learned: one task a file, each a training.task.Task over one network."""
+"""Training tasks, one per file, each of which implements `training.task.Task` for one network."""

@@ -1,14 +1,16 @@
-"""The decoder's task: from a CLIP image embedding and a caption to a picture (unCLIP, section 2.1).
+"""Training of the decoder (unCLIP; Ramesh et al. 2022, arXiv 2204.06125, Section 2.1).
 
-The U-Net predicts the noise, or the picture itself, and for each pixel where the reverse variance lies between its
-bounds; the loss is the hybrid of Improved DDPM. For classifier-free guidance the embedding is dropped for 10 % of the
-rows and the caption for 50 %, independently: a dropped embedding is the network's own null vector, a dropped caption
-the empty caption.
+The U-Net receives a noisy image, the CLIP embedding of the image and its caption. It predicts the noise, the image or
+v, and for each pixel the position of the reverse variance between its bounds. The loss is L_hybrid of Improved DDPM
+(see `diffusion.losses`).
+
+For classifier-free guidance, the embedding is dropped for 10% of the rows and the caption for 50% by default,
+independently. A learned null embedding replaces a dropped embedding, and the empty caption replaces a dropped caption.
 
 At sampling time the embedding comes from the prior, which interpolates colors for combinations it has not seen in
-training. `color_jitter` gives CLIP a recolored image in rows that keep their caption, so that the decoder takes a color
-from its word: the conditioning augmentation of cascaded diffusion (arXiv 2106.15282, section 4), by an affine map of
-RGB.
+training. `color_jitter` therefore passes a recolored image to CLIP in the rows that keep their caption, so that the
+decoder learns to take colors from the caption. It is a conditioning augmentation as in cascaded diffusion (Ho et al.
+2021, arXiv 2106.15282, Section 4), by an affine map of RGB.
 """
 
 import dataclasses
@@ -30,15 +32,19 @@ from unclip_jax.tasks import denoising
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderOptions(denoising.DenoisingOptions):
-    """Options of the task.
+    """Options of the decoder task.
 
     Attributes:
-      drop_image: Share of the rows whose embedding is dropped.
-      drop_text: Share of the rows whose caption is dropped.
-      color_jitter: Largest strength of the color jitter of CLIP's image in rows that keep their caption, see
-        `jitter_colors`; 0 disables it.
-      vb_weight: Weight of the variational bound that trains the variance.
-      snr_clip, logit_normal: See `DenoisingOptions`.
+      drop_image: Fraction of the rows whose embedding is dropped.
+      drop_text: Fraction of the rows whose caption is dropped.
+      color_jitter: `max_std` of `jitter_colors`, which is applied to CLIP's image in the rows that keep their caption;
+        0 disables it.
+      vb_weight: Weight of the variational bound that trains the variance, see `losses.hybrid`.
+      snr_clip: See `DenoisingOptions`.
+      logit_normal: See `DenoisingOptions`.
+
+    Raises:
+      ValueError: If an option is out of range.
     """
 
     drop_image: float = 0.1
@@ -51,22 +57,22 @@ class DecoderOptions(denoising.DenoisingOptions):
         denoising.check_share("drop_image", self.drop_image)
         denoising.check_share("drop_text", self.drop_text)
         if not self.color_jitter >= 0.0:
-            raise ValueError(f"color_jitter must be a standard deviation of at least 0, got {self.color_jitter!r}.")
+            raise ValueError(f"color_jitter must be at least 0, got {self.color_jitter!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderTask(DecoderOptions):
-    """Trains `model` beside a frozen CLIP. Batch fields: `image`, `clip_image`, `tokens`, `row`.
+    """Training task of a decoder, conditioned on the embeddings and text features of a frozen CLIP.
 
-    Frozen: `clip`, the CLIP's parameters.
+    Batch fields: `image`, `clip_image`, `tokens`, `row`. Frozen parameters: `clip`. Options are keyword arguments. The
+    metric `variance_clipped` is the fraction of outputs for the variance that are outside `losses.FRACTION_RANGE`.
 
-    The metric `variance_clipped` is the share of variance fractions outside `losses.FRACTION_RANGE`.
-
-    Args:
-      empty: tokens of the empty caption, "L".
-      predicts: what the network answers beside the variance, one of `prediction.PREDICTS`.
-
-    All options are keyword arguments.
+    Attributes:
+      model: The network.
+      clip: The CLIP whose parameters are frozen.
+      schedule: The noise schedule.
+      empty: Tokens of the empty caption.
+      predicts: Parameterization of the output, besides the variance, one of `prediction.PREDICTS`.
     """
 
     model: Decoder
@@ -82,6 +88,7 @@ class DecoderTask(DecoderOptions):
         check_predicts(self.predicts)
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
+        """Initializes the network."""
         x = images.to_unit(batch["image"])
         rows, length = batch["tokens"].shape
         text = TextFeatures(
@@ -93,12 +100,14 @@ class DecoderTask(DecoderOptions):
         return self.model.init(key, x, t, z, text, drop_image=jnp.zeros(rows, bool))["params"]
 
     def loss(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree, *, train: bool = True):
+        """Computes the mean loss (see `training.task.Task`)."""
         x0 = images.to_unit(batch["image"])
         drop_image, drop_text = self.drops(keys.rows)
         clip_image = images.to_unit(batch["clip_image"])
         if self.color_jitter:
-            # The purpose keeps its spelling: it seeds the jitter.
-            jittered = jitter_colors(clip_image, rng.named_rows(keys.rows, "colour_jitter"), most=self.color_jitter)
+            # The purpose keeps its spelling, because it determines the random numbers.
+            jitter_keys = rng.named_rows(keys.rows, "colour_jitter")
+            jittered = jitter_colors(clip_image, jitter_keys, max_std=self.color_jitter)
             clip_image = jnp.where(drop_text[:, None, None, None], clip_image, jittered)
         z, text = self._conditions(frozen, batch, clip_image, drop_text)
         x_t, t, noise = denoising.noised(self.schedule, x0, keys.rows, logit_normal=self.logit_normal)
@@ -123,8 +132,8 @@ class DecoderTask(DecoderOptions):
             vb_weight=self.vb_weight,
             snr_clip=self.snr_clip,
         )
-        wanted = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
-        simple = losses.simple(output[..., :3], wanted)
+        expected = target(self.schedule, self.predicts, x0=x0, noise=noise, t=t)
+        simple = losses.simple(output[..., :3], expected)
         metrics = {
             "simple": jnp.mean(simple),
             "variance_clipped": jnp.mean(losses.clipped_fraction(output, 3)),
@@ -134,22 +143,22 @@ class DecoderTask(DecoderOptions):
         return jnp.mean(loss), metrics
 
     def drops(self, keys: Key["B"]) -> tuple[Bool["B"], Bool["B"]]:
-        """Which rows lose their embedding, and which their caption."""
+        """Draws the rows whose embedding is dropped and those whose caption is dropped."""
         image = rng.bernoulli_rows(rng.named_rows(keys, "drop_image"), self.drop_image)
         return image, rng.bernoulli_rows(rng.named_rows(keys, "drop_text"), self.drop_text)
 
     def preview(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree) -> UInt8["2B H W 3"]:
-        """For each row the true picture and, after it, one made from its embedding and caption."""
+        """Returns for each row the true image, followed by one generated from its embedding and caption."""
         clip_image = images.to_unit(batch["clip_image"])
         z, text = self._conditions(frozen, batch, clip_image, jnp.zeros(batch["row"].shape, bool))
-        made = denoising.preview(
+        generated = denoising.preview(
             self.schedule,
             lambda x_t, t: self.model.apply({"params": params}, x_t, t, z, text),
             keys.rows,
             batch["image"].shape[1:],
             predicts=self.predicts,
         )
-        return jnp.stack([batch["image"], made], axis=1).reshape(-1, *made.shape[1:])
+        return jnp.stack([batch["image"], generated], axis=1).reshape(-1, *generated.shape[1:])
 
     def _conditions(
         self, frozen: PyTree, batch: PyTree, clip_image: Float["B H W 3"], drop: Bool["B"]
@@ -161,12 +170,18 @@ class DecoderTask(DecoderOptions):
         return z, self.clip.apply(variables, tokens, method="encode_text")
 
 
-def jitter_colors(pictures: Float["B H W 3"], keys: Key["B"], *, most: float) -> Float["B H W 3"]:
-    """Maps the colors c of each image, in [-1, 1], to c + c A + b, clipped to that range.
+def jitter_colors(rgb: Float["B H W 3"], keys: Key["B"], *, max_std: float) -> Float["B H W 3"]:
+    """Applies a random affine map to the colors of each image.
 
-    The twelve numbers of A and b are normal, with a standard deviation drawn for each image uniformly from 0 to `most`.
+    A color c becomes c + c A + b, clipped to [-1, 1].
+
+    Args:
+      rgb: Images in [-1, 1].
+      keys: One key per image.
+      max_std: The twelve elements of A and b are normal. Their standard deviation is drawn uniformly from 0 to
+        `max_std` for each image.
     """
-    deviation = most * jax.vmap(jax.random.uniform)(rng.named_rows(keys, "deviation"))
-    drawn = deviation[:, None, None] * rng.normal_rows(rng.named_rows(keys, "map"), (4, 3))
-    moved = jnp.einsum("bhwc,bcd->bhwd", pictures, drawn[:, :3]) + drawn[:, None, None, 3]
-    return jnp.clip(pictures + moved, -1.0, 1.0)
+    std = max_std * jax.vmap(jax.random.uniform)(rng.named_rows(keys, "deviation"))
+    affine = std[:, None, None] * rng.normal_rows(rng.named_rows(keys, "map"), (4, 3))
+    change = jnp.einsum("bhwc,bcd->bhwd", rgb, affine[:, :3]) + affine[:, None, None, 3]
+    return jnp.clip(rgb + change, -1.0, 1.0)

@@ -1,11 +1,12 @@
-"""The diffusion prior's task: from a caption to the CLIP embedding of its picture (unCLIP, section 2.2).
+"""Training of the diffusion prior (unCLIP; Ramesh et al. 2022, arXiv 2204.06125, Section 2.2).
 
-The network sees z_i noised to step t, CLIP's features of the caption and t, and predicts the clean z_i itself:
+The network receives a noisy image embedding z_i^(t), the step t and CLIP's text features y of the caption, and predicts
+the clean embedding z_i:
 
     L = E |f(z_i^(t), t, y) - z_i|^2
 
-in embeddings standardised per dimension, (z_i - mean) / std, as Karlo's are. The caption is dropped for a share of the
-rows: the empty caption's tokens go through the text tower instead.
+Embeddings are standardized per dimension, (z_i - mean) / std, as in Karlo. For classifier-free guidance, the empty
+caption replaces the caption of a fraction of the rows.
 """
 
 import dataclasses
@@ -26,11 +27,15 @@ from unclip_jax.tasks import denoising
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DiffusionPriorOptions(denoising.DenoisingOptions):
-    """Options of the task.
+    """Options of the prior's task.
 
     Attributes:
-      drop_text: Share of the rows whose caption is dropped.
-      snr_clip, logit_normal: See `DenoisingOptions`.
+      drop_text: Fraction of the rows whose caption is dropped.
+      snr_clip: See `DenoisingOptions`.
+      logit_normal: See `DenoisingOptions`.
+
+    Raises:
+      ValueError: If an option is out of range.
     """
 
     drop_text: float = 0.1
@@ -42,14 +47,16 @@ class DiffusionPriorOptions(denoising.DenoisingOptions):
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionPriorTask(DiffusionPriorOptions):
-    """Trains `model` on the embeddings of a frozen CLIP. Batch fields: `image` or `embedding`, `tokens`, `row`.
+    """Training task of a prior, on the image embeddings of a frozen CLIP.
 
-    Frozen: `clip` (the CLIP's parameters) and `statistics` (`mean` and `std`, "E", of its image embeddings).
+    Batch fields: `tokens`, `row`, and either `embedding` or `image`. Frozen parameters: `clip`, and `statistics` with
+    the `mean` and `std` of its image embeddings. Options are keyword arguments.
 
-    Args:
-      empty: tokens of the empty caption, "L".
-
-    All options are keyword arguments.
+    Attributes:
+      model: The network.
+      clip: The CLIP whose parameters are frozen.
+      schedule: The noise schedule.
+      empty: Tokens of the empty caption.
     """
 
     model: DiffusionPrior
@@ -60,6 +67,7 @@ class DiffusionPriorTask(DiffusionPriorOptions):
     auxiliary: ClassVar[tuple[str, ...]] = ()
 
     def init(self, key: Key[""], batch: PyTree) -> PyTree:
+        """Initializes the network."""
         rows, length = batch["tokens"].shape
         text = TextFeatures(
             pooled=jnp.zeros((rows, self.clip.embed_dim)),
@@ -70,7 +78,8 @@ class DiffusionPriorTask(DiffusionPriorOptions):
         return self.model.init(key, z_t, t, text)["params"]
 
     def loss(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree, *, train: bool = True):
-        z = self.standardised(frozen, batch)
+        """Computes the mean loss (see `training.task.Task`)."""
+        z = self.standardized(frozen, batch)
         drop = self.drops(keys.rows)
         tokens = empty_captions(batch["tokens"], drop, self.empty)
         text = self.clip.apply({"params": frozen["clip"]}, tokens, method="encode_text")
@@ -82,14 +91,15 @@ class DiffusionPriorTask(DiffusionPriorOptions):
         return jnp.mean(loss), {"drop_text": jnp.mean(drop)}
 
     def drops(self, keys: Key["B"]) -> Bool["B"]:
-        """Which rows lose their caption."""
+        """Draws the rows whose caption is dropped."""
         return rng.bernoulli_rows(rng.named_rows(keys, "drop_text"), self.drop_text)
 
     def preview(self, params: PyTree, frozen: PyTree, batch: PyTree, keys: PyTree) -> None:
+        """Returns None, because the prior does not generate images."""
         return None
 
-    def standardised(self, frozen: PyTree, batch: PyTree) -> Float["B E"]:
-        """The pictures' embeddings as the network works on them."""
+    def standardized(self, frozen: PyTree, batch: PyTree) -> Float["B E"]:
+        """Returns the standardized image embeddings of a batch."""
         z = batch.get("embedding")
         if z is None:
             pixels = images.clip_pixels(images.to_unit(batch["image"]), self.clip.image_size)

@@ -1,1 +1,1 @@
-"""Tokenizers: captions to rows of token ids, in the folder formats of transformers."""
+"""Tokenizers that read the folder formats of transformers."""

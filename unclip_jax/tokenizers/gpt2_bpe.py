@@ -1,7 +1,7 @@
-"""GLIDE's captions to token ids: GPT-2's byte-level BPE of the lower-cased text, without marks, padded at its end.
+"""GLIDE's tokenizer: GPT-2's byte-level BPE of lower-cased text, without start and end tokens.
 
-A tokenizer folder holds `vocab.json` and `merges.txt`, or `tokenizer.json` that says the same. The vocabulary's last id
-is <|endoftext|>, which is the padding; the networks see which ids are padding and put vectors of their own there.
+A tokenizer folder contains `vocab.json` and `merges.txt`, or `tokenizer.json` instead. The token with the last id,
+<|endoftext|>, is the padding. Networks also receive a mask of the padding and replace it with learned embeddings.
 """
 
 import warnings
@@ -13,17 +13,20 @@ from etils import epath
 from tokenizers import models, normalizers, pre_tokenizers
 
 from unclip_jax.tokenizers.files import FILES, read_bpe, truncation, unreadable
+from unclip_jax.tokenizers.texts import check_texts
 
 END = "<|endoftext|>"
 
 
 class GPT2Tokenizer:
-    """Turns captions into rows of ids: the text, then padding. Opened with `GPT2Tokenizer.load`.
+    """GPT-2's tokenizer, which encodes captions as text and padding.
+
+    Load it with `GPT2Tokenizer.load`.
 
     Attributes:
-      context_length: ids in a row.
-      vocab_size: number of ids, the padding's among them.
-      pad: id of the padding.
+      context_length: Length of a row of ids.
+      vocab_size: Number of ids, including the padding token.
+      pad: Id of the padding token.
     """
 
     def __init__(self, bpe: tokenizers.Tokenizer, *, context_length: int):
@@ -34,14 +37,22 @@ class GPT2Tokenizer:
 
     @classmethod
     def load(cls, directory: epath.PathLike, *, context_length: int) -> "GPT2Tokenizer":
-        """Opens a folder. Raises ValueError, with what is wrong, for one that is not a tokenizer of GPT-2's kind."""
+        """Loads a tokenizer folder.
+
+        Args:
+          directory: The tokenizer folder.
+          context_length: Length of a row of ids.
+
+        Raises:
+          ValueError: If a file is missing or cannot be read, or if the vocabulary does not have GPT-2's layout.
+        """
         directory = epath.Path(directory)
         vocab, merges = read_bpe(directory, FILES[:2])
         if sorted(vocab.values()) != list(range(len(vocab))) or vocab.get(END) != len(vocab) - 1:
-            raise ValueError(f"tokenizer folder {str(directory)!r}: ids must run from 0 to {END}, the last; as GPT-2's")
+            raise ValueError(f"ids of tokenizer folder {str(directory)!r} must be consecutive from 0, with {END} last.")
         try:
             bpe = tokenizers.Tokenizer(models.BPE(vocab, merges))
-        except Exception as error:  # tokenizers raises a bare Exception for merges that do not fit
+        except Exception as error:  # tokenizers raises a bare Exception for merges that do not match the vocabulary
             raise unreadable(directory, error) from error
         bpe.normalizer = normalizers.Lowercase()
         bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -50,13 +61,19 @@ class GPT2Tokenizer:
     def encode(
         self, texts: Sequence[str], *, on_truncate: Callable[[str], None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of `texts`, int32 [N, context_length], and which of them are no padding, bool of the same shape.
+        """Encodes texts as int32 ids [N, context_length] with a bool mask of that shape, False for padding.
 
-        A text that is too long is cut; `on_truncate` is called with one line that says where (None: it is a warning).
+        Args:
+          texts: N texts. Texts that are too long are truncated.
+          on_truncate: Called with a one-line message for each truncated text. If None, the message is a warning.
+
+        Raises:
+          ValueError: If `texts` is a single string.
         """
+        check_texts(texts)
         rows = np.full((len(texts), self.context_length), self.pad, np.int32)
         mask = np.zeros(rows.shape, bool)
-        for place, (text, encoding) in enumerate(zip(texts, self._bpe.encode_batch(list(texts)))):
+        for index, (text, encoding) in enumerate(zip(texts, self._bpe.encode_batch(list(texts)), strict=True)):
             ids = encoding.ids[: self.context_length]
             if len(encoding.ids) > len(ids):
                 message = truncation(text, len(encoding.ids), self.context_length, encoding.offsets[len(ids) - 1][1])
@@ -64,10 +81,10 @@ class GPT2Tokenizer:
                     warnings.warn(message, stacklevel=2)
                 else:
                     on_truncate(message)
-            rows[place, : len(ids)] = ids
-            mask[place, : len(ids)] = True
+            rows[index, : len(ids)] = ids
+            mask[index, : len(ids)] = True
         return rows, mask
 
     def unknown_words(self, text: str) -> list[str]:
-        """Returns no words: its folder does not say which the training captions contained."""
+        """Returns an empty list, because the words of the training captions are not known."""
         return []

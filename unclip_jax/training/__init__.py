@@ -1,1 +1,1 @@
-"""Training of a stage, whatever its task: compiled functions, optimizer, checkpoints, logging and the loop."""
+"""Task-independent training: compiled functions, optimizer, checkpoints, logging and the loop."""

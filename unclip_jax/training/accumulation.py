@@ -1,7 +1,7 @@
-"""Micro-batches: gradient accumulation within one step.
+"""Gradient accumulation over the micro-batches of one step.
 
-All micro-batches have equally many rows, so the mean of their means is that of the batch: of losses, metrics and
-gradients.
+All micro-batches have the same number of rows. The mean of a loss, metric or gradient over the micro-batches therefore
+equals its mean over the batch.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ def mean_over_micro_batches(
 
     Args:
       function: (micro-batch, its index, carry) -> results, next carry. The results are floating-point arrays.
-      batch: Arrays whose first axis is rows.
-      count: Number of micro-batches; divides the rows.
-      carry: Passed to the first micro-batch.
+      batch: Arrays whose first axis is the rows.
+      count: Number of micro-batches. Must divide the number of rows.
+      carry: Initial carry.
 
     Returns:
-      The mean of the results, and the carry of the last micro-batch.
+      The mean of the results, and the carry after the last micro-batch.
     """
     if count == 1:
         return function(batch, jnp.zeros((), jnp.int32), carry)

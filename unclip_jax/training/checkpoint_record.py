@@ -1,7 +1,7 @@
-"""The record of a checkpoint: what it says about itself, with a checksum of every array.
+"""Record of a checkpoint: config, provenance and a checksum of every array.
 
-Orbax stores it as custom metadata. Orbax raises on a truncated file but returns a flipped bit without an error, which
-the checksums find.
+Orbax stores the record as custom metadata. Orbax detects truncated files but not flipped bits. The checksums detect
+those.
 """
 
 import dataclasses
@@ -22,22 +22,23 @@ from unclip_jax.errors import first_line
 from unclip_jax.schema import NewerSchema, check_schema
 
 SCHEMA = 1
-MAX_NAMES = 8  # arrays that an error message lists
+MAX_NAMES = 8  # number of arrays that an error message lists
 
 
-class DamagedCheckpoint(ValueError):
-    """The files of a checkpoint differ from what was written."""
+class DamagedCheckpoint(ValueError):  # noqa: N818
+    """Error for a checkpoint that cannot be read or whose files have changed since they were written."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointRecord:
-    """What a checkpoint says about itself.
+    """Description of a checkpoint.
 
     Attributes:
       config: The config of the run, as stored in JSON.
-      frozen: Name -> digest of the frozen parameters that it was trained with.
-      provenance: What the caller of the training recorded about its start, as stored in JSON.
-      arrays: Item ("state", "ema", "extras") -> name -> [type, shape, CRC-32] of an array.
+      frozen: Digests of the frozen parameters by name.
+      provenance: Description of the start of the run that the caller of `loop.train` passed, as stored in JSON. May be
+        None.
+      arrays: [type, shape, CRC-32] of every array, by item ("state", "ema", "variables" or "extras") and name.
     """
 
     config: dict[str, Any]
@@ -46,6 +47,7 @@ class CheckpointRecord:
     arrays: dict[str, dict[str, list]]
 
     def to_json(self) -> dict[str, Any]:
+        """Returns the record as stored in JSON, with a checksum of its own."""
         content = {
             "schema": SCHEMA,
             "config": self.config,
@@ -57,23 +59,28 @@ class CheckpointRecord:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], *, where: str) -> "CheckpointRecord":
-        """Reads a record.
+        """Parses a record.
+
+        Args:
+          content: The stored JSON.
+          where: Name of the checkpoint for the error message.
 
         Raises:
-          NewerSchema: If a newer version of unclip_jax wrote it.
-          KeyError, ValueError: If it is not what was written.
+          NewerSchema: If a newer version of unclip_jax wrote the record.
+          KeyError: If a field is missing.
+          ValueError: If the record does not match its checksum.
         """
-        # Check the schema first: a later one may have other fields and another checksum.
+        # Check the schema first: a newer one may have other fields and another checksum.
         check_schema(content["schema"], SCHEMA, where)
         content = dict(content)
-        crc = content.pop("crc", None)  # early versions wrote none
+        crc = content.pop("crc", None)  # early versions did not write a checksum
         if crc not in (None, _crc(content)):
             raise ValueError("the record does not match its checksum")
         known = {name: content[name] for name in ("config", "frozen", "arrays")}
         return cls(**known, provenance=content.get("origin"))
 
     def host_shapes(self, item: str) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns name -> shape of the arrays of an item, to be read onto the first local device."""
+        """Returns the shapes and types of an item's arrays by name, sharded to the first local device."""
         here = SingleDeviceSharding(jax.local_devices()[0])
         return {
             name: jax.ShapeDtypeStruct(tuple(shape), jax.numpy.dtype(dtype), sharding=here)
@@ -81,7 +88,15 @@ class CheckpointRecord:
         }
 
     def check_shapes(self, expected: Mapping[str, Mapping[str, Any]], *, where: str) -> None:
-        """Raises ValueError, with names and shapes, unless all items have the expected arrays."""
+        """Checks the shapes of all arrays.
+
+        Args:
+          expected: Shapes by item and name.
+          where: Name of the checkpoint for the error message.
+
+        Raises:
+          ValueError: If an array is missing, unexpected or has another shape. The message lists names and shapes.
+        """
         stored = {
             (item, name): tuple(shape) for item, named in self.arrays.items() for name, (_, shape, _) in named.items()
         }
@@ -96,7 +111,7 @@ class CheckpointRecord:
             raise ValueError(f"{where} does not match the network: {listed}{more}.")
 
     def changed(self, arrays: Mapping[str, Mapping[str, jax.Array]]) -> list[str]:
-        """Returns the names of the arrays that differ from those that were saved."""
+        """Returns the names of the arrays that differ from the saved ones."""
         return [
             f"{item}/{name}"
             for item, named in arrays.items()
@@ -113,18 +128,18 @@ def describe(leaf: jax.Array) -> list:
 
 
 def describe_all(items: Mapping[str, Mapping[str, jax.Array]]) -> PyTree:
-    """Returns `CheckpointRecord.arrays` of the items of a checkpoint."""
+    """Returns `CheckpointRecord.arrays` for the items of a checkpoint."""
     return {item: {name: describe(leaf) for name, leaf in named.items()} for item, named in items.items()}
 
 
 def checkpoint_dir(workdir: epath.PathLike) -> epath.Path:
     """Returns the directory of a workdir's checkpoints."""
     path = epath.Path(workdir) / "checkpoints"
-    return path if "://" in str(path) else path.absolute()  # Orbax takes no relative path
+    return path if "://" in str(path) else path.absolute()  # Orbax does not accept relative paths
 
 
 def steps_saved(workdir: epath.PathLike) -> list[int]:
-    """Returns the steps of a workdir's checkpoints in ascending order, without any whose writing was interrupted."""
+    """Returns the steps of a workdir's checkpoints in ascending order, without incomplete ones."""
     directory = checkpoint_dir(workdir)
     if not directory.exists():
         return []
@@ -135,8 +150,9 @@ def read_record(workdir: epath.PathLike, step: int) -> CheckpointRecord:
     """Reads the record of a checkpoint.
 
     Raises:
-      DamagedCheckpoint: If it cannot be read, or is not the record that was written.
-      NewerSchema: If a newer version of unclip_jax wrote it. It is intact, and must be neither skipped nor overwritten.
+      DamagedCheckpoint: If the record cannot be read or does not match its checksum.
+      NewerSchema: If a newer version of unclip_jax wrote the record. Such a checkpoint is intact. It must be neither
+        skipped nor overwritten.
     """
     try:
         with ocp.training.Checkpointer(checkpoint_dir(workdir)) as orbax:
@@ -144,12 +160,12 @@ def read_record(workdir: epath.PathLike, step: int) -> CheckpointRecord:
         return CheckpointRecord.from_json(content, where=name_of(workdir, step))
     except NewerSchema:
         raise
-    except Exception as error:  # a broken file can raise anything
+    except Exception as error:  # a corrupt file can raise any exception
         raise damaged(workdir, step, reason(error)) from error
 
 
 def name_of(workdir: epath.PathLike, step: int) -> str:
-    """Returns the name of a checkpoint in messages."""
+    """Returns the name of a checkpoint for messages."""
     return f"checkpoint {str(checkpoint_dir(workdir) / str(step))!r}"
 
 
@@ -161,7 +177,7 @@ def damaged(workdir: epath.PathLike, step: int, why: str) -> DamagedCheckpoint:
 
 
 def reason(error: Exception) -> str:
-    """Returns the first line of the error at the end of the chain of causes. Orbax wraps errors several times."""
+    """Returns the first line of the root cause of an error. Orbax wraps errors several times."""
     cause: BaseException = error
     while cause.__cause__:
         cause = cause.__cause__

@@ -1,7 +1,8 @@
-"""Checkpoints of a run: saved in the background, either complete or not at all, and verified when read.
+"""Checkpoints of a run: saved atomically in the background and verified when they are restored.
 
-`WORKDIR/checkpoints/STEP/` contains the items "state" (step, parameters, optimizer), "ema", and, if there are any,
-"variables" and "extras", which can be read separately, and the record of `checkpoint_record`.
+`WORKDIR/checkpoints/STEP/` contains the record of `checkpoint_record` and the items "state" (step, parameters,
+optimizer), "ema", "variables" and "extras". Each item can be read separately; the last two exist only if they are not
+empty.
 """
 
 import contextlib
@@ -31,14 +32,18 @@ from unclip_jax.training.state import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of a workdir during training. Close it: the last save may still be in progress."""
+    """Checkpoints of a workdir during training.
+
+    Saves run in the background. `close` waits for the last one.
+    """
 
     def __init__(self, workdir: epath.PathLike, *, keep: int, keep_every: int = 0):
-        """Opens the checkpoints of a workdir and removes what interrupted runs left behind.
+        """Opens the checkpoints of a workdir and deletes incomplete ones of interrupted runs.
 
         Args:
+          workdir: Folder of the run.
           keep: Number of latest checkpoints to keep.
-          keep_every: Also keep the checkpoints of multiples of this many steps; 0 disables it.
+          keep_every: Also keep the checkpoints whose step is a multiple of this; 0 disables it.
         """
         self.workdir = workdir
         directory = checkpoint_dir(workdir)
@@ -58,31 +63,39 @@ class Checkpoints:
         frozen: dict[str, str],
         provenance: dict[str, Any] | None = None,
     ) -> None:
-        """Starts to save a checkpoint. Returns once the arrays are copied, so that the state may be donated.
+        """Starts saving a checkpoint and returns once the state is copied and may be donated.
 
         Args:
-          extras: Nested dict of arrays to keep next to the state; {} for none.
-          config, frozen, provenance: See `CheckpointRecord`.
+          state: The training state.
+          extras: Nested dict of arrays to save with the state; {} for none.
+          config: See `CheckpointRecord`.
+          frozen: See `CheckpointRecord`.
+          provenance: See `CheckpointRecord`.
 
         Raises:
-          OSError: If this checkpoint or the previous one cannot be written, such as on a full disk. `wait` and `close`
-            raise it too. Complete checkpoints stay.
+          OSError: If this checkpoint or the previous one cannot be written, for example because the disk is full.
+            `wait` and `close` raise it as well. Complete checkpoints are not affected.
         """
         items = _items(state, extras)
         record = CheckpointRecord(config=config, frozen=frozen, provenance=provenance, arrays=describe_all(items))
         nested = {item: parameters.unflatten(named) for item, named in items.items()}
         with self._writing():
-            # An existing checkpoint of this step can only be a damaged one.
+            # An existing checkpoint of this step can only be damaged.
             self._orbax.save_checkpointables_async(
                 int(state.step), nested, custom_metadata=record.to_json(), force=True, overwrite=True
             )
 
     def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, PyTree]:
-        """Reads the state and the extras of a checkpoint, each array directly onto its sharding in `shapes`.
+        """Restores the state and the extras of a checkpoint.
+
+        Args:
+          step: Step of the checkpoint.
+          shapes: Shapes and shardings of the state. Each array is loaded directly onto its sharding.
 
         Raises:
-          DamagedCheckpoint: If the files differ from what was written.
-          ValueError: If the checkpoint is of another network. The message names the arrays.
+          DamagedCheckpoint: If the checkpoint cannot be read or a checksum does not match.
+          NewerSchema: If a newer version of unclip_jax wrote the checkpoint.
+          ValueError: If the checkpoint belongs to another network. The message names the arrays.
         """
         record = read_record(self.workdir, step)
         expected = _items(shapes, {})
@@ -94,12 +107,12 @@ class Checkpoints:
         return state, parameters.unflatten(jax.tree.map(np.asarray, arrays.get("extras", {})))
 
     def wait(self) -> None:
-        """Returns when everything that was saved is on disk."""
+        """Waits until all checkpoints are on disk."""
         with self._writing():
             self._orbax.wait()
 
     def close(self) -> None:
-        """Waits, and releases the directory."""
+        """Waits until all checkpoints are on disk and releases the directory."""
         with self._writing():
             self._orbax.close()
 
@@ -107,7 +120,7 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever the storage raises
+        except Exception as error:  # the storage backend can raise any exception
             latest = f"of step {max(steps)}" if (steps := steps_saved(self.workdir)) else "none"
             raise OSError(
                 f"a checkpoint cannot be written to {str(checkpoint_dir(self.workdir))!r} ({reason(error)}). The "
@@ -117,14 +130,14 @@ class Checkpoints:
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """The parameters of a finished or running training, as numpy arrays.
+    """Parameters that were read from a checkpoint, as NumPy arrays.
 
     Attributes:
-      step: The step of the checkpoint.
-      record: What the checkpoint says about itself.
+      step: Step of the checkpoint.
+      record: Record of the checkpoint.
       params: The parameters, a nested dict.
-      variables: The variables of the task; {} if it has none.
-      extras: The arrays that were kept next to the state; {} if there are none.
+      variables: Variables of the task; {} if it has none.
+      extras: The extras, a nested dict; {} if there are none.
     """
 
     step: int
@@ -135,14 +148,15 @@ class Restored:
 
 
 def restore_params(workdir: epath.PathLike, step: int | None = None, *, averaged: bool = True) -> Restored:
-    """Reads the parameters of a workdir.
+    """Reads the parameters from a checkpoint of a workdir.
 
     Args:
-      step: Step of the checkpoint. If None, the latest.
-      averaged: Whether to read the moving average, which is used for sampling, or the parameters themselves.
+      workdir: Folder of the run.
+      step: Step of the checkpoint. If None, the latest one.
+      averaged: Whether to read the EMA parameters, which are used for sampling, or the parameters themselves.
 
     Raises:
-      ValueError: If the workdir has no such checkpoint, or it is damaged.
+      ValueError: If there is no such checkpoint, it is damaged, or a newer version of unclip_jax wrote it.
     """
     item = "ema" if averaged else "state"
     step, record, trees = _read(workdir, step, (item, "variables", "extras"))
@@ -151,15 +165,19 @@ def restore_params(workdir: epath.PathLike, step: int | None = None, *, averaged
 
 
 def restore_extras(workdir: epath.PathLike) -> PyTree | None:
-    """Reads the extras of a workdir's latest intact checkpoint. Returns None if it has no such checkpoint."""
+    """Reads the extras from the latest intact checkpoint of a workdir. Returns None if there is none."""
     for step in reversed(steps_saved(workdir)):
-        with contextlib.suppress(DamagedCheckpoint):  # the run that resumes reports it
+        with contextlib.suppress(DamagedCheckpoint):  # reported when the run resumes
             return _read(workdir, step, ("extras",))[2].get("extras", {})
     return None
 
 
 def restore_record(workdir: epath.PathLike) -> tuple[int, CheckpointRecord]:
-    """Reads step and record of a workdir's latest checkpoint, but no arrays. Raises like `restore_params`."""
+    """Reads the step and the record of the latest checkpoint of a workdir, without its arrays.
+
+    Raises:
+      ValueError: If there is no checkpoint, it is damaged, or a newer version of unclip_jax wrote it.
+    """
     step = _choose(workdir, None)
     return step, read_record(workdir, step)
 
@@ -167,7 +185,7 @@ def restore_record(workdir: epath.PathLike) -> tuple[int, CheckpointRecord]:
 def _read(
     workdir: epath.PathLike, step: int | None, items: tuple[str, ...]
 ) -> tuple[int, CheckpointRecord, dict[str, PyTree]]:
-    """Returns step, record, and those of the items that the checkpoint has, as numpy trees."""
+    """Returns the step, the record and the items that the checkpoint contains, as trees of NumPy arrays."""
     step = _choose(workdir, step)
     record = read_record(workdir, step)
     expected = {item: record.host_shapes(item) for item in items if item in record.arrays}
@@ -179,7 +197,7 @@ def _read(
 
 
 def _choose(workdir: epath.PathLike, step: int | None) -> int:
-    """Returns `step` if it has a checkpoint, and the latest one if it is None."""
+    """Returns `step` if it has a checkpoint, or the latest step if it is None."""
     steps = steps_saved(workdir)
     if not steps:
         raise ValueError(f"workdir {str(workdir)!r} contains no checkpoint. Run `unclip train` first.")
@@ -196,11 +214,11 @@ def _load(
     expected: dict[str, dict[str, Any]],
     record: CheckpointRecord,
 ) -> dict[str, dict[str, jax.Array]]:
-    """Reads items of a checkpoint as {"a/b": array} and verifies every array against its checksum."""
+    """Reads items of a checkpoint as {"a/b": array} and verifies the checksum of every array."""
     try:
         nested = {item: parameters.unflatten(named) for item, named in expected.items()}
         loaded = orbax.load_checkpointables(step, nested)
-    except Exception as error:  # a broken file can raise anything
+    except Exception as error:  # a corrupt file can raise any exception
         raise damaged(workdir, step, reason(error)) from error
     arrays = {item: _flatten(loaded[item]) for item in expected}
     if changed := record.changed(arrays):
@@ -209,7 +227,7 @@ def _load(
 
 
 def _items(state: TrainState, extras: PyTree) -> dict[str, dict[str, Any]]:
-    """Returns the parts of a checkpoint that can be read separately, each as {"a/b": leaf}."""
+    """Returns the items of a checkpoint, each as {"a/b": leaf}."""
     items = {"state": _flatten(state.replace(ema=None, variables=None)), "ema": _flatten(state.ema)}
     optional = {"variables": state.variables, "extras": extras}
     return items | {item: _flatten(tree) for item, tree in optional.items() if tree}

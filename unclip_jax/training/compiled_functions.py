@@ -1,7 +1,7 @@
-"""The compiled functions of a run: initialization, training step, evaluation and preview.
+"""Compiled functions of a run: initialization, training step, evaluation and preview.
 
-Each is one `jax.jit` with explicit shardings, so that the same code runs on one CPU and on a pod. The state is created
-on its devices and donated from step to step. The frozen parameters are an argument.
+Each function is one `jax.jit` with explicit shardings, so that the same code runs on one CPU and on a pod. The state is
+created on its devices and donated to every training step. The frozen parameters are an argument, not a constant.
 """
 
 import dataclasses
@@ -27,15 +27,14 @@ from unclip_jax.training.task import Task, as_aux, initial_variables, make_keys,
 
 @dataclasses.dataclass(frozen=True)
 class CompiledFunctions:
-    """What `compile_functions` returns. Each function is compiled at its first call.
+    """Functions of a run. Each one is compiled when it is first called.
 
     Attributes:
-      shapes: The state as ShapeDtypeStructs with shardings, onto which a checkpoint is restored.
-      frozen_shardings: Where the frozen parameters must be placed.
-      initialize: (params, variables) -> state. The task initializes the parameters and variables that are not passed;
-        all of them by default.
+      shapes: The state as ShapeDtypeStructs with shardings, for restoring a checkpoint.
+      frozen_shardings: Shardings of the frozen parameters.
+      initialize: (params, variables) -> state. The task initializes the top-level entries that are not passed.
       train: (state, frozen, batch) -> state, metrics. The state is donated.
-      evaluate: (state, frozen, batch) -> metrics of the averaged parameters, with the same randomness at every call.
+      evaluate: (state, frozen, batch) -> metrics of the EMA parameters. All calls use the same random numbers.
       preview: (state, frozen, batch) -> uint8 images. If None, the task has no previews.
     """
 
@@ -50,51 +49,69 @@ class CompiledFunctions:
 def compile_functions(
     task: Task, *, config: RunConfig, frozen: PyTree, batch: dict[str, np.ndarray], mesh: Mesh
 ) -> CompiledFunctions:
-    """Prepares the functions of a run over `mesh`. Only shapes and types of `frozen` and `batch` are read."""
+    """Builds the functions of a run.
+
+    Args:
+      task: The training task.
+      config: Settings of the run.
+      frozen: Frozen parameters. Only their shapes and types are used.
+      batch: A batch. Only its shapes and types are used.
+      mesh: Mesh of the devices.
+    """
     optimizer = make_optimizer(config.optimizer, config.training.steps)
-    # One row suffices to initialize parameters. It is zeros because every process holds different rows.
+    # One row is enough to initialize parameters. It is zero because each process has different rows.
     example = {name: np.zeros((1, *rows.shape[1:]), rows.dtype) for name, rows in batch.items()}
     initialize = _initialize(task, optimizer, config, example)
     preview = _preview(task, config)
 
     shapes = jax.eval_shape(initialize)
-    state_at, frozen_at = rules.shardings(shapes, mesh), rules.shardings(frozen, mesh)
-    everywhere = rules.replicated(mesh)
-    inputs = (state_at, frozen_at, rules.batch(mesh))
+    state_shardings, frozen_shardings = rules.shardings(shapes, mesh), rules.shardings(frozen, mesh)
+    replicated = rules.replicated(mesh)
+    inputs = (state_shardings, frozen_shardings, rules.batch(mesh))
     has_preview = jax.eval_shape(preview, shapes, frozen, batch) is not None
     return CompiledFunctions(
         shapes=jax.tree.map(
-            lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, state_at
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            state_shardings,
         ),
-        frozen_shardings=frozen_at,
-        initialize=jax.jit(initialize, out_shardings=state_at),
+        frozen_shardings=frozen_shardings,
+        initialize=jax.jit(initialize, out_shardings=state_shardings),
         train=jax.jit(
-            _train(task, optimizer, config), in_shardings=inputs, out_shardings=(state_at, everywhere), donate_argnums=0
+            _train(task, optimizer, config),
+            in_shardings=inputs,
+            out_shardings=(state_shardings, replicated),
+            donate_argnums=0,
         ),
-        evaluate=jax.jit(_evaluate(task, config), in_shardings=inputs, out_shardings=everywhere),
-        preview=jax.jit(preview, in_shardings=inputs, out_shardings=everywhere) if has_preview else None,
+        evaluate=jax.jit(_evaluate(task, config), in_shardings=inputs, out_shardings=replicated),
+        preview=jax.jit(preview, in_shardings=inputs, out_shardings=replicated) if has_preview else None,
     )
 
 
 def num_micro_batches(task: Task, config: RunConfig) -> int:
-    """Returns into how many micro-batches a step splits a batch: 1 if the task splits it itself."""
+    """Returns the number of micro-batches per step.
+
+    It is 1 for tasks whose loss couples the rows of a batch. Such tasks split the batch themselves.
+    """
     return config.training.micro_batches if task.rows_are_independent else 1
 
 
 def _initialize(task: Task, optimizer: optax.GradientTransformation, config: RunConfig, example: PyTree) -> Callable:
-    def initialize(params: PyTree = {}, variables: PyTree = {}) -> TrainState:
+    def initialize(params: PyTree | None = None, variables: PyTree | None = None) -> TrainState:
         key = jax.random.key(config.training.seed)
-        params = {**task.init(rng.named(key, "init"), example), **params}
-        variables = {**initial_variables(task, rng.named(key, "init_variables"), example, params), **variables}
+        params = {**task.init(rng.named(key, "init"), example), **(params or {})}
+        given = variables or {}
+        variables = {**initial_variables(task, rng.named(key, "init_variables"), example, params), **given}
         return initial_state(params, variables, optimizer)
 
     return initialize
 
 
 def _train(task: Task, optimizer: optax.GradientTransformation, config: RunConfig) -> Callable:
-    """Returns the training step. A step changes nothing if the loss, the gradient or a variable is not finite.
+    """Returns the training step.
 
-    Neither does it if the global norm of the gradient is above `config.optimizer.skip_norm`.
+    If the loss, the gradient or a variable is not finite, or if the global norm of the gradient exceeds
+    `config.optimizer.skip_norm`, the step leaves parameters, averages, optimizer state and variables unchanged.
     """
     rate = learning_rate(config.optimizer, config.training.steps)
     max_norm = jnp.finfo(jnp.float32).max if config.optimizer.skip_norm is None else config.optimizer.skip_norm

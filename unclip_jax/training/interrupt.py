@@ -1,4 +1,4 @@
-"""Stopping a run between two steps: Ctrl-C and SIGTERM become a request that the loop reads."""
+"""Graceful shutdown: turns Ctrl-C and SIGTERM into a flag that the loop checks between steps."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 class StopRequest:
-    """True after a stop was requested."""
+    """Flag that is True once a stop was requested."""
 
     def __init__(self):
         self.requested = False
@@ -18,9 +18,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turns the first SIGINT or SIGTERM into a request. A second SIGINT raises KeyboardInterrupt at once.
+    """Yields a flag that the first SIGINT or SIGTERM sets. After that, SIGINT raises KeyboardInterrupt.
 
-    Python delivers signals to the main thread only. In other threads the request stays False.
+    Python delivers signals only to the main thread. In other threads the flag stays False.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -36,4 +36,4 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: it was not set by Python
+            signal.signal(number, handler or signal.SIG_DFL)  # None if Python did not set it

@@ -1,8 +1,8 @@
-"""The training loop: steps, evaluation, saving, stopping.
+"""Training loop: restores the latest checkpoint, runs steps, logs, evaluates and saves.
 
     WORKDIR/config.json   the config
     WORKDIR/checkpoints/  see `checkpoints`
-    WORKDIR/.lock         while a run trains, see `workdir_lock`
+    WORKDIR/.lock         locked while a run is in progress, see `workdir_lock`
 
 `run_log` lists the other files.
 """
@@ -39,14 +39,22 @@ Batch = dict[str, np.ndarray]
 
 
 class Batches(Protocol):
-    """The data of this process. Each batch is a function of its step alone."""
+    """Data of this process. A batch depends only on its step."""
 
     def batches(self, start_step: int) -> Iterator[Batch]:
-        """Returns the batches from a step on."""
+        """Returns the batches from `start_step` on, counted from 0."""
 
 
 def check_config(config: RunConfig, mesh: Mesh | None = None) -> None:
-    """Raises ValueError if the batch cannot be split over the mesh. If `mesh` is None, it is the config's."""
+    """Checks that the batch can be split over the mesh.
+
+    Args:
+      config: Settings of the run.
+      mesh: Mesh of the devices. If None, `config.mesh` over all devices.
+
+    Raises:
+      ValueError: If the batch cannot be split.
+    """
     mesh = mesh or make_mesh(**vars(config.mesh))
     check_batch(config.training.global_batch, mesh, config.training.micro_batches)
 
@@ -66,32 +74,34 @@ def train(
     provenance: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> int:
-    """Trains to `config.training.steps`, resuming from the latest checkpoint in `workdir`.
+    """Trains until `config.training.steps`, resuming from the latest checkpoint in `workdir`.
 
     Args:
-      task: What is learned.
-      config: The settings. The workdir stores the whole config.
-      frozen: {name: tree of host arrays} that the task reads and that are not trained; {} for none.
-      extras: {name: tree of host arrays} to keep in every checkpoint; {} for none. A resumed run takes those of its
-        checkpoint, which also replace the arrays of the same name in `frozen`.
-      train_data: The training data.
-      eval_data: The evaluation data. If None, there are no evaluations and no previews.
-      workdir: The folder of the run.
-      mesh: If None, `config.mesh` over all devices.
-      initial_params: Parameters that a new run starts from. If None, the task initializes them.
-      initial_variables: Variables of the task that a new run starts from. If None, the task initializes them.
-      provenance: What every checkpoint records about the start of the run, as stored in JSON. A resumed run keeps that
-        of its checkpoint.
+      task: The training task.
+      config: Settings of the run. The workdir stores them.
+      frozen: {name: tree of host arrays} of parameters that the task reads but does not train; {} for none.
+      extras: {name: tree of host arrays} to save in every checkpoint; {} for none. A resumed run uses the extras of its
+        checkpoint, which also replace the entries of the same name in `frozen`.
+      train_data: Training data.
+      eval_data: Evaluation data. If None, evaluations and previews are disabled.
+      workdir: Folder of the run.
+      mesh: Mesh of the devices. If None, `config.mesh` over all devices.
+      initial_params: Initial parameters of a new run. The task initializes the top-level entries that are missing. If
+        None, it initializes all of them.
+      initial_variables: Initial variables of a new run, completed in the same way.
+      provenance: Description of the start of the run that every checkpoint records as JSON. A resumed run keeps the
+        provenance of its checkpoint.
       progress: Whether to show a progress bar.
 
     Returns:
       The last step.
 
     Raises:
-      ValueError: For settings that cannot work, a workdir of another config, with different frozen parameters or in
-        which another run is training (see `lock_workdir`), or if all its checkpoints are damaged.
+      ValueError: If the settings are invalid, the workdir was trained with another config or with different frozen
+        parameters, another run is using it (see `lock_workdir`), or all its checkpoints are damaged.
       FloatingPointError: After `max_bad_steps` skipped steps in a row.
-      KeyboardInterrupt: After a checkpoint, if a stop was requested by Ctrl-C or SIGTERM.
+      OSError: If a checkpoint cannot be written.
+      KeyboardInterrupt: If a stop was requested by Ctrl-C or SIGTERM, after a checkpoint is saved.
     """
     mesh = mesh or make_mesh(**vars(config.mesh))
     check_config(config, mesh)
@@ -106,11 +116,11 @@ def train(
         checkpoints = Checkpoints(workdir, keep=training.keep, keep_every=training.keep_every)
         stack.enter_context(closing(checkpoints))
         if record is None:
-            state = functions.initialize(initial_params or {}, initial_variables or {})
+            state = functions.initialize(initial_params, initial_variables)
         else:
             provenance, opened = record.provenance, start
             start, state, extras = latest_state(checkpoints, start, functions.shapes)
-            if start != opened:  # the arrays of a checkpoint with an intact record were damaged
+            if start != opened:  # the record of the latest checkpoint was intact but its arrays were damaged
                 _, batches = _open(train_data, start)
         frozen = {**frozen, **{name: tree for name, tree in extras.items() if name in frozen}}
         run = _Run(
@@ -131,12 +141,18 @@ def train(
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class _Run:
-    """The training loop and all that it needs.
+    """Training loop, with everything that stays constant during a run.
 
     Attributes:
-      frozen: The frozen parameters, on the devices.
-      batches: The batches from the start of the run on.
-      save: Starts to save a state.
+      config: Settings of the run.
+      functions: Compiled functions.
+      mesh: Mesh of the devices.
+      frozen: Frozen parameters, on the devices.
+      batches: Training batches from the first step of this run on.
+      eval_data: Evaluation data. If None, evaluations and previews are disabled.
+      log: Metrics, previews and progress bar.
+      checkpoints: Checkpoints of the workdir.
+      save: Starts saving a state.
     """
 
     config: RunConfig
@@ -176,7 +192,7 @@ class _Run:
         return is_due and self.eval_data is not None and self.functions.preview is not None
 
     def _evaluate_and_preview(self, step: int, state: TrainState) -> dict[str, float]:
-        """Returns the metrics of the evaluation as eval_* and writes a preview, each if it is due."""
+        """Evaluates and writes a preview, each if it is due. Returns the metrics of the evaluation as eval_*."""
         is_eval_step = self._is_eval_step(step)
         count = self.config.training.eval_batches if is_eval_step else 1
         results = []
@@ -200,7 +216,7 @@ class _Run:
 
 
 def _open(data: Batches, start: int) -> tuple[Batch, Iterator[Batch]]:
-    """Returns the first batch from a step on, and all batches including it."""
+    """Returns the batch of step `start`, and an iterator over the batches from `start` on."""
     batches = data.batches(start)
     first = next(batches)
     return first, itertools.chain([first], batches)

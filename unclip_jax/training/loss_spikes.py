@@ -4,12 +4,12 @@ import collections
 import math
 import statistics
 
-WINDOW = 50  # previous losses whose median a loss is compared with
-MIN_LOSSES = 10  # with fewer, nothing is a spike
+WINDOW = 50  # number of previous losses in the median
+MIN_LOSSES = 10  # number of previous losses that detection requires
 
 
 class SpikeDetector:
-    """Detects losses that exceed a multiple of the median of the last 50."""
+    """Detector of losses that exceed a multiple of the median of the last 50."""
 
     def __init__(self, factor: float):
         """Creates a detector.
@@ -21,7 +21,10 @@ class SpikeDetector:
         self._losses: collections.deque[float] = collections.deque(maxlen=WINDOW)
 
     def is_spike(self, loss: float) -> bool:
-        """Returns whether the next loss is a spike. Losses that are not finite are ignored: their steps are skipped."""
+        """Returns whether a loss is a spike, and adds it to the previous losses.
+
+        Losses that are not finite are ignored, because their steps are skipped.
+        """
         if not math.isfinite(loss):
             return False
         enabled = self._factor and len(self._losses) >= MIN_LOSSES

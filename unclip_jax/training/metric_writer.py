@@ -1,7 +1,7 @@
-"""Metrics as lines of JSON and as TensorBoard events.
+"""Logging of metrics as JSON lines and TensorBoard events.
 
-`metrics.jsonl` holds one object for each logged step, each step once: a resumed run drops the lines that stand after
-the step it goes on from, which it is about to write again.
+`metrics.jsonl` contains one JSON object per logged step. A resumed run first removes the lines after the step from
+which it resumes, so that no step occurs twice.
 """
 
 import json
@@ -19,12 +19,19 @@ from unclip_jax.arrays import UInt8
 
 
 class MetricWriter:
-    """Writes the metrics and previews of a workdir, from `step` on. Close it.
+    """Writer of the metrics and previews of a workdir.
 
-    TensorBoard events are written where the workdir is a local folder; its format needs files that can be appended to.
+    Call `close` at the end. TensorBoard events are written only to local folders, because their format requires files
+    that can be appended to.
     """
 
     def __init__(self, workdir: epath.PathLike, *, step: int = 0):
+        """Opens the files of a workdir.
+
+        Args:
+          workdir: Folder of the run.
+          step: The step from which the run resumes. Later lines are removed.
+        """
         self.workdir = epath.Path(workdir)
         self._path = self.workdir / "metrics.jsonl"
         self._lines = [line for line in read_metrics(workdir) if line["step"] <= step]
@@ -36,11 +43,11 @@ class MetricWriter:
 
     @property
     def last(self) -> dict[str, Any]:
-        """The newest line; {} before the first."""
+        """The latest line, or {} if there is none."""
         return self._lines[-1] if self._lines else {}
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line. A number that is not finite is written as null, which JSON can hold."""
+        """Writes one line. Numbers that are not finite are written as null, which JSON can represent."""
         finite = _finite(values)
         self._lines.append({"step": step, **finite})
         if self._remote:
@@ -62,10 +69,12 @@ class MetricWriter:
             self._events.add_image("preview", grid, step, dataformats="HWC")
 
     def flush(self) -> None:
+        """Writes buffered TensorBoard events to disk."""
         if self._events is not None:
             self._events.flush()
 
     def close(self) -> None:
+        """Closes the TensorBoard file."""
         if self._events is not None:
             self._events.close()
 
@@ -74,8 +83,10 @@ class MetricWriter:
 
 
 def append_line(path: epath.PathLike, values: Mapping[str, Any]) -> None:
-    """One object more in a file of JSON lines, on a line of its own even if the last write was cut off. A number that
-    is not finite is written as null."""
+    """Appends an object to a file of JSON lines. Numbers that are not finite are written as null.
+
+    If the last write was interrupted, the object still starts on a new line.
+    """
     path, text = epath.Path(path), json.dumps(_finite(values)) + "\n"
     if "://" in str(path):  # object stores cannot append
         files.atomic_write(path, (path.read_text() if path.exists() else "") + text)
@@ -92,12 +103,12 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """As JSON holds it. A float32 is written with the few digits that it has."""
+    """Returns a number for JSON, with the significant digits of float32, or None if it is not finite."""
     return float(str(np.float32(value))) if math.isfinite(value) else None
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """The lines of a workdir's `metrics.jsonl`, without a last one that was cut off; [] where there is no file."""
+    """Reads `metrics.jsonl` of a workdir, without an incomplete last line. Returns [] if there is no file."""
     path = epath.Path(workdir) / "metrics.jsonl"
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:

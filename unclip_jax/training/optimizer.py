@@ -1,10 +1,10 @@
-"""AdamW with clipping, warm-up and a schedule, from a config's section `optimizer`.
+"""AdamW with gradient clipping, warm-up and a learning-rate schedule.
 
     learning rate of update n (from 0) = peak * min(1, (n + 1) / warmup) * f((n - warmup) / (steps - warmup))
     f(u) = 1 (constant),  1 - u (linear),  (1 + cos(pi u)) / 2 (cosine),   u clipped to [0, 1]
 
-Gradients are first scaled down to a global norm of at most `clip_norm`. Only kernels decay: no biases, scales of norms,
-embeddings, positions, learned tokens, nor CLIP's logit scale.
+Gradients are first scaled down to a global norm of at most `clip_norm`. Weight decay applies only to kernels: not to
+biases, scales of normalization layers, embeddings, positions, learned tokens or CLIP's logit scale.
 """
 
 import fnmatch
@@ -28,7 +28,11 @@ FROZEN = {True: "frozen", False: "trained"}
 
 
 def learning_rate(spec: OptimizerSpec, steps: int) -> optax.Schedule:
-    """Returns the learning rate by number of updates done, for a run of `steps`.
+    """Returns the learning-rate schedule, a function of the number of updates already made.
+
+    Args:
+      spec: Optimizer settings.
+      steps: Number of training steps.
 
     Raises:
       ValueError: If the schedule is unknown.
@@ -44,36 +48,49 @@ def learning_rate(spec: OptimizerSpec, steps: int) -> optax.Schedule:
 
 
 def decays(params: PyTree) -> PyTree:
-    """Returns True for each parameter that decays: kernels, except those of a single axis.
+    """Returns for each parameter whether weight decay applies to it: kernels with at least two axes.
 
-    The number of axes alone does not decide: the biases of scanned layers are stacked, and so have two.
+    The number of axes alone is not sufficient, because the biases of scanned layers are stacked and have two axes.
     """
     return jax.tree_util.tree_map_with_path(lambda path, leaf: path[-1].key == "kernel" and leaf.ndim > 1, params)
 
 
 def frozen(params: PyTree, patterns: Sequence[str]) -> PyTree:
-    """True for each parameter whose path, such as "unet/conv_in/kernel", one of the shell patterns matches.
+    """Returns for each parameter whether it is frozen.
 
-    Raises ValueError for a pattern that matches nothing, and where nothing is left to be trained.
+    Args:
+      params: The parameters, a nested dict.
+      patterns: Shell patterns of the paths of frozen parameters, such as "unet/conv_in/*".
+
+    Raises:
+      ValueError: If a pattern matches no parameter, or if the patterns match all parameters.
     """
     flat = parameters.flatten(params)
     for pattern in patterns:
         if not fnmatch.filter(flat, pattern):
             heads = sorted({name.partition("/")[0] for name in flat})
             raise ValueError(
-                f"config.optimizer.freeze {pattern!r} matches no parameter, such as {min(flat)!r}; "
-                f"their paths begin with: {', '.join(heads)}"
+                f"config.optimizer.freeze must match paths of parameters, such as {min(flat)!r}, but {pattern!r} "
+                f"matches none. The paths start with: {', '.join(heads)}."
             )
     matched = {name: any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in flat}
     if all(matched.values()):
-        raise ValueError(f"config.optimizer.freeze {list(patterns)} leaves no parameter to be trained")
+        raise ValueError(f"config.optimizer.freeze must leave parameters to train, but {list(patterns)} match all.")
     return parameters.unflatten(matched)
 
 
 def make_optimizer(spec: OptimizerSpec, steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run of `steps`. `clip_norm` None: gradients are not clipped.
+    """Builds the optimizer.
 
-    Parameters that `freeze` names get no update, have no state, and do not count in the norm that is clipped.
+    Parameters that match `spec.freeze` are not updated, have no optimizer state and do not contribute to the norm that
+    is clipped.
+
+    Args:
+      spec: Optimizer settings.
+      steps: Number of training steps.
+
+    Raises:
+      ValueError: If the schedule is unknown.
     """
     clip = optax.identity() if spec.clip_norm is None else optax.clip_by_global_norm(spec.clip_norm)
     adamw = optax.adamw(

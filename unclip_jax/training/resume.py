@@ -1,4 +1,4 @@
-"""Where a run starts: from the latest intact checkpoint of its workdir, if config and frozen parameters match it."""
+"""Resuming from the latest intact checkpoint of a workdir, if config and frozen parameters match."""
 
 import contextlib
 import sys
@@ -21,11 +21,15 @@ CONFIG = "config.json"
 
 
 def check_workdir(config: RunConfig, workdir: epath.PathLike) -> None:
-    """Checks that a run may use a workdir. Writes nothing.
+    """Checks that a run can use a workdir. Writes nothing.
+
+    Args:
+      config: Settings of the run.
+      workdir: Folder of the run. It may be missing.
 
     Raises:
-      NewerSchema: If a newer version of unclip_jax trained in it.
-      ValueError: If it is a file, or was trained with another config.
+      NewerSchema: If the latest checkpoint that is not damaged was written by a newer version of unclip_jax.
+      ValueError: If `workdir` is a file or was trained with another config.
     """
     workdir = epath.Path(workdir)
     if workdir.exists() and not workdir.is_dir():
@@ -41,13 +45,19 @@ def check_workdir(config: RunConfig, workdir: epath.PathLike) -> None:
 def latest_record(
     workdir: epath.PathLike, config: RunConfig, digests: Mapping[str, str]
 ) -> tuple[int, CheckpointRecord | None]:
-    """Returns step and record of the latest checkpoint with an intact record; (0, None) if there is no checkpoint.
+    """Reads the latest intact record.
 
     Args:
-      digests: Name -> digest of the frozen parameters of the run.
+      workdir: Folder of the run.
+      config: Settings of the run.
+      digests: Digests of the frozen parameters by name.
+
+    Returns:
+      The step and the record, or (0, None) if there is no checkpoint.
 
     Raises:
-      DamagedCheckpoint: If all checkpoints are damaged.
+      DamagedCheckpoint: If all records are damaged.
+      NewerSchema: If a newer version of unclip_jax wrote the latest record that is not damaged.
       ValueError: If the checkpoint was trained with another config or with different frozen parameters.
     """
     steps = steps_saved(workdir)
@@ -62,11 +72,16 @@ def latest_record(
 def latest_state(checkpoints: Checkpoints, step: int, shapes: TrainState) -> tuple[int, TrainState, PyTree]:
     """Restores the latest intact checkpoint up to a step.
 
+    Args:
+      checkpoints: Checkpoints of the workdir.
+      step: The last step to consider.
+      shapes: Shapes and shardings of the state.
+
     Returns:
-      Its step, state and extras.
+      The step, the state and the extras.
 
     Raises:
-      DamagedCheckpoint: If all of them are damaged.
+      DamagedCheckpoint: If all these checkpoints are damaged.
     """
     steps = [saved for saved in steps_saved(checkpoints.workdir) if saved <= step]
     step, (state, extras) = _first_intact(steps, lambda step: checkpoints.restore(step, shapes))
@@ -74,7 +89,7 @@ def latest_state(checkpoints: Checkpoints, step: int, shapes: TrainState) -> tup
 
 
 def _first_intact(steps: Sequence[int], read: Callable[[int], T]) -> tuple[int, T]:
-    """Reads the latest checkpoint that is not damaged, and prints a line for each that is."""
+    """Reads the latest intact checkpoint and prints a line for each damaged one."""
     *earlier, step = steps
     try:
         return step, read(step)
@@ -92,5 +107,5 @@ def _check_digests(digests: Mapping[str, str], stored: Mapping[str, str], workdi
         listed = "; ".join(f"{name} has digest {digests.get(name)} and had {stored.get(name)}" for name in changed)
         raise ValueError(
             f"workdir {workdir!r} was trained with different frozen parameters: {listed}. Set config.encoders to the "
-            "former ones, or choose another workdir."
+            "previous ones, or choose another workdir."
         )

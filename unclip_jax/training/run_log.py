@@ -1,10 +1,10 @@
-"""The log of a run: metrics, bad steps and a progress bar.
+"""Log of a run: metrics, bad steps and a progress bar.
 
     WORKDIR/metrics.jsonl    one line per logged step, see `metric_writer`
     WORKDIR/previews/        images, for tasks that have previews
     WORKDIR/bad_steps.jsonl  skipped steps and loss spikes, with the indices of their records
 
-Only the leader process writes them.
+Only the leader process writes these files.
 """
 
 import sys
@@ -26,20 +26,22 @@ SLOW_DATA = 0.1  # fraction of the time above which the progress bar reports wai
 
 
 class RunLog:
-    """Writes the metrics of the training steps. Close it.
+    """Writer of metrics, bad steps and previews.
 
-    Reading the metrics of a step waits until the devices have finished it. A step is therefore read when the next one
-    has been started.
+    Call `close` at the end. Reading the metrics of a step blocks until the devices have finished it. They are therefore
+    read only after the next step has been started.
 
     Attributes:
-      timer: Measures the steps. What is no part of them must run inside `timer.pause()`.
+      timer: Timer of the steps. Work that is not part of a step must run inside `timer.pause()`.
     """
 
     def __init__(self, workdir: epath.PathLike, training: TrainingSpec, *, start: int, progress: bool):
         """Opens the log.
 
         Args:
-          start: The step from which the run starts. Later lines of an earlier run are dropped.
+          workdir: Folder of the run.
+          training: Training settings.
+          start: The step from which the run resumes; 0 for a new run. Later lines of an earlier run are removed.
           progress: Whether to show a progress bar.
         """
         is_leader = jax.process_index() == 0
@@ -54,16 +56,18 @@ class RunLog:
         """Adds a step that was just started, and flushes the previous one.
 
         Args:
-          records: The indices of the step's records, if the data has some.
+          step: Number of the step, from 1.
+          metrics: Metrics of the step. They may still be computed.
+          records: Indices of the records in the batch. If None, the data has no such indices.
         """
         self.flush()
         self._pending = step, metrics, records
 
     def flush(self, evaluate: Callable[[], dict[str, float]] | None = None) -> None:
-        """Waits for the step that was added last, and writes a line if one is due.
+        """Waits for the step that was added last and logs it if it is due.
 
         Args:
-          evaluate: Returns more values of the line, which is always due then.
+          evaluate: Returns additional values to log. If None, there are none. Otherwise the step is always logged.
 
         Raises:
           FloatingPointError: After `max_bad_steps` skipped steps in a row.
@@ -137,6 +141,6 @@ class RunLog:
 
 
 def _progress_bar(steps: int, start: int, *, shown: bool) -> tqdm.tqdm:
-    # A log file needs fewer lines than a terminal.
+    # Update less often if the output is a log file.
     interval = 0.5 if sys.stderr.isatty() else 10.0
     return tqdm.tqdm(total=steps, initial=start, unit="step", disable=not shown, mininterval=interval)

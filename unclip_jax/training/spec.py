@@ -1,4 +1,4 @@
-"""Settings of a run that hold for every stage, and which of them a resumed run may change."""
+"""Settings of a run that are common to all stages, and which of them a resumed run may change."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -11,19 +11,19 @@ _ABSENT = "(absent)"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """AdamW with gradient clipping, warm-up and a learning-rate schedule, see `training.optimizer`.
+    """Settings of AdamW, gradient clipping and the learning-rate schedule, see `training.optimizer`.
 
     Attributes:
       learning_rate: Peak learning rate.
-      schedule: How the learning rate falls after the warm-up.
-      warmup_steps: Updates over which the learning rate rises linearly; 0 disables the warm-up.
-      b1: Decay of the first moment.
-      b2: Decay of the second moment.
-      eps: Added to the root of the second moment.
+      schedule: Decay of the learning rate after the warm-up.
+      warmup_steps: Number of updates over which the learning rate increases linearly; 0 disables the warm-up.
+      b1: Decay rate of the first moment.
+      b2: Decay rate of the second moment.
+      eps: Added to the square root of the second moment.
       weight_decay: Decoupled weight decay of the kernels.
-      clip_norm: Gradients are scaled down to this global norm. If None, they are not clipped.
-      skip_norm: A step whose gradient has a larger global norm changes nothing. If None, only steps that are not finite
-        are skipped.
+      clip_norm: Largest global norm of the gradient. Longer gradients are scaled down. If None, there is no clipping.
+      skip_norm: Steps whose gradient has a larger global norm are skipped. If None, steps are skipped only if the loss,
+        the gradient or a variable of the task is not finite.
       freeze: Shell patterns of parameters that are not trained, such as "unet/down_*".
     """
 
@@ -50,23 +50,24 @@ class TrainingSpec:
     """Length of a run, its batches, and how often it logs, evaluates and saves.
 
     Attributes:
-      steps: Training steps.
+      steps: Number of training steps.
       global_batch: Rows per step, over all processes and devices.
-      micro_batches: Number of parts into which a step splits the batch to need less memory.
-      log_every: Steps between logged steps.
-      eval_every: Steps between evaluations; 0 disables them.
-      eval_batches: Batches per evaluation.
-      preview_every: Steps between previews; 0 disables them.
-      preview_count: Rows per preview.
-      checkpoint_every: Steps between checkpoints.
+      micro_batches: Number of micro-batches per step. More micro-batches need less memory.
+      log_every: Number of steps between logged steps.
+      eval_every: Number of steps between evaluations; 0 disables them.
+      eval_batches: Number of batches per evaluation.
+      preview_every: Number of steps between previews; 0 disables them.
+      preview_count: Number of rows per preview.
+      checkpoint_every: Number of steps between checkpoints.
       keep: Number of latest checkpoints to keep.
-      keep_every: Also keep the checkpoints of multiples of this many steps; 0 disables it.
-      seed: Seed of the parameters, the order of the data and the noise.
+      keep_every: Also keep the checkpoints whose step is a multiple of this; 0 disables it.
+      seed: Random seed of the initial parameters, the order of the data and the noise, in [0, 2**32).
       ema_decay: Decay of the moving average of the parameters, in [0, 1).
-      dtype: In which the networks compute; "auto" is bfloat16 on TPU and GPU, and float32 on CPU.
+      dtype: Dtype of the computation. "auto" is bfloat16 on TPU and GPU, and float32 on CPU.
       max_bad_steps: Stop the run after this many skipped steps in a row.
       spike_factor: Log a spike if the loss exceeds this multiple of the median of the last 50; 0 disables it.
-      init_from: Workdir or packaged stage whose parameters a new run starts from. If empty, it starts from scratch.
+      init_from: Workdir or packaged stage whose parameters initialize a new run. If empty or None, the run starts from
+        scratch.
     """
 
     steps: int = 1000
@@ -103,18 +104,20 @@ class TrainingSpec:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}.")
 
     def is_due(self, step: int, every: int) -> bool:
-        """Returns whether `step` is a multiple of `every` or the last step. 0 disables."""
+        """Returns whether `step` is a multiple of `every` or the last step. Returns False if `every` is 0."""
         return bool(every) and (step % every == 0 or step == self.steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshSpec:
-    """Number of devices along each axis of the mesh, see `sharding.mesh`; one of them may be -1, for all that are left.
+    """Number of devices along each axis of the mesh, see `sharding.mesh`.
+
+    One of them may be -1, for all remaining devices.
 
     Attributes:
-      data: Replicates the parameters and splits the batch.
-      fsdp: Splits the parameters and the batch.
-      tensor: Splits the parameters along their features.
+      data: Axis that replicates the parameters and splits the batch.
+      fsdp: Axis that splits the parameters and the batch.
+      tensor: Axis that splits the parameters along their features.
     """
 
     data: int = -1
@@ -123,9 +126,12 @@ class MeshSpec:
 
 
 class RunConfig(Protocol):
-    """What `training.loop` reads of a config, which may have further sections.
+    """Config of a run, as `training.loop` uses it. It may have further sections.
 
     Attributes:
+      optimizer: Optimizer settings.
+      training: Training settings.
+      mesh: Mesh of the devices.
       may_change: Sections ("mesh") and fields ("training.steps") that a resumed run may change.
     """
 
@@ -135,13 +141,13 @@ class RunConfig(Protocol):
     may_change: Collection[str]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the config as a workdir stores it: a dict of sections."""
+        """Returns the config as a dict of sections, as the workdir stores it."""
 
     def upgrade(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns what a workdir stores, possibly written by an earlier version, with today's names and defaults."""
+        """Converts a stored config, possibly of an earlier version, to the current names and defaults."""
 
 
-# The learned function depends on none of these, except for how long it was learned.
+# These fields do not change the objective of the training, only its duration, precision, dropout masks and reports.
 MAY_CHANGE = frozenset(
     {
         "mesh",
@@ -154,7 +160,7 @@ MAY_CHANGE = frozenset(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """The smallest `RunConfig`: a run without any further sections."""
+    """A `RunConfig` without further sections."""
 
     optimizer: OptimizerSpec = OptimizerSpec()
     training: TrainingSpec = TrainingSpec()
@@ -162,23 +168,25 @@ class RunSpec:
     may_change = MAY_CHANGE
 
     def to_json(self) -> dict[str, Any]:
+        """See `RunConfig`."""
         return fields.to_json(self)
 
     def upgrade(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """See `RunConfig`. Missing fields have their defaults."""
         defaults = RunSpec().to_json()
         return {**stored, **{name: {**defaults[name], **stored.get(name, {})} for name in defaults}}
 
 
 def check_same(config: RunConfig, stored: Mapping[str, Any], workdir: str) -> None:
-    """Checks that a run may resume.
+    """Checks that a run can resume with a config.
 
     Args:
-      config: The config of the run.
-      stored: What the workdir stores.
-      workdir: For the message.
+      config: Config of the run.
+      stored: Config that the workdir stores.
+      workdir: Folder of the run, for the error message.
 
     Raises:
-      ValueError: If a field differs that a resumed run must not change. The message names every such field.
+      ValueError: If fields differ that a resumed run may not change. The message lists them with both values.
     """
     before, now = _leaves(config.upgrade(stored)), _leaves(config.to_json())
     changes = [
@@ -196,8 +204,8 @@ def check_same(config: RunConfig, stored: Mapping[str, Any], workdir: str) -> No
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}. An empty section has no leaves, like a missing one."""
-    found = {}
+    """Returns {"a.b": 1} for {"a": {"b": 1}}. An empty section has no leaves, like a missing one."""
+    leaves = {}
     for name, value in tree.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
+        leaves |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return leaves

@@ -1,4 +1,4 @@
-"""The training state."""
+"""Training state: everything needed to resume a run."""
 
 import jax.numpy as jnp
 import optax
@@ -9,15 +9,16 @@ from unclip_jax.arrays import Int, PyTree
 
 @struct.dataclass
 class TrainState:
-    """Everything that a checkpoint must restore. The rest of a run follows from its config.
+    """State of a run. The rest of a run follows from its config.
 
     Attributes:
       step: Number of batches consumed, int32. It is the position in the data.
-      params: The trained parameters.
-      ema: Their moving average, used for evaluation and sampling.
-      opt_state: State of the optimizer.
-      skipped: Number of skipped steps, int32: their loss or gradient was not finite, or the gradient was too long.
-      skipped_in_a_row: Number of skipped steps since the last one that was not, int32.
+      params: Trained parameters.
+      ema: Moving average of the parameters, used for evaluation and sampling.
+      opt_state: Optimizer state.
+      skipped: Number of skipped steps, int32. A step is skipped if the loss, the gradient or a variable is not finite,
+        or if the norm of the gradient exceeds `skip_norm`.
+      skipped_in_a_row: Number of skipped steps since the last step that was not skipped, int32.
       variables: State of the task that is neither trained nor averaged, see `task.Task`; {} for most tasks.
     """
 
@@ -31,10 +32,10 @@ class TrainState:
 
 
 def initial_state(params: PyTree, variables: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
-    """Returns the state before the first step. The average starts at the parameters themselves.
+    """Returns the state before the first step. The average is initialized with the parameters.
 
-    Call it under `jax.jit`, which returns new buffers: the state is donated from step to step, so none of its arrays
-    may share a buffer with another or with the caller's.
+    Call it under `jax.jit`, which returns new buffers. The state is donated to every step, so its arrays must not share
+    buffers with each other or with the arguments.
     """
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -1,4 +1,4 @@
-"""Measures where the time of a run goes: steps, waiting for data, and interruptions such as evaluation."""
+"""Timing of a run: steps, waiting for data, and interruptions such as evaluation."""
 
 import contextlib
 import math
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 
 class StepTimer:
-    """Measures the steps between two logged steps, except for the first step of a run, which compiles."""
+    """Timer of the steps between two logged steps. It excludes the first step of a run, which compiles."""
 
     def __init__(self, seconds: float = 0.0):
         """Starts the timer.
 
         Args:
-          seconds: Duration of the earlier runs of the same training.
+          seconds: Total duration of earlier runs in the same workdir.
         """
         self._started = time.perf_counter() - seconds
         self._is_running = False
@@ -21,7 +21,7 @@ class StepTimer:
         self._reset()
 
     def step(self, loss: float) -> None:
-        """Counts a finished step and its loss."""
+        """Adds a finished step and its loss."""
         if math.isfinite(loss):
             self._losses.append(loss)
         self._steps += 1
@@ -31,14 +31,14 @@ class StepTimer:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the time spent inside as waiting for data."""
+        """Counts the time in the block as waiting for data."""
         started = time.perf_counter()
         yield
         self._waited += time.perf_counter() - started
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Excludes the time spent inside from the time of the steps."""
+        """Excludes the time in the block from the time of the steps."""
         started = time.perf_counter()
         yield
         self._paused += time.perf_counter() - started
@@ -46,10 +46,13 @@ class StepTimer:
     def interval(self, global_batch: int) -> dict[str, float]:
         """Returns the measurements since the last call and starts the next interval.
 
+        Args:
+          global_batch: Number of rows per step.
+
         Returns:
-          `seconds`, the duration of the whole training, including interruptions and earlier runs; `loss_mean`, the mean
-          of the finite losses, if there are any; and if a step was measured, `images_per_second` and `data_wait`, the
-          fraction of the time spent waiting for data.
+          `seconds`: total duration of the training, including interruptions and earlier runs. `loss_mean`: mean of the
+          finite losses, if there are any. `images_per_second` and `data_wait`, the fraction of the time spent waiting
+          for data: only if a step was measured.
         """
         now = time.perf_counter()
         values = {"seconds": now - self._started}

@@ -1,4 +1,4 @@
-"""One training run at a time in a workdir."""
+"""Lock that allows only one training run at a time in a workdir."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,14 +11,18 @@ from unclip_jax.folder_lock import lock_folder
 
 @contextlib.contextmanager
 def lock_workdir(workdir: epath.PathLike) -> Iterator[None]:
-    """Holds the lock of a workdir while a run trains in it; a killed run releases it too.
+    """Holds the lock of a workdir for the duration of the block.
 
-    Only the leader process holds it. Blocks of the same thread can be nested, so that callers of `loop.train` that
-    write to the workdir first hold the lock from there on. Workdirs in an object store (`gs://`) have no lock: make
-    sure that only one run at a time uses them.
+    The lock is also released if the process is killed. Only the leader process holds it. Blocks can be nested in the
+    same thread. A caller of `loop.train` can therefore hold the lock while it prepares the workdir. Workdirs in an
+    object store (`gs://`) cannot be locked. Make sure that only one run at a time uses them.
+
+    Args:
+      workdir: Folder of the run.
 
     Raises:
-      FolderInUse: If another run is training in the workdir. It is a ValueError that names the other process.
+      FolderInUse: If another run is using the workdir. The error is a ValueError and names the other process.
+      OSError: If the workdir cannot be written to.
     """
     with lock_folder(workdir, what="workdir") if jax.process_index() == 0 else contextlib.nullcontext():
         yield

@@ -1,26 +1,31 @@
-"""Writes the cascade folders next to this file, and their expected outputs, with version 0.1.0 of the package.
+"""Writes the cascade folders of schema 1 that are stored next to this script, for one model of every weight family.
 
-    PYTHONPATH=BASE:. python -m tests.cascades.schema_1.make
+    python -m tests.cascades.schema_1.make FOLDER
 
-BASE is a checkout of version 0.1.0 (commit 1e4d8af). Later versions write another schema, so the folders are kept and
-this script does not run with them. The fields of each config are those that version 0.1.0 writes when it imports a
-published model of the family; only the sizes are smaller. Parameters are random.
+Each config has the fields that the code with schema 1 (commit 1e4d8af) wrote when it imported a published model of the
+family, with smaller sizes. Parameters are random. The script does not write expected.npz, which contains the result of
+`outputs` with that commit:
+
+    git worktree add OLD 1e4d8af
+    cd OLD
+    PYTHONPATH=REPOSITORY python -c "
+    import pathlib, numpy as np
+    from tests.cascades.schema_1.outputs import outputs
+    np.savez_compressed('expected.npz', **outputs(pathlib.Path('FOLDER')))"
 """
 
+import argparse
 import json
 import pathlib
 
 import numpy as np
 
-import unclip_jax
-from tests.cascades.schema_1.outputs import outputs
 from tests.golden.drawn import gpt2_tokenizer, letters_tokenizer
 from tests.randomised import randomise
-from unclip_jax.cascades.cascade import shapes
-from unclip_jax.cascades.folder import write_stages
-from unclip_jax.models.registry import network
+from unclip_jax import parameters
+from unclip_jax.kinds import KINDS
+from unclip_jax.models.network import build, parameter_shapes
 
-HERE = pathlib.Path(__file__).parent
 EMBED, CONTEXT, VOCAB = 8, 12, 64
 CLIP_TEXT = {
     "embed_dim": EMBED, "vocab_size": VOCAB, "context_length": CONTEXT, "text_width": 8, "text_layers": 1,
@@ -88,35 +93,41 @@ CASCADES = {
 }  # fmt: skip
 
 
-def parameters(kind: str, model: dict, seed: int):
-    return randomise(shapes(kind, network(kind, model)), seed)
+def write_json(path: pathlib.Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def write(name: str) -> None:
-    stages = {}
-    for seed, (stage, (kind, model, noise, sampling)) in enumerate(CASCADES[name].items()):
+def write_params(path: pathlib.Path, kind: str, model: dict, seed: int) -> None:
+    shapes = parameter_shapes(build(KINDS.choose(kind).network, model))
+    parameters.save(path, randomise(shapes, seed), dtype=np.float16)
+
+
+def write_cascade(folder: pathlib.Path, stages: dict[str, tuple], **index) -> None:
+    """Writes a cascade folder without its tokenizer. `index` contains additional entries of cascade.json."""
+    for seed, (name, (kind, model, noise, sampling)) in enumerate(stages.items()):
+        (folder / name).mkdir(parents=True)
         config = {"kind": kind, "model": model}
         if sampling is not None:
             config |= {"diffusion": noise, "sampling": sampling}
-        last = [parameters(kind, model, 10 + seed)] if kind == "upsampler" else []
-        stages[stage] = (config, parameters(kind, model, seed), *last)
-    write_stages(HERE / name, stages)
+        write_params(folder / name / "params.safetensors", kind, model, seed)
+        if kind == "upsampler":
+            config["last_step"] = "params_last.safetensors"
+            write_params(folder / name / config["last_step"], kind, model, 10 + seed)
+        write_json(folder / name / "config.json", config)
+    write_json(folder / "cascade.json", {"schema": 1, "stages": list(stages), **index})
 
 
-def main() -> None:
-    assert unclip_jax.__version__ == "0.1.0", f"run with version 0.1.0, not {unclip_jax.__version__}"
-    for name in CASCADES:
-        write(name)
-    statistics = {"mean": np.linspace(-1, 1, EMBED), "std": np.linspace(1, 2, EMBED)}
-    write_stages(HERE / "karlo", {}, statistics=statistics)
+def write_all(root: pathlib.Path) -> None:
+    statistics = {"mean": np.linspace(-1, 1, EMBED).tolist(), "std": np.linspace(1, 2, EMBED).tolist()}
+    for name, stages in CASCADES.items():
+        write_cascade(root / name, stages, **({"embedding_statistics": statistics} if name == "karlo" else {}))
     for name in ("karlo", "clip"):
-        letters_tokenizer(HERE / name / "tokenizer", vocab_size=VOCAB, context_length=CONTEXT)
+        letters_tokenizer(root / name / "tokenizer", vocab_size=VOCAB, context_length=CONTEXT)
     for name in ("glide", "glide_inpaint"):
-        gpt2_tokenizer(HERE / name / "tokenizer")
-    np.savez_compressed(HERE / "expected.npz", **outputs(HERE))
-    total = sum(path.stat().st_size for path in HERE.rglob("*") if path.is_file())
-    print(json.dumps({"bytes": total}))
+        gpt2_tokenizer(root / name / "tokenizer")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="FOLDER", type=pathlib.Path, help="folder to write the cascade folders to")
+    write_all(parser.parse_args().folder)

@@ -1,4 +1,4 @@
-"""Outputs of the cascade folders next to this file. Uses only the public interface, so every version can run it."""
+"""Outputs of the cascade folders next to this file. The functions in use exist in all versions of the package."""
 
 import pathlib
 
@@ -14,13 +14,14 @@ LABELS = [1, 4]
 
 
 def opened(folder: pathlib.Path):
+    """Loads a cascade in float32 on one device."""
     return unclip_jax.load_cascade(folder, devices=jax.local_devices()[:1], dtype="float32")
 
 
 def outputs(root: pathlib.Path) -> dict[str, np.ndarray]:
-    """Embeddings (float32) and images (uint8) of every cascade in `root`, at a few steps."""
-    found = _clip(root / "clip") | _karlo(root / "karlo") | _guided_diffusion(root / "guided_diffusion")
-    return found | _glide(root / "glide") | _glide(root / "glide_inpaint")
+    """Returns embeddings (float32) and images (uint8) of every cascade in `root`, sampled with a few steps."""
+    arrays = _clip(root / "clip") | _karlo(root / "karlo") | _guided_diffusion(root / "guided_diffusion")
+    return arrays | _glide(root / "glide") | _glide(root / "glide_inpaint")
 
 
 def _clip(folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What captions say, held against what they claim to say, word by word."""
+"""Captions: the words of a text against the attributes that the caption claims to name."""
 
 import collections
 import copy
@@ -21,6 +21,12 @@ from unclip_jax.data.captioned_shapes.negative_captions import describes, negati
 from unclip_jax.data.captioned_shapes.scene import COLOURS, HELD_OUT, SHAPES, Object, Scene, recolour, sample_scene
 from unclip_jax.data.captioned_shapes.wordings import CLAUSES, FILLERS, vocabulary
 
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())
+
+
+RELATION_PARTS = words("a an to the left right of above over below under on at top bottom")
 SIZE_OF_WORD = {"small": "small", "little": "small", "large": "large", "big": "large"}
 ONE = Scene("green", (Object("star", "orange", "small", 60.0, 70.0, 30.0),))
 TWO = Scene(
@@ -30,25 +36,21 @@ TWO = Scene(
 )
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z]+", text.lower())
-
-
 @pytest.fixture(scope="module")
 def pairs() -> list[tuple[Scene, Caption]]:
     rng = np.random.default_rng(0)
     return [(scene, c) for scene in (sample_scene(rng) for _ in range(3000)) for c in captions(scene, rng, 3)]
 
 
-def test_text_holds_what_is_named_and_nothing_else(pairs):
+def test_caption_text_contains_exactly_the_named_attributes(pairs):
     for scene, caption in pairs:
-        said = words(caption.text)
-        colours = [value for value in (caption.background, *(item.colour for item in caption.objects)) if value]
-        assert sorted(word for word in said if word in COLOURS) == sorted(colours), caption
+        text_words = words(caption.text)
+        colors = [value for value in (caption.background, *(item.colour for item in caption.objects)) if value]
+        assert sorted(word for word in text_words if word in COLOURS) == sorted(colors), caption
         named_shapes = sorted(item.shape for item in caption.objects if item.shape)
-        assert sorted(word for word in said if word in SHAPES) == named_shapes, caption
+        assert sorted(word for word in text_words if word in SHAPES) == named_shapes, caption
         sizes = sorted(item.size for item in caption.objects if item.size)
-        assert sorted(SIZE_OF_WORD[word] for word in said if word in SIZE_OF_WORD) == sizes, caption
+        assert sorted(SIZE_OF_WORD[word] for word in text_words if word in SIZE_OF_WORD) == sizes, caption
         for item, truth in zip(caption.objects, scene.objects, strict=True):
             assert item.shape in (None, truth.shape)
             assert item.colour in (None, truth.colour)
@@ -58,8 +60,8 @@ def test_text_holds_what_is_named_and_nothing_else(pairs):
         assert caption.relation in (None, scene.relation)
 
 
-def test_relation_words_are_true():
-    """Every wording of a relation, read by hand for one scene: the star is left of the ring."""
+def test_relation_wordings_are_true_of_the_scene():
+    """In the scene, the star is left of the ring."""
     rng = np.random.default_rng(0)
     cores = set()
     for _ in range(400):
@@ -78,8 +80,7 @@ def test_relation_words_are_true():
     assert cores == {"sides", "left", "right"}
 
 
-def test_each_object_keeps_its_own_adjectives(pairs):
-    """In every full caption of two objects, each shape's phrase holds its own colour and size."""
+def test_phrases_of_two_objects_keep_their_own_color_and_size(pairs):
     for scene, caption in pairs:
         if len(scene.objects) == 1 or not caption.names_everything or "that is" in caption.text:
             continue
@@ -89,7 +90,7 @@ def test_each_object_keeps_its_own_adjectives(pairs):
             assert re.search(phrase, caption.text), caption.text
 
 
-def test_at_most_half_name_everything(pairs):
+def test_documented_fraction_of_captions_names_everything(pairs):
     share = np.mean([caption.names_everything for _, caption in pairs])
     assert 0.42 < share < 0.48
     for count in (1, 2):
@@ -101,11 +102,11 @@ def test_at_most_half_name_everything(pairs):
 
 def test_names_everything_counts_each_attribute():
     rng = np.random.default_rng(0)
-    for scene, said in ((ONE, 4), (TWO, 8)):  # star orange small green; star orange small ring blue large white left
+    for scene, count in ((ONE, 4), (TWO, 8)):  # star orange small green; star orange small ring blue large white left
         full = full_caption(scene, rng)
         assert full.names_everything
-        colours_sizes_shapes = [w for w in words(full.text) if w in COLOURS or w in SHAPES or w in SIZE_OF_WORD]
-        assert len(colours_sizes_shapes) + (full.relation is not None) == said
+        attribute_words = [w for w in words(full.text) if w in COLOURS or w in SHAPES or w in SIZE_OF_WORD]
+        assert len(attribute_words) + (full.relation is not None) == count
         assert not dataclasses.replace(full, background=None).names_everything
     assert not dataclasses.replace(full, relation=None).names_everything
     partial = [caption for caption in captions(ONE, rng, 200) if not caption.names_everything]
@@ -114,42 +115,42 @@ def test_names_everything_counts_each_attribute():
     )
 
 
-def test_articles(pairs):
+def test_captions_have_correct_articles_and_spaces(pairs):
     for _, caption in pairs:
         assert not re.search(r"\ba orange\b|\ban (?!orange|image)", caption.text), caption.text
         assert "  " not in caption.text and caption.text == caption.text.strip()
 
 
-def test_several_phrasings():
+def test_full_captions_have_many_wordings():
     rng = np.random.default_rng(0)
     assert len({full_caption(ONE, rng).text for _ in range(400)}) > 60
     assert len({full_caption(TWO, rng).text for _ in range(400)}) > 150
 
 
-def test_vocabulary_is_exactly_what_training_captions_use():
+def test_vocabulary_matches_training_captions():
     rng = np.random.default_rng(0)
     texts = [caption.text for _ in range(4000) for caption in captions(sample_scene(rng), rng, 3)]
     used = {word for text in texts for word in words(text)}
     assert used == vocabulary()
 
 
-def test_same_generator_same_captions():
+def test_captions_are_deterministic_given_the_generator():
     first, second = (captions(TWO, np.random.default_rng(4), 5) for _ in range(2))
     assert first == second != captions(TWO, np.random.default_rng(5), 5)
 
 
-def test_free_wordings_say_what_they_claim():
+def test_free_captions_name_the_documented_attributes():
     rng = np.random.default_rng(0)
     for _ in range(600):
         scene = sample_scene(rng, num_objects=1)
         caption = free_caption(scene, rng)
         item, (truth,) = caption.objects[0], scene.objects
-        said = words(caption.text)
+        text_words = words(caption.text)
         assert 1 <= sum(value is not None for value in (item.shape, item.colour, item.size, caption.background)) <= 3
         for value, true in ((item.shape, truth.shape), (item.colour, truth.colour), (item.size, truth.size)):
             assert value in (None, true)
-            assert (true in said) == (value is not None), caption
-        assert (scene.background in said) == (caption.background is not None), caption
+            assert (true in text_words) == (value is not None), caption
+        assert (scene.background in text_words) == (caption.background is not None), caption
     with pytest.raises(ValueError, match="scene must have one object for a free wording, got 2"):
         free_caption(TWO, rng)
 
@@ -164,34 +165,34 @@ def test_no_training_caption_is_a_free_wording():
     assert len(free) == len(FREE_WORDINGS) >= 20
     assert not free & trained
     assert all(map(is_free_wording, free))
-    # In capitals or not, "small orange star" is the same to a tokenizer that knows no case; nothing else is the same.
-    same = {"small orange star", "little orange star"}
-    assert {text for text in trained if is_free_wording(text)} <= same
+    # Ignoring case, "small orange star" is the only free wording that also occurs in training.
+    shared = {"small orange star", "little orange star"}
+    assert {text for text in trained if is_free_wording(text)} <= shared
 
 
-def test_a_free_wording_is_known_with_any_values():
+def test_is_free_wording_accepts_any_attribute_values():
     assert is_free_wording("Big, yellow: a cross") and is_free_wording("ring (white)")
     assert not is_free_wording("a ring (white)") and not is_free_wording("small, seven: a cross")
 
 
 def is_loose(caption: Caption) -> bool:
-    """Whether it holds a filler that no tidy wording holds, as all but a quarter of the loose ones do."""
+    """Returns whether a caption contains a filler that occurs only in loose captions, as three quarters of them do."""
     return bool((set(FILLERS) - {"with", "that", "and", "this"}) & set(words(caption.text)))
 
 
-def test_some_captions_of_one_object_are_loose_and_none_of_two(pairs):
+def test_only_captions_of_one_object_are_loose(pairs):
     share = np.mean([is_loose(caption) for scene, caption in pairs if len(scene.objects) == 1])
     assert 0.69 * LOOSE_SHARE < share < 0.75 * LOOSE_SHARE
     assert not any(is_loose(caption) for scene, caption in pairs if len(scene.objects) == 2)
     assert not any(is_loose(full_caption(scene, np.random.default_rng(n))) for n, (scene, _) in enumerate(pairs[:300]))
 
 
-def test_a_loose_caption_says_which_colour_is_the_background_s(pairs):
+def test_loose_captions_separate_the_background_by_punctuation(pairs):
     loose = [caption for _, caption in pairs if is_loose(caption) and caption.background]
     assert len(loose) > 300
     for caption in loose:
         clauses = "|".join(re.escape(clause.format(caption.background)) for clause in CLAUSES["background"])
-        # Marks on both sides: "on purple circle" would name a purple circle.
+        # Punctuation on both sides, because "on purple circle" would name a purple circle.
         assert re.search(rf"(^|[.,;:/!-] )({clauses})($|[.,;:!?]| [/-])", caption.text), caption.text
 
 
@@ -202,7 +203,7 @@ STAR, RING = NamedObject("star", "orange", "small"), NamedObject("ring", "blue",
     ("caption", "true"),
     [
         (Caption("", "white", (STAR, RING), "left of"), True),
-        (Caption("", None, (RING, STAR), "right of"), True),  # told from the other
+        (Caption("", None, (RING, STAR), "right of"), True),  # starts from the other object
         (Caption("", None, (NamedObject("ring", None, None), NamedObject(None, "orange", None)), None), True),
         (Caption("", "black", (STAR, RING), "left of"), False),
         (Caption("", None, (RING, STAR), "left of"), False),
@@ -213,34 +214,35 @@ STAR, RING = NamedObject("star", "orange", "small"), NamedObject("ring", "blue",
         (Caption("", "white", (STAR,), None), False),
     ],
 )
-def test_what_is_true_of_a_scene(caption, true):
-    """Of TWO, read by hand: a small orange star left of a large blue ring on white."""
+def test_describes_compares_caption_and_scene(caption, true):
+    """TWO is a small orange star left of a large blue ring on white."""
     assert describes(caption, TWO) == true
 
 
 def test_negative_captions_differ_in_one_false_statement():
-    """Every sort of change comes; of the full captions of two objects relations in half and exchanges in a third, as
-    those of equal shapes or colours, and those to held-out pairs, are drawn again."""
+    """All kinds of changes occur. For full captions of two objects, half change the relation and a third swap objects.
+
+    Swaps of equal shapes or colors, and changes to held-out pairs, are sampled again.
+    """
     rng, change = np.random.default_rng(5), np.random.default_rng(6)
     kinds = collections.Counter()
     for _ in range(2000):
         scene = sample_scene(rng)
-        wrong = negative_captions(scene, copy.deepcopy(rng), 3, change=change)
-        for caption, other in zip(captions(scene, rng, 3), wrong, strict=True):
+        negatives = negative_captions(scene, copy.deepcopy(rng), 3, change=change)
+        for caption, other in zip(captions(scene, rng, 3), negatives, strict=True):
             assert describes(caption, scene) and not describes(other, scene), (caption, other)
             assert not {(item.shape, item.colour) for item in other.objects} & HELD_OUT
             assert frame(caption.text) == frame(other.text)
             if len(scene.objects) == 2 and caption.names_everything:
                 kinds[kind_of_change(caption, other)] += 1
     share = {kind: count / kinds.total() for kind, count in kinds.items()}
-    assert set(share) == {"relation", "exchange", "shape", "colour", "size", "background"}
-    assert 0.45 < share["relation"] < 0.6 and 0.25 < share["exchange"] < 0.4
+    assert set(share) == {"relation", "swap", "shape", "colour", "size", "background"}
+    assert 0.45 < share["relation"] < 0.6 and 0.25 < share["swap"] < 0.4
 
 
 def frame(text: str) -> list[str]:
-    """The words that neither name anything nor place it."""
-    placing = "a an to the left right of above over below under on at top bottom".split()
-    return [word for word in words(text) if word not in (*COLOURS, *SHAPES, *SIZE_OF_WORD, *placing)]
+    """Returns the words that express neither an attribute nor a relation."""
+    return [word for word in words(text) if word not in (*COLOURS, *SHAPES, *SIZE_OF_WORD, *RELATION_PARTS)]
 
 
 def kind_of_change(caption: Caption, other: Caption) -> str:
@@ -254,11 +256,11 @@ def kind_of_change(caption: Caption, other: Caption) -> str:
     (name,) = different
     if name in ("background", "relation"):
         return name
-    before, after = ([getattr(item, name) for item in said.objects] for said in (caption, other))
-    return "exchange" if before == after[::-1] else name
+    before, after = ([getattr(item, name) for item in each.objects] for each in (caption, other))
+    return "swap" if before == after[::-1] else name
 
 
-def test_colours_without_a_name_go_unsaid():
+def test_captions_omit_colors_without_a_name():
     rng = np.random.default_rng(7)
     for _ in range(200):
         scene = recolour(sample_scene(rng), rng)

@@ -1,4 +1,4 @@
-"""What is painted: areas and outlines by hand, anti-aliased edges, exact thumbnails."""
+"""Rendering: areas and outlines of shapes, anti-aliased edges, exact thumbnails."""
 
 import math
 
@@ -8,9 +8,9 @@ import pytest
 from unclip_jax.data.captioned_shapes.drawing import coverage, draw, signed_distance, thumbnail
 from unclip_jax.data.captioned_shapes.scene import COLOURS, Object, Scene
 
-WHOLE = (0, 0, 256, 256)
-RADIUS = 1 / math.sin(math.radians(72))  # of the circle on which a star of half-extent 1 has its points
-# Each shape's area at half-extent 1, from its outline's definition.
+FULL = (0, 0, 256, 256)
+RADIUS = 1 / math.sin(math.radians(72))  # of the circle through the points of a star with half-extent 1
+# Area of each shape at half-extent 1, computed from the definition of its outline.
 AREAS = {
     "circle": math.pi,
     "ring": math.pi * (1 - 0.5**2),
@@ -23,15 +23,14 @@ AREAS = {
 
 @pytest.mark.parametrize("shape", sorted(AREAS))
 @pytest.mark.parametrize("half_extent, rotation", [(30.3, 0.0), (52.7, 5.5)])
-def test_area(shape, half_extent, rotation):
-    area = coverage(shape, 120.3, 130.8, half_extent, rotation, WHOLE).sum()
+def test_coverage_has_the_area_of_the_shape(shape, half_extent, rotation):
+    area = coverage(shape, 120.3, 130.8, half_extent, rotation, FULL).sum()
     assert area == pytest.approx(AREAS[shape] * half_extent**2, rel=0.01)
 
 
 @pytest.mark.parametrize("shape", sorted(AREAS))
-def test_width_is_twice_the_half_extent_and_the_box_is_centred(shape):
-    """Upright, every shape spans 80 pixels across and has its box's middle at (x, y)."""
-    drawn = coverage(shape, 128.0, 128.0, 40.0, 0.0, WHOLE)
+def test_coverage_is_centered_and_twice_the_half_extent_wide(shape):
+    drawn = coverage(shape, 128.0, 128.0, 40.0, 0.0, FULL)
     columns, rows = np.flatnonzero(drawn.max(axis=0) > 0.3), np.flatnonzero(drawn.max(axis=1) > 0.3)
     assert abs(columns[0] - 88) <= 2 and abs(columns[-1] - 167) <= 2  # points are thinner than a pixel
     assert abs((rows[0] + rows[-1] + 1) / 2 - 128) <= 1
@@ -39,7 +38,7 @@ def test_width_is_twice_the_half_extent_and_the_box_is_centred(shape):
 
 
 def polygon_contains(corners: np.ndarray, x: float, y: float) -> bool:
-    """Even-odd rule."""
+    """Tests a point with the even-odd rule."""
     inside = False
     for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         if (y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0):
@@ -47,18 +46,18 @@ def polygon_contains(corners: np.ndarray, x: float, y: float) -> bool:
     return inside
 
 
-def test_star_is_the_five_pointed_polygon():
-    """Signs of the distance against an even-odd test of the ten corners."""
+def test_signed_distance_of_star_matches_polygon():
+    """Compares the sign of the distance with an even-odd test of the polygon with ten corners."""
     angles = np.radians(36.0 * np.arange(10))
     radii = np.where(np.arange(10) % 2 == 0, RADIUS, 0.42 * RADIUS)
     shift = RADIUS * (1 - math.cos(math.radians(36))) / 2
     corners = np.stack([radii * np.sin(angles), shift - radii * np.cos(angles)], axis=-1)
     points = np.random.default_rng(0).uniform(-1.1, 1.1, (2000, 2))
     distance = signed_distance("star", points[:, 0], points[:, 1])
-    clear = np.abs(distance) > 1e-3
+    unambiguous = np.abs(distance) > 1e-3
     expected = np.asarray([polygon_contains(corners, x, y) for x, y in points])
-    assert clear.sum() > 1900 and 0.2 < expected.mean() < 0.4
-    np.testing.assert_array_equal(distance[clear] < 0, expected[clear])
+    assert unambiguous.sum() > 1900 and 0.2 < expected.mean() < 0.4
+    np.testing.assert_array_equal(distance[unambiguous] < 0, expected[unambiguous])
 
 
 @pytest.mark.parametrize(
@@ -69,32 +68,32 @@ def test_star_is_the_five_pointed_polygon():
         ("ring", 0.0, 0.0, 0.5),
         ("ring", 0.75, 0.0, -0.25),
         ("square", 0.2, -1.5, 0.5),
-        ("triangle", 0.0, math.sqrt(3) / 2, 0.0),  # middle of the base, below
-        ("triangle", 0.0, -math.sqrt(3) / 2, 0.0),  # the top
+        ("triangle", 0.0, math.sqrt(3) / 2, 0.0),  # middle of the base
+        ("triangle", 0.0, -math.sqrt(3) / 2, 0.0),  # top
         ("triangle", -1.0, math.sqrt(3) / 2, 0.0),
         ("cross", 0.9, 0.0, -0.1),
         ("cross", 0.68, 0.68, 0.32),
     ],
 )
-def test_distances_by_hand(shape, x, y, distance):
+def test_signed_distance_of_hand_computed_points(shape, x, y, distance):
     assert float(signed_distance(shape, np.asarray(x), np.asarray(y))) == pytest.approx(distance, abs=1e-6)
 
 
-def test_unknown_shape():
-    with pytest.raises(ValueError, match="shape 'blob' is unknown; known: circle, square"):
+def test_signed_distance_rejects_unknown_shape():
+    with pytest.raises(ValueError, match="shape must be one of circle, square, .*, got 'blob'"):
         signed_distance("blob", np.zeros(1), np.zeros(1))
 
 
-def test_rotation_turns_clockwise():
+def test_coverage_rotates_clockwise():
     """The top of a triangle moves to the right."""
-    drawn = coverage("triangle", 128, 128, 50, 6, WHOLE)
+    drawn = coverage("triangle", 128, 128, 50, 6, FULL)
     top = np.flatnonzero(drawn.max(axis=1) > 0.5)[0]
     assert np.flatnonzero(drawn[top] > 0.3).mean() == pytest.approx(
         128 + 50 * math.sqrt(3) / 2 * math.sin(math.radians(6)), abs=2
     )
 
 
-def test_flat_colours_and_smooth_edges():
+def test_draw_has_flat_colors_and_smooth_edges():
     item = Object("circle", "yellow", "large", 100.25, 150.5, 50.0, 3.0)
     image = draw(Scene("blue", (item,)))
     assert image.shape == (256, 256, 3) and image.dtype == np.uint8
@@ -107,7 +106,7 @@ def test_flat_colours_and_smooth_edges():
     assert ((edge > low) & (edge < high)).all()
 
 
-def test_objects_are_painted_where_they_are():
+def test_draw_places_objects_at_their_positions():
     first = Object("square", "red", "small", 60.0, 80.0, 30.0)
     second = Object("cross", "black", "small", 190.0, 100.0, 30.0)
     image = draw(Scene("white", (first, second), "left of"))

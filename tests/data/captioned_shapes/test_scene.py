@@ -1,4 +1,4 @@
-"""What scenes hold: their geometry, the split of pairs, and their JSON."""
+"""Scenes: geometry, held-out pairs and JSON."""
 
 import dataclasses
 import math
@@ -17,26 +17,26 @@ def scenes():
 
 
 def box(item: Object) -> tuple[float, float, float, float]:
-    """A square that holds the turned object, by the corners of a turned square of its size."""
+    """Returns the bounding box of a rotated square with the extent of the object."""
     angle = math.radians(item.rotation)
     corners = [(sx * item.half_extent, sy * item.half_extent) for sx in (-1, 1) for sy in (-1, 1)]
     half = max(abs(x * math.cos(angle) - y * math.sin(angle)) for x, y in corners)
     return item.x - half, item.y - half, item.x + half, item.y + half
 
 
-def test_held_out_pairs_are_every_shape_once_in_six_colours():
+def test_held_out_pairs_contain_each_shape_once_with_six_colors():
     assert sorted(shape for shape, _ in HELD_OUT) == sorted(shapes.SHAPES)
-    assert len({colour for _, colour in HELD_OUT}) == 6
-    assert {colour for _, colour in HELD_OUT} <= set(shapes.COLOURS)
+    assert len({color for _, color in HELD_OUT}) == 6
+    assert {color for _, color in HELD_OUT} <= set(shapes.COLOURS)
 
 
-def test_colours_lie_far_apart():
+def test_colors_are_at_least_110_apart():
     palette = np.asarray(list(shapes.COLOURS.values()), float)
     distance = np.linalg.norm(palette[:, None] - palette[None], axis=-1) + 1000 * np.eye(len(palette))
     assert len(palette) == 8 and distance.min() > 110
 
 
-def test_objects_lie_inside_and_apart(scenes):
+def test_objects_keep_margin_and_gap(scenes):
     for scene in scenes:
         boxes = [box(item) for item in scene.objects]
         for left, top, right, bottom in boxes:
@@ -47,7 +47,7 @@ def test_objects_lie_inside_and_apart(scenes):
             assert gap >= 16 - 1e-2
 
 
-def test_sizes_are_what_their_words_say(scenes):
+def test_sizes_and_rotations_are_in_range(scenes):
     for item in (item for scene in scenes for item in scene.objects):
         low, high = {"small": (28, 36), "large": (44, 60)}[item.size]
         assert low <= item.half_extent <= high
@@ -55,8 +55,8 @@ def test_sizes_are_what_their_words_say(scenes):
         assert size_of(item.half_extent) == item.size
 
 
-def test_relation_is_clear(scenes):
-    """The middles differ at least twice as much along the relation's axis as across it, in its direction."""
+def test_relation_is_unambiguous(scenes):
+    """The centers differ at least twice as much along the axis of the relation as across it."""
     for scene in scenes:
         assert (scene.relation is None) == (len(scene.objects) == 1)
         if scene.relation is None:
@@ -74,9 +74,9 @@ def test_relation_is_clear(scenes):
         assert relation_between(second, first) == shapes.INVERSE_RELATION[scene.relation]
 
 
-def test_shares_and_pairs_of_the_training_distribution(scenes):
+def test_training_scenes_have_documented_fractions_and_pairs(scenes):
     two = [scene for scene in scenes if len(scene.objects) == 2]
-    assert 0.37 < len(two) / len(scenes) < 0.43  # 0.4, four deviations either way
+    assert 0.37 < len(two) / len(scenes) < 0.43  # 0.4 plus or minus four standard deviations
     pairs = [(item.shape, item.colour) for scene in scenes for item in scene.objects]
     assert not HELD_OUT & set(pairs)
     assert len(set(pairs)) == 42
@@ -88,18 +88,18 @@ def test_shares_and_pairs_of_the_training_distribution(scenes):
         assert (first.shape, first.colour) != (second.shape, second.colour)
 
 
-def test_held_out_scenes_show_held_out_pairs_alone():
+def test_held_out_scenes_contain_only_held_out_pairs():
     rng = np.random.default_rng(1)
     scenes = [sample_scene(rng, held_out=True) for _ in range(300)]
     assert all(len(scene.objects) == 1 for scene in scenes)
     assert {(item.shape, item.colour) for scene in scenes for item in scene.objects} == HELD_OUT
 
 
-def test_number_of_objects_can_be_asked_for():
+def test_sample_scene_respects_num_objects():
     rng = np.random.default_rng(1)
     for count in (1, 2):
         assert {len(sample_scene(rng, num_objects=count).objects) for _ in range(50)} == {count}
-    with pytest.raises(ValueError, match="num_objects is 3; a scene holds 1 or 2 objects"):
+    with pytest.raises(ValueError, match="num_objects must be 1 or 2, got 3"):
         sample_scene(rng, num_objects=3)
 
 
@@ -109,29 +109,29 @@ def test_json_round_trip_is_exact(scenes):
         assert Scene.from_json(scene.to_json().encode()) == scene
 
 
-def test_same_generator_same_scene():
+def test_sample_scene_is_deterministic_given_the_generator():
     first, second = (sample_scene(np.random.default_rng([5, 7])) for _ in range(2))
     assert first == second != sample_scene(np.random.default_rng([5, 8]))
 
 
-def test_recoloured_scenes_keep_all_but_their_colours_and_show_no_held_out_pair(scenes):
+def test_recolour_changes_only_colors_and_avoids_held_out_pairs(scenes):
     rng = np.random.default_rng(8)
-    seen = []
+    colors = []
     for scene in scenes[:1000]:
         other = shapes.recolour(scene, rng)
-        ground = np.asarray(shapes.rgb(other.background), float)
+        background = np.asarray(shapes.rgb(other.background), float)
         for item, before in zip(other.objects, scene.objects, strict=True):
             assert dataclasses.replace(item, colour=before.colour) == before
             assert not shapes.is_named(item.colour) and (item.shape, shapes.nearest_name(item.colour)) not in HELD_OUT
-            assert np.linalg.norm(np.asarray(shapes.rgb(item.colour), float) - ground) >= 110
-            seen.append(shapes.rgb(item.colour))
+            assert np.linalg.norm(np.asarray(shapes.rgb(item.colour), float) - background) >= 110
+            colors.append(shapes.rgb(item.colour))
         assert other.relation == scene.relation
-    # All of RGB: every eighth of the cube holds a tenth or so of the colours.
-    octants = np.unique((np.asarray(seen) >= 128) @ [4, 2, 1], return_counts=True)[1]
-    assert len(octants) == 8 and octants.min() > 0.06 * len(seen)
+    # All of RGB: each octant of the cube contains about a tenth of the colors.
+    octants = np.unique((np.asarray(colors) >= 128) @ [4, 2, 1], return_counts=True)[1]
+    assert len(octants) == 8 and octants.min() > 0.06 * len(colors)
 
 
-def test_colours_by_name_and_by_number():
+def test_color_functions_accept_names_and_hex_values():
     assert shapes.rgb("orange") == (255, 130, 0) and shapes.is_named("orange")
     assert shapes.rgb("#0a10ff") == (10, 16, 255) and not shapes.is_named("#0a10ff")
     assert shapes.nearest_name("#0a10ff") == "blue" and shapes.nearest_name("#fffff0") == "white"

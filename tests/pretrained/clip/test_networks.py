@@ -1,4 +1,4 @@
-"""CLIP's towers with other people's weights answer as other people's code does."""
+"""CLIP with weights of Hugging Face and OpenCLIP, compared with their outputs."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,8 @@ import pytest
 import transformers
 
 from tests.golden.drawn import drawn
-from tests.pretrained.held import held
-from tests.pretrained.peer_networks import GOLDEN, TOLERANCE, load, published
+from tests.pretrained.golden_networks import GOLDEN, TOLERANCE, load, published
+from tests.pretrained.lazy_tensors import lazy_tensors
 from unclip_jax import parameters
 from unclip_jax.models.clip import CLIP
 from unclip_jax.pretrained.clip.hugging_face import hugging_face_fields, hugging_face_rules
@@ -17,8 +17,8 @@ from unclip_jax.pretrained.clip.openai import openai_fields, openai_rules
 from unclip_jax.pretrained.rules import check, import_params
 
 NAMES = sorted(path.stem for path in GOLDEN.glob("clip-*.npz"))
-# The same number is added to every product of a query with a key, and the softmax takes it away.
-MOVES_NOTHING = ("logit_scale", "self_attn.k_proj.bias")
+# The outputs do not depend on these tensors. The softmax is invariant to the bias of keys.
+WITHOUT_EFFECT = ("logit_scale", "self_attn.k_proj.bias")
 
 
 def fields_and_rules(name, config, tensors):
@@ -31,11 +31,11 @@ def fields_and_rules(name, config, tensors):
 
 
 def network(name, config, arrays):
-    """The module, and what makes its parameters of named arrays."""
-    fields, rules = fields_and_rules(name, config, held(arrays))
+    """Returns the module and a function that converts arrays by name to its parameters."""
+    fields, rules = fields_and_rules(name, config, lazy_tensors(arrays))
     module = CLIP(**fields)
     expected = expected_parameters(module)
-    return module, lambda arrays: import_params(held(arrays), rules, expected, what=name)
+    return module, lambda arrays: import_params(lazy_tensors(arrays), rules, expected, what=name)
 
 
 def expected_parameters(module):
@@ -44,36 +44,36 @@ def expected_parameters(module):
     return jax.eval_shape(module.init, jax.random.key(0), pixels, tokens)["params"]
 
 
-def answers(module, params, golden):
+def outputs(module, params, golden):
     image, text, _ = module.apply({"params": params}, golden["pixels"], golden["tokens"])
     return {"image": image, "pooled": text.pooled, "sequence": text.sequence}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_towers_answer_as_their_origin(name):
+def test_clip_matches_reference_outputs(name):
     golden, config, arrays = load(name)
     module, params_of = network(name, config, arrays)
-    found = answers(module, params_of(arrays), golden)
-    for what in found.keys() & set(golden.files):
-        difference = np.max(np.abs(found[what] - golden[what]))
-        assert difference <= TOLERANCE * np.max(np.abs(golden[what])), what
+    actual = outputs(module, params_of(arrays), golden)
+    for output in actual.keys() & set(golden.files):
+        difference = np.max(np.abs(actual[output] - golden[output]))
+        assert difference <= TOLERANCE * np.max(np.abs(golden[output])), output
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_tensor_counts(name):
-    """Another draw of any one tensor moves an answer by ten times the tolerance, or is held to move nothing."""
+def test_every_tensor_affects_clip_outputs(name):
+    """Changing a tensor changes an output by ten times the tolerance, except for the tensors in WITHOUT_EFFECT."""
     golden, config, arrays = load(name)
     module, params_of = network(name, config, arrays)
-    run = jax.jit(lambda params: answers(module, params, golden))
+    run = jax.jit(lambda params: outputs(module, params, golden))
     before = run(params_of(arrays))
     for tensor, array in arrays.items():
         changed = {**arrays, tensor: np.asarray(array + drawn(f"{tensor} changed", array.shape), np.float32)}
         after = run(params_of(changed))
-        moved = max(float(np.max(np.abs(after[key] - before[key])) / np.max(np.abs(before[key]))) for key in before)
-        if tensor.endswith(MOVES_NOTHING):
-            assert moved < TOLERANCE, tensor
+        change = max(float(np.max(np.abs(after[key] - before[key])) / np.max(np.abs(before[key]))) for key in before)
+        if tensor.endswith(WITHOUT_EFFECT):
+            assert change < TOLERANCE, tensor
         else:
-            assert moved >= 10 * TOLERANCE, tensor
+            assert change >= 10 * TOLERANCE, tensor
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_every_tensor_counts(name):
         ("open-clip-vit-bigg-14", 104, 20, 2_539_567_105),
     ],
 )
-def test_every_published_tensor_has_its_place(keys, head_width, text_heads, count):
+def test_published_tensors_match_clip(keys, head_width, text_heads, count):
     tensors = published(keys)
     fields = openai_fields(tensors, image_head_width=head_width, text_heads=text_heads, activation="gelu")
     expected = expected_parameters(CLIP(**fields))

@@ -1,4 +1,4 @@
-"""NoisedCLIP with GLIDE's weights answers as GLIDE's code does."""
+"""NoisedCLIP with GLIDE's weights, compared with outputs of GLIDE's code."""
 
 import functools
 
@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.pretrained.held import held
-from tests.pretrained.peer_networks import (
+from tests.pretrained.golden_networks import (
     Case,
-    check_answer,
-    check_every_tensor_counts,
+    check_every_tensor_has_effect,
+    check_output,
     check_published,
     expected_parameters,
     load,
     published,
 )
+from tests.pretrained.lazy_tensors import lazy_tensors
 from unclip_jax import parameters
 from unclip_jax.models.noised_clip import NoisedCLIP
 from unclip_jax.models.presets import preset
@@ -25,29 +25,29 @@ from unclip_jax.pretrained.glide.noised_clip import noised_clip_fields, noised_c
 @functools.cache
 def network():
     golden, config, arrays = load("glide-noised-clip")
-    fields = noised_clip_fields(held(arrays))
+    fields = noised_clip_fields(lazy_tensors(arrays))
     for tower in ("image", "text"):
         fields[f"{tower}_heads"] = fields[f"{tower}_width"] // config["unseen"]["head_width"]
     module, inputs = NoisedCLIP(**fields), (golden["x"], golden["t"], golden["tokens"])
 
     @jax.jit
-    def answer(flat):
+    def run(flat):
         image, text = module.apply({"params": parameters.unflatten(flat)}, *inputs)
         return jnp.concatenate([image, text.pooled])
 
-    right = np.concatenate([golden["image"], golden["text"]])
-    return Case(arrays, noised_clip_rules(fields), expected_parameters(module, (inputs, {})), answer, right)
+    reference = np.concatenate([golden["image"], golden["text"]])
+    return Case(arrays, noised_clip_rules(fields), expected_parameters(module, (inputs, {})), run, reference)
 
 
-def test_network_answers_as_its_origin():
-    check_answer(network())
+def test_noised_clip_matches_reference_output():
+    check_output(network())
 
 
-def test_every_tensor_counts():
-    check_every_tensor_counts(network())
+def test_every_tensor_affects_noised_clip_output():
+    check_every_tensor_has_effect(network())
 
 
-def test_every_published_tensor_has_its_place():
+def test_published_tensors_match_noised_clip():
     tensors = noised_clip_tensors(published("glide-noised-clip-image"), published("glide-noised-clip-text"))
     fields = noised_clip_fields(tensors)
     module = NoisedCLIP(**fields)

@@ -1,4 +1,4 @@
-"""Glide with GLIDE's weights answers as GLIDE's code does."""
+"""Glide with GLIDE's weights, compared with outputs of GLIDE's code."""
 
 import functools
 
@@ -7,25 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.pretrained.held import held
-from tests.pretrained.peer_networks import (
+from tests.pretrained.golden_networks import (
     case,
-    check_answer,
-    check_every_tensor_counts,
+    check_every_tensor_has_effect,
+    check_output,
     check_preset,
     check_published,
     load,
     published,
     with_size,
 )
+from tests.pretrained.lazy_tensors import lazy_tensors
 from unclip_jax.models.glide import Glide
 from unclip_jax.pretrained.glide.weights import glide_fields, glide_rules
 
 NAMES = ["base", "upsample", "base-inpaint", "upsample-inpaint"]
 
 
-def behind(golden):
-    """What stands behind the noised picture, in its order; None: nothing."""
+def extra_channels(golden):
+    """Returns the input channels after the noisy image, or None if there are none."""
     parts = []
     if "known" in golden:
         parts += [golden["known"] * golden["known_mask"], golden["known_mask"]]
@@ -39,19 +39,19 @@ def network(name):
     golden, config, arrays = load(f"glide-{name}")
     unseen = config["unseen"]
     heads = arrays["token_embedding.weight"].shape[1] // unseen.pop("text_head_width")
-    fields = with_size(glide_fields(held(arrays), image_size=64), text_heads=heads, **unseen)
-    call = (golden["x"], golden["t"], golden["tokens"], golden["mask"]), {"extra_channels": behind(golden)}
+    fields = with_size(glide_fields(lazy_tensors(arrays), image_size=64), text_heads=heads, **unseen)
+    call = (golden["x"], golden["t"], golden["tokens"], golden["mask"]), {"extra_channels": extra_channels(golden)}
     return case(Glide(**fields), call, arrays, glide_rules(fields), golden["answer"])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_network_answers_as_its_origin(name):
-    check_answer(network(name))
+def test_glide_matches_reference_output(name):
+    check_output(network(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_tensor_counts(name):
-    check_every_tensor_counts(network(name))
+def test_every_tensor_affects_glide_output(name):
+    check_every_tensor_has_effect(network(name))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_every_tensor_counts(name):
         ("upsample-inpaint", 256, 398_368_198),
     ],
 )
-def test_every_published_tensor_has_its_place(name, image_size, count):
+def test_published_tensors_match_glide(name, image_size, count):
     tensors = published(f"glide-{name}")
     fields = glide_fields(tensors, image_size=image_size)
     module = Glide(**fields)

@@ -1,4 +1,4 @@
-"""The U-Net with guided-diffusion's weights answers as guided-diffusion's code does."""
+"""U-Net with guided-diffusion's weights, compared with outputs of guided-diffusion's code."""
 
 import functools
 
@@ -7,20 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.pretrained.held import held
-from tests.pretrained.peer_networks import (
+from tests.pretrained.golden_networks import (
     case,
-    check_answer,
-    check_every_tensor_counts,
+    check_every_tensor_has_effect,
+    check_output,
     check_preset,
     check_published,
     load,
     published,
 )
+from tests.pretrained.lazy_tensors import lazy_tensors
 from unclip_jax.models.unet import UNet
 from unclip_jax.pretrained.guided_diffusion.unet import (
+    FILE_SETTINGS,
     NEW_ATTENTION_ORDER,
-    UNSEEN,
     guided_diffusion_fields,
     guided_diffusion_rules,
 )
@@ -32,29 +32,29 @@ NAMES = ["labels", "new-order", "upsampler", "additive"]
 def network(name):
     golden, config, arrays = load(f"guided-diffusion-{name}")
     unseen = dict(config["unseen"])
-    rules_take = {"new_attention_order": unseen.pop("new_attention_order", False)}
-    fields = guided_diffusion_fields(held(arrays), **unseen)
+    new_attention_order = unseen.pop("new_attention_order", False)
+    fields = guided_diffusion_fields(lazy_tensors(arrays), **unseen)
     x = golden["x"]
     if "low_res" in golden:
         x = np.concatenate([x, jax.image.resize(golden["low_res"], x.shape, "bilinear")], axis=-1)
     labels = {"labels": golden["labels"]} if "labels" in golden else {}
-    rules = guided_diffusion_rules(fields, **rules_take)
+    rules = guided_diffusion_rules(fields, new_attention_order=new_attention_order)
     return case(UNet(**fields), ((x, golden["t"]), labels), arrays, rules, golden["answer"])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_network_answers_as_its_origin(name):
-    check_answer(network(name))
+def test_guided_diffusion_unet_matches_reference_output(name):
+    check_output(network(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_tensor_counts(name):
-    check_every_tensor_counts(network(name))
+def test_every_tensor_affects_guided_diffusion_unet_output(name):
+    check_every_tensor_has_effect(network(name))
 
 
-def test_fields_are_read_off_the_shapes():
+def test_fields_are_derived_from_shapes():
     _, config, arrays = load("guided-diffusion-new-order")
-    fields = guided_diffusion_fields(held(arrays), image_size=8, head_channels=32)
+    fields = guided_diffusion_fields(lazy_tensors(arrays), image_size=8, head_channels=32)
     for ours, theirs in (("channels", "model_channels"), ("res_blocks", "num_res_blocks"), ("out_channels",) * 2):
         assert fields[ours] == config[theirs]
     assert list(fields["channel_mult"]) == config["channel_mult"]
@@ -72,9 +72,9 @@ def test_fields_are_read_off_the_shapes():
         ("guided-diffusion-128-512-upsampler", "128_512_upsampler", "guided_diffusion_128_512_upsampler", 308_835_270),
     ],
 )
-def test_every_published_tensor_has_its_place(keys, file, name, count):
+def test_published_tensors_match_guided_diffusion_unet(keys, file, name, count):
     tensors = published(keys)
-    fields = guided_diffusion_fields(tensors, **UNSEEN[file])
+    fields = guided_diffusion_fields(tensors, **FILE_SETTINGS[file])
     module = UNet(**fields)
     x = jnp.zeros((1, module.image_size, module.image_size, module.in_channels))
     labels = {"labels": jnp.zeros(1, jnp.int32)} if module.num_classes else {}

@@ -1,4 +1,4 @@
-"""Prior, decoder and upsampler with Karlo's weights answer as Karlo's code does, and as diffusers' does."""
+"""Prior, decoder and upsampler with Karlo's weights, compared with outputs of Karlo's code and of diffusers."""
 
 import functools
 
@@ -6,12 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.pretrained.held import held
-from tests.pretrained.peer_networks import (
+from tests.pretrained.golden_networks import (
     TOLERANCE,
     case,
-    check_answer,
-    check_every_tensor_counts,
+    check_every_tensor_has_effect,
+    check_output,
     check_preset,
     check_published,
     load,
@@ -20,6 +19,7 @@ from tests.pretrained.peer_networks import (
     text_of,
     with_size,
 )
+from tests.pretrained.lazy_tensors import lazy_tensors
 from unclip_jax.models.clip import TextFeatures
 from unclip_jax.models.decoder import Decoder
 from unclip_jax.models.diffusion_prior import DiffusionPrior
@@ -28,13 +28,13 @@ from unclip_jax.pretrained.karlo import diffusers as karlo_diffusers
 from unclip_jax.pretrained.karlo import original as karlo
 from unclip_jax.pretrained.layer_rules import with_prefix
 
-# The same number is added to every product of a query with a key, and the softmax takes it away.
+# The softmax is invariant to the bias of keys.
 KEY_BIAS = ("attn1.to_k.bias",)
 
 
 def prior():
     golden, config, arrays = load("karlo-prior")
-    fields = karlo.prior_fields(held(arrays))
+    fields = karlo.prior_fields(lazy_tensors(arrays))
     fields["heads"] = fields["width"] // config["unseen"]["head_width"]
     call = (golden["z"], golden["t"], text_of(golden)), {}
     return case(DiffusionPrior(**fields), call, arrays, karlo.prior_rules(fields), golden["answer"])
@@ -42,7 +42,7 @@ def prior():
 
 def decoder():
     golden, config, arrays = load("karlo-decoder")
-    fields = with_size(karlo.decoder_fields(held(arrays)), **config["unseen"])
+    fields = with_size(karlo.decoder_fields(lazy_tensors(arrays)), **config["unseen"])
     return case(Decoder(**fields), decoder_call(golden), arrays, karlo.decoder_rules(fields), golden["answer"])
 
 
@@ -54,7 +54,7 @@ def upsampler(which):
     golden, config, arrays = load("karlo-upsampler")
     source = {"first": karlo.UPSAMPLER_FIRST, "last": karlo.UPSAMPLER_LAST}[which]
     parts = dict(zip(("first", "last"), karlo.upsampler_parts(arrays), strict=True))
-    fields = with_size(karlo.upsampler_fields(held(arrays), source=source), **config["unseen"])
+    fields = with_size(karlo.upsampler_fields(lazy_tensors(arrays), source=source), **config["unseen"])
     rules = karlo.upsampler_rules(fields, source=source)
     return case(Upsampler(**fields), upsampler_call(golden), parts[which], rules, golden[which])
 
@@ -104,57 +104,60 @@ def network(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_network_answers_as_its_origin(name):
-    check_answer(network(name))
+def test_karlo_network_matches_reference_output(name):
+    check_output(network(name))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "upsampler-last"])
-def test_every_tensor_counts(name):
-    check_every_tensor_counts(network(name))
+def test_every_tensor_affects_karlo_network_output(name):
+    check_every_tensor_has_effect(network(name))
 
 
-def test_the_prior_of_diffusers_brings_its_statistics():
+def test_diffusers_prior_contains_embedding_statistics():
     golden, _, arrays = load("karlo-diffusers-prior")
-    network, statistics = karlo_diffusers.prior_parts(held(arrays))
+    network, statistics = karlo_diffusers.prior_parts(lazy_tensors(arrays))
     assert set(network) == set(arrays) - {"clip_mean", "clip_std"}
     raw = golden["answer"] * statistics.std + statistics.mean
     assert relative(raw, golden["raw"]) <= TOLERANCE
 
 
-def test_the_statistics_of_karlo_lie_in_a_file_of_their_own():
+def test_statistics_are_read_from_pair_of_tensors():
     pair = {"0": np.arange(3, dtype=np.float64), "1": np.ones(3, np.float32)}
-    found = karlo.statistics(held(pair))
-    np.testing.assert_array_equal(found.mean, [0, 1, 2])
-    np.testing.assert_array_equal(found.std, [1, 1, 1])
-    assert {array.dtype for array in (found.mean, found.std)} == {np.dtype(np.float32)}
+    statistics = karlo.statistics(lazy_tensors(pair))
+    np.testing.assert_array_equal(statistics.mean, [0, 1, 2])
+    np.testing.assert_array_equal(statistics.std, [1, 1, 1])
+    assert {array.dtype for array in (statistics.mean, statistics.std)} == {np.dtype(np.float32)}
 
 
-def test_a_tensor_of_neither_upsampler_is_named():
-    with pytest.raises(ValueError, match="in neither network of Karlo's upsampler: ema.out.2.weight"):
+def test_tensor_of_neither_upsampler_network_is_rejected():
+    with pytest.raises(ValueError, match="neither network of Karlo's upsampler: ema.out.2.weight"):
         karlo.upsampler_parts({"model_last_step.out.2.weight": None, "ema.out.2.weight": None})
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"norm_eps": 1e-6}, "norm_eps of .* must be 1e-05, got 1e-06"),
         ({"flip_sin_to_cos": False}, "flip_sin_to_cos of .* must be True, got False"),
         ({"class_embed_type": "projection"}, "class_embed_type of .* must be 'identity', got 'projection'"),
-        ({"attention_head_dim": [8, 16]}, r"must be one number for all levels and both sides, got \[8, 16\]"),
+        ({"attention_head_dim": [8, 16]}, r"attention_head_dim must be a single number, got \[8, 16\]"),
         ({"cross_attention_dim": 32}, "cross_attention_dim of .* must be 32, got 40"),
         ({"resnet_time_scale_shift": "spatial"}, "must be one of 'default', 'scale_shift', got"),
         ({"down_block_types": ["ResnetDownsampleBlock2D", "CrossAttnDownBlock2D"]}, "Unknown blocks Cross"),
-        ({"up_block_types": ["ResnetUpsampleBlock2D"] * 2}, "must have attention at the levels of the down path"),
-        ({"down_block_types": ["DownBlock2D", "SimpleCrossAttnDownBlock2D"]}, "the same blocks, got conv, resnet"),
+        ({"up_block_types": ["ResnetUpsampleBlock2D"] * 2}, "must have attention where the down path has it"),
+        (
+            {"down_block_types": ["DownBlock2D", "SimpleCrossAttnDownBlock2D"]},
+            "resample in the same way, got conv, resnet",
+        ),
     ],
 )
-def test_a_configuration_that_is_another_network_is_refused(change, said):
+def test_unsupported_decoder_config_is_rejected(change, message):
     _, config, _ = load("karlo-diffusers-decoder")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         karlo_diffusers.decoder_fields(config["decoder"] | change, config["text_proj"])
 
 
-def test_a_prior_that_is_another_network_is_refused():
+def test_unsupported_prior_config_is_rejected():
     _, config, _ = load("karlo-diffusers-prior")
     for change in ({"added_emb_type": None}, {"embedding_proj_dim": 12}, {"norm_in_type": "layer"}):
         with pytest.raises(ValueError, match=f"{next(iter(change))} of the network must be .*, got"):
@@ -162,7 +165,7 @@ def test_a_prior_that_is_another_network_is_refused():
 
 
 def zeros(module):
-    """What each full-size network is called with."""
+    """Returns the arguments of a full-size network."""
     t = jnp.zeros(1, jnp.int32)
     text = TextFeatures(jnp.zeros((1, 768)), jnp.zeros((1, 77, 768)), jnp.ones((1, 77), bool))
     if isinstance(module, DiffusionPrior):
@@ -171,26 +174,26 @@ def zeros(module):
     return ((x, t, jnp.zeros((1, 768)), text) if isinstance(module, Decoder) else (x, t, x)), {}
 
 
-def check_published_network(tensors, fields, rules, kind, name, count):
-    module = kind(**fields)
+def check_published_network(tensors, fields, rules, module_class, name, count):
+    module = module_class(**fields)
     check_published(tensors, rules, module, zeros(module), count)
     check_preset(fields, name)
 
 
-def test_every_published_tensor_of_karlos_prior_has_its_place():
+def test_published_tensors_match_original_prior():
     tensors = published("karlo-prior")
     fields = karlo.prior_fields(tensors)
     rules = karlo.prior_rules(fields)
     check_published_network(tensors, fields, rules, DiffusionPrior, "karlo_prior", 1_022_028_544)
 
 
-def test_every_published_tensor_of_karlos_decoder_has_its_place():
+def test_published_tensors_match_original_decoder():
     tensors = published("karlo-decoder")
     fields = karlo.decoder_fields(tensors)
     check_published_network(tensors, fields, karlo.decoder_rules(fields), Decoder, "karlo_decoder", 893_318_086)
 
 
-def test_every_published_tensor_of_karlos_upsampler_has_its_place():
+def test_published_tensors_match_original_upsampler():
     both = published("karlo-upsampler") | published("karlo-upsampler-last")
     for tensors, source in zip(karlo.upsampler_parts(both), (karlo.UPSAMPLER_FIRST, karlo.UPSAMPLER_LAST), strict=True):
         fields = karlo.upsampler_fields(tensors, source=source)
@@ -198,7 +201,7 @@ def test_every_published_tensor_of_karlos_upsampler_has_its_place():
         check_published_network(tensors, fields, rules, Upsampler, "karlo_upsampler", 691_579_523)
 
 
-def test_every_published_tensor_of_diffusers_prior_has_its_place():
+def test_published_tensors_match_diffusers_prior():
     tensors = published("karlo-diffusers-prior")
     config = {"num_attention_heads": 32, "attention_head_dim": 64, "num_layers": 20, "embedding_dim": 768}
     fields = karlo_diffusers.prior_fields({**config, "num_embeddings": 77})
@@ -207,7 +210,7 @@ def test_every_published_tensor_of_diffusers_prior_has_its_place():
     check_published_network(tensors, fields, rules, DiffusionPrior, "karlo_prior", 1_022_028_544)
 
 
-# The sizes that diffusers' folders of Karlo have; the rest of their configurations has the classes' own defaults.
+# Sizes of Karlo in diffusers' layout. All other settings are the defaults of the classes.
 UNET = {"block_out_channels": [320, 640, 960, 1280], "layers_per_block": 3}
 DECODER = {
     **UNET, "_class_name": "UNet2DConditionModel", "sample_size": 64, "in_channels": 3, "out_channels": 6,
@@ -227,7 +230,7 @@ SUPER_RES = {
 }  # fmt: skip
 
 
-def test_every_published_tensor_of_diffusers_decoder_has_its_place():
+def test_published_tensors_match_diffusers_decoder():
     tensors = karlo_diffusers.decoder_tensors(
         published("karlo-diffusers-decoder"), published("karlo-diffusers-text-proj")
     )
@@ -236,7 +239,7 @@ def test_every_published_tensor_of_diffusers_decoder_has_its_place():
     check_published_network(tensors, fields, rules, Decoder, "karlo_decoder", 893_318_086)
 
 
-def test_every_published_tensor_of_diffusers_upsampler_has_its_place():
+def test_published_tensors_match_diffusers_upsampler():
     tensors = published("karlo-diffusers-upsampler")
     fields = karlo_diffusers.upsampler_fields(SUPER_RES)
     rules = karlo_diffusers.upsampler_rules(fields)

@@ -1,15 +1,15 @@
-"""The U-Net with the weights of a UNet2DModel answers as diffusers does, in forms that Karlo has not."""
+"""U-Net with the weights of diffusers' UNet2DModel, with blocks that Karlo does not use."""
 
 import functools
 
 import pytest
 
-from tests.pretrained.peer_networks import case, check_answer, check_every_tensor_counts, load
+from tests.pretrained.golden_networks import case, check_every_tensor_has_effect, check_output, load
 from unclip_jax.models.unet import UNet
 from unclip_jax.pretrained.unet_layouts.diffusers import diffusers_unet_fields, diffusers_unet_rules
 
 NAMES = ["labels", "convolutions"]
-# The same number is added to every product of a query with a key, and the softmax takes it away.
+# The softmax is invariant to the bias of keys.
 KEY_BIAS = ("to_k.bias",)
 
 
@@ -23,30 +23,30 @@ def network(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_network_answers_as_its_origin(name):
-    check_answer(network(name))
+def test_diffusers_unet_matches_reference_output(name):
+    check_output(network(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_tensor_counts(name):
-    check_every_tensor_counts(network(name))
+def test_every_tensor_affects_diffusers_unet_output(name):
+    check_every_tensor_has_effect(network(name))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"attn_norm_num_groups": None}, "attn_norm_num_groups must be norm_num_groups, which is 16, got None"),
-        ({"downsample_type": "conv"}, None),  # of the deepest level, which does not resample
-        ({"upsample_type": "conv"}, "resample with the same blocks, got conv, resnet"),
+        ({"attn_norm_num_groups": None}, "attn_norm_num_groups must equal norm_num_groups=16, got None"),
+        ({"downsample_type": "conv"}, None),  # only affects the deepest level, which does not resample
+        ({"upsample_type": "conv"}, "resample in the same way, got conv, resnet"),
         ({"class_embed_type": "timestep"}, "class_embed_type must be one of None, 'identity', got 'timestep'"),
-        ({"add_attention": False}, "must have attention at the levels of the down path"),
+        ({"add_attention": False}, "must have attention where the down path has it"),
         ({"mid_block_type": None}, "Unknown blocks None"),
     ],
 )
-def test_a_configuration_that_is_another_network_is_refused(change, said):
+def test_unsupported_unet_config_is_rejected(change, message):
     _, config, _ = load("diffusers-unet-labels")
-    if said is None:
+    if message is None:
         assert diffusers_unet_fields(config | change) == diffusers_unet_fields(config)
         return
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         diffusers_unet_fields(config | change)

@@ -1,12 +1,12 @@
-"""Captioned shapes: scenes of one or two flat shapes with captions, drawn on this machine, the same bytes every time.
+"""Captioned shapes: reproducible generated scenes of one or two flat shapes with captions.
 
-A record has `image` (256 px, PNG), `thumbnail` (64 px, PNG), `captions` (several texts) and `scene` (JSON of the
-content of the image). The config "contrasts" is for CLIP. It adds `wrong_captions`, each of which differs from the
-caption of the same index in one statement that is false, and as many extra training images, most of two objects and
-most in colors that have no name, so that CLIP learns positions, and shapes independently of colors. The config
-"recoloured" is for the decoder. All its training images are extra ones, half of them in named colors.
+A record has `image` (256 px, PNG), `thumbnail` (64 px, PNG), `captions` (several texts) and `scene` (the content of the
+image as JSON). The config "contrasts" is for CLIP. It adds `wrong_captions`, which differ from the caption with the
+same index in one false statement, and doubles the training images. Most of the extra images have two objects, and most
+have colors without a name, so that CLIP learns positions, and shapes independently of colors. The config "recoloured"
+is for the decoder. All its training images are extra ones, half of them in named colors.
 
-The splits `train` and `test` contain no held-out (shape, color) pair; `compositional` contains only such pairs.
+The splits `train` and `test` contain no held-out (shape, color) pairs. `compositional` contains only such pairs.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ FIELDS = ("image", "thumbnail", "captions", "scene")
 
 
 class CaptionedShapes(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder; its configs are the sizes."""
+    """TFDS builder of the dataset, with one config per size."""
 
     name = "captioned_shapes"
     VERSION = tfds.core.Version(VERSION)
@@ -65,10 +65,10 @@ class CaptionedShapes(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(directory: epath.PathLike | None = None, *, size: str = "full") -> epath.Path:
-    """Generates the dataset unless it exists (about two minutes), after one line on stderr.
+    """Generates the dataset, which takes about two minutes, unless it exists.
 
-    It appears under its name completely or not at all. A second process that needs it at the same time waits, and the
-    remains of an interrupted process are removed by the next one.
+    The dataset is written atomically. If several processes need it at the same time, one generates it and the others
+    wait. Remains of an interrupted process are removed. A message on stderr announces the generation.
 
     Args:
       directory: Parent folder. If None, `default_directory()`.
@@ -78,7 +78,7 @@ def prepare(directory: epath.PathLike | None = None, *, size: str = "full") -> e
       The folder that contains the dataset.
 
     Raises:
-      ValueError: For an unknown size, or a folder that cannot be created.
+      ValueError: If the size is unknown or the folder cannot be created.
     """
     _check_size(size)
     builder = _builder(directory, size)
@@ -88,19 +88,27 @@ def prepare(directory: epath.PathLike | None = None, *, size: str = "full") -> e
         if not builder.data_path.exists():
             _remove_incomplete(builder.data_path)
             total = sum(DATASET_SIZES[size].records.values())
-            print(f"drawing {total:,} captioned-shapes pictures into {builder.data_path}, once", file=sys.stderr)
-            # TFDS requires a download folder even if nothing is downloaded.
+            print(
+                f"Generating {total:,} captioned-shapes images in {builder.data_path} (first use only)", file=sys.stderr
+            )
+            # TFDS requires a download folder although nothing is downloaded.
             with _quiet(), tempfile.TemporaryDirectory() as downloads:
                 builder.download_and_prepare(download_dir=downloads, file_format="array_record")
     return builder.data_path
 
 
 class Records(Sequence):
-    """Records of one split by index, of which only some fields are decoded. Pickles, for worker processes."""
+    """The records of one split as a picklable sequence of dicts.
+
+    Args:
+      builder: Builder of the prepared dataset.
+      split: Name of the split.
+      fields: Keys of each dict. Other fields are not decoded.
+    """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, fields: Sequence[str]):
         self._fields = tuple(fields)
-        # Images stay encoded, so that only the one that is needed is decoded.
+        # TFDS would decode both images, of which usually only one is needed.
         skip = {field: tfds.decode.SkipDecoding() for field in ("image", "thumbnail")}
         self._source = builder.as_data_source(split, decoders=skip)
 
@@ -111,10 +119,10 @@ class Records(Sequence):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Reads several records at once, which is faster than one by one.
+        """Reads several records in one batch, which is faster than one by one.
 
         Raises:
-          IndexError: For an index that the split does not have.
+          IndexError: If an index is out of range.
         """
         for index in indices:
             if not 0 <= index < len(self):
@@ -132,16 +140,18 @@ def data_source(
     size: str = "full",
     fields: Sequence[str] = FIELDS,
 ) -> Records:
-    """Opens the records of a split, and generates the dataset first if it is missing.
+    """Opens the records of a split. Generates the dataset first if it is missing.
 
     Args:
-      directory, size: See `prepare`.
+      split: One of SPLITS.
+      directory: Parent folder. If None, `default_directory()`.
+      size: One of DATASET_SIZES.
       fields: Keys of each record: `image` (uint8 [256, 256, 3]), `thumbnail` (uint8 [64, 64, 3]), `captions` (a list of
-        str), `scene` (a str for `Scene.from_json`) and, of sizes with negative captions, `wrong_captions` (a list of
+        str), `scene` (a str for `Scene.from_json`) and, for sizes with negative captions, `wrong_captions` (a list of
         str).
 
     Raises:
-      ValueError: For an unknown split, size or field.
+      ValueError: If the split, the size or a field is unknown, or if the folder cannot be created.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)} of captioned_shapes, got {split!r}.")
@@ -149,7 +159,7 @@ def data_source(
     known = (*FIELDS, NEGATIVE_CAPTIONS) if DATASET_SIZES[size].negative_captions else FIELDS
     unknown = sorted(set(fields) - set(known))
     if unknown:
-        raise ValueError(f"fields of a captioned_shapes record must be among {', '.join(known)}, got {unknown}.")
+        raise ValueError(f"fields of captioned_shapes must be among {', '.join(known)}, got {unknown}.")
     prepare(directory, size=size)
     return Records(_builder(directory, size), split, fields)
 
@@ -177,7 +187,7 @@ def _decode_field(field: str, value: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences TFDS's messages on stdout and its progress bars, and restores both."""
+    """Silences TFDS's messages on stdout and its progress bars within the block."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -188,14 +198,14 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_at_a_time(directory: epath.Path) -> Iterator[None]:
-    """Holds the folder's lock, which the system releases when the process ends for any reason.
+    """Holds a file lock on the folder. The system releases it when the process ends for any reason.
 
-    Buckets have no locks: if several processes write there, the last one wins, and all write the same bytes.
+    Buckets have no locks. If several processes write there, the last one wins, and all write the same bytes.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"directory {os.fspath(directory)!r} cannot be made for the data set ({error})") from error
+        raise ValueError(f"Dataset folder {os.fspath(directory)!r} cannot be created ({error}).") from error
     if "://" in os.fspath(directory):
         yield
         return
@@ -205,7 +215,7 @@ def _one_at_a_time(directory: epath.Path) -> Iterator[None]:
 
 
 def _remove_incomplete(data_path: epath.Path) -> None:
-    """Removes the remains of an interrupted preparation of the same data. The caller must hold the lock."""
+    """Removes the remains of an interrupted process. The caller must hold the lock."""
     if data_path.parent.exists():
         for path in data_path.parent.glob(f"incomplete.*_{data_path.name}"):
             path.rmtree()

@@ -1,9 +1,9 @@
-"""Captions of scenes, and what each of them names.
+"""Captions of scenes, with the attributes that they name.
 
-A caption consists of a phrase for each object, a core that joins two of them, and a frame around it. As people do,
-captions leave things out: 45% name every attribute (shape, color and size of each object, the background and, for two
-objects, their relation), the others leave out one or more. The shape is nearly always named. Colors that have no name
-are left out. Some captions of one object are loose: clauses in any order and with any punctuation, among filler words.
+A caption consists of a phrase for each object, a core that joins two phrases, and a frame around it. 45% of the
+captions name every attribute: shape, color and size of each object, the background and, for two objects, their
+relation. The others omit one or more attributes, but rarely the shape. Colors without a name are omitted. Some captions
+of one object are loose: their clauses are in random order, separated by random punctuation and filler words.
 """
 
 import dataclasses
@@ -27,15 +27,15 @@ from unclip_jax.data.captioned_shapes.wordings import (
     SIZE_WORDS,
 )
 
-FULL_SHARE = 0.45
-# Probability that an attribute is named in a caption that leaves something out.
+FULL_SHARE = 0.45  # fraction of the training captions that name every attribute
+# Probability that an attribute is named in one of the other captions.
 KEEP = {"shape": 0.96, "colour": 0.85, "size": 0.4, "background": 0.5, "relation": 0.7}
-LOOSE_SHARE = 0.35  # of the training captions of one object
+LOOSE_SHARE = 0.35  # fraction of the training captions of one object that are loose
 
 
 @dataclasses.dataclass(frozen=True)
 class NamedObject:
-    """The attributes of an object that a caption names; None if it does not name one."""
+    """The attributes of an object that a caption names. None means that it does not name one."""
 
     shape: str | None
     colour: str | None
@@ -44,13 +44,13 @@ class NamedObject:
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-    """A caption and what it names. None stands for an attribute that it does not name.
+    """A caption and the attributes that it names. None means that it does not name one.
 
     Attributes:
       text: The caption.
       background: Color of the background.
-      objects: The objects in the order of the scene, which may not be that of the text. Sizes are "small" or "large",
-        whatever word the text has.
+      objects: The objects in the order of the scene. The text may name them in the other order. Sizes are "small" or
+        "large" even if the text contains a synonym.
       relation: Relation of objects[0] to objects[1].
     """
 
@@ -67,7 +67,13 @@ class Caption:
 
 
 def captions(scene: Scene, rng: np.random.Generator, count: int) -> list[Caption]:
-    """Returns `count` training captions of a scene, each with its own wording; 45% of them name everything."""
+    """Samples training captions of a scene. Each names every attribute with a probability of 45%.
+
+    Args:
+      scene: The scene.
+      rng: Generator of all random choices.
+      count: Number of captions.
+    """
     return [_caption(scene, rng) for _ in range(count)]
 
 
@@ -78,7 +84,7 @@ def _caption(scene: Scene, rng: np.random.Generator) -> Caption:
 
 
 def full_caption(scene: Scene, rng: np.random.Generator) -> Caption:
-    """Returns a caption in a training wording that names every attribute."""
+    """Samples a caption that names every attribute, in a wording that occurs in training captions."""
     return _compose(_everything(scene), rng)
 
 
@@ -87,12 +93,12 @@ def _everything(scene: Scene) -> Caption:
     return Caption("", _word(scene.background), named, scene.relation)
 
 
-def _word(colour: str) -> str | None:
-    return colour if is_named(colour) else None
+def _word(color: str) -> str | None:
+    return color if is_named(color) else None
 
 
 def _choose_named(scene: Scene, rng: np.random.Generator) -> Caption:
-    """A caption without a text: the attributes that the next training caption names."""
+    """Samples the attributes that a training caption names. The text is still empty."""
     everything = _everything(scene)
     if rng.random() < FULL_SHARE:
         return everything
@@ -103,9 +109,9 @@ def _choose_named(scene: Scene, rng: np.random.Generator) -> Caption:
     while True:
         objects = []
         for item in everything.objects:
-            colour = keep("colour", item.colour)
-            shape = keep("shape", item.shape) if colour else item.shape  # at least one of the two
-            objects.append(NamedObject(shape, colour, keep("size", item.size)))
+            color = keep("colour", item.colour)
+            shape = keep("shape", item.shape) if color else item.shape  # at least one of the two
+            objects.append(NamedObject(shape, color, keep("size", item.size)))
         background, relation = keep("background", everything.background), keep("relation", scene.relation)
         named = Caption("", background, tuple(objects), relation)
         if not named.names_everything:
@@ -113,7 +119,7 @@ def _choose_named(scene: Scene, rng: np.random.Generator) -> Caption:
 
 
 def _compose(named: Caption, rng: np.random.Generator) -> Caption:
-    """Adds a text to a caption."""
+    """Adds a text that names the attributes of a caption."""
     draw = rng.random()
     article = "a" if draw < 0.75 else "the" if draw < 0.83 else ""
     phrases = [_object_phrase(item, article, rng) for item in named.objects]
@@ -121,7 +127,7 @@ def _compose(named: Caption, rng: np.random.Generator) -> Caption:
     frames = FRAMES if named.background is None else FRAMES_WITH_BACKGROUND
     background = named.background or ""
     text = pick(rng, frames).format(it=core, background=background, a=_indefinite(background) if article else "")
-    text = " ".join(text.split())  # a missing article leaves two spaces
+    text = " ".join(text.split())  # remove the double space that a missing article leaves
     if rng.random() < 0.1:
         text += "."
     return dataclasses.replace(named, text=text)
@@ -130,7 +136,7 @@ def _compose(named: Caption, rng: np.random.Generator) -> Caption:
 def _compose_loosely(named: Caption, rng: np.random.Generator) -> Caption:
     """Adds a text of loose clauses.
 
-    If that is one of the free wordings, which are reserved for evaluation, an ordinary text is added instead.
+    If it is one of the free wordings, which are reserved for evaluation, a regular text is added instead.
     """
     (item,) = named.objects
     size = pick(rng, SIZE_WORDS[item.size]) if item.size else None
@@ -142,7 +148,7 @@ def _compose_loosely(named: Caption, rng: np.random.Generator) -> Caption:
     clauses = [clauses[index] for index in rng.permutation(len(clauses))]
     text, before = clauses[0], clauses[0]
     for clause in clauses[1:]:
-        # Without a mark "on purple circle" would name a purple circle.
+        # Without punctuation, "on purple circle" would name a purple circle.
         text += pick(rng, MARKS if background in (before, clause) else SEPARATORS) + clause
         before = clause
     text += pick(rng, ENDS)
@@ -150,7 +156,7 @@ def _compose_loosely(named: Caption, rng: np.random.Generator) -> Caption:
 
 
 def _object_phrase(item: NamedObject, article: str, rng: np.random.Generator) -> str:
-    """Such as "a small red circle", sometimes "a red small circle" or "a circle that is small and red"."""
+    """Returns a phrase such as "a small red circle" or "a circle that is small and red"."""
     size = pick(rng, SIZE_WORDS[item.size]) if item.size else None
     adjectives = [word for word in (size, item.colour) if word]
     draw = rng.random()
@@ -182,10 +188,10 @@ def _indefinite(words: str) -> str:
 
 
 def free_caption(scene: Scene, rng: np.random.Generator) -> Caption:
-    """Returns a caption in a free wording, which names one to three attributes.
+    """Samples a caption in a free wording. It names one to three attributes.
 
     Raises:
-      ValueError: For a scene of two objects.
+      ValueError: If the scene does not have exactly one object.
     """
     if len(scene.objects) != 1:
         raise ValueError(f"scene must have one object for a free wording, got {len(scene.objects)}.")

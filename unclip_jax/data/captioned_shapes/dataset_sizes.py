@@ -1,4 +1,7 @@
-"""Sizes of the captioned-shapes dataset, the configs of its TFDS builder. Imports nothing that takes time."""
+"""Sizes of the captioned-shapes dataset, in a module that imports quickly.
+
+The sizes are the configs of the TFDS builder.
+"""
 
 import dataclasses
 
@@ -8,12 +11,12 @@ SPLITS = ("train", "test", "compositional")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtraScenes:
-    """Training scenes unlike those of the full data.
+    """Training scenes with a different distribution from those of the size "full".
 
     Attributes:
-      start: Index of the first one. All later training records are extra scenes too.
-      two_objects: Fraction that has two objects.
-      recoloured: Fraction whose colors have no name.
+      start: Index of the first extra scene. All later training records are extra scenes as well.
+      two_objects: Fraction of the extra scenes that have two objects.
+      recoloured: Fraction of the extra scenes whose colors have no name.
     """
 
     start: int
@@ -23,11 +26,11 @@ class ExtraScenes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetSize:
-    """Number and sort of the records of a size.
+    """Number and distribution of the records of one size.
 
     Attributes:
       records: Number of records of each split.
-      extra: Extra training scenes, if it has any.
+      extra: Extra training scenes. If None, there are none.
       negative_captions: Whether each caption has a negative caption.
     """
 
@@ -36,7 +39,7 @@ class DatasetSize:
     negative_captions: bool = False
 
 
-# The tiny ones are for trying things out and for tests.
+# The tiny sizes are for tests and experiments.
 DATASET_SIZES = {
     "full": DatasetSize(records={"train": 30_000, "test": 2_000, "compositional": 1_000}),
     "tiny": DatasetSize(records={"train": 96, "test": 32, "compositional": 32}),

@@ -1,12 +1,12 @@
-"""Wordings that no training caption has, to measure how a model handles free text."""
+"""Free wordings, which occur in no training caption, to measure generalization to other texts."""
 
 import re
 
 from unclip_jax.data.captioned_shapes.scene import COLOURS, SHAPES
 from unclip_jax.data.captioned_shapes.wordings import SIZE_WORDS
 
-# Each wording with the attributes that it names. {Colour} is capitalized, {COLOUR} is in capitals; sizes are written as
-# "small" or "large".
+# Each wording with the attributes that it names. {Colour} is replaced by a capitalized word and {COLOUR} by a word in
+# capitals. Sizes are always "small" or "large".
 FREE_WORDINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("{shape}, {colour}", ("shape", "colour")),
     ("{Shape}: {colour}, {size}", ("shape", "colour", "size")),
@@ -32,12 +32,12 @@ FREE_WORDINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def is_free_wording(text: str) -> bool:
-    """Returns whether a text is one of the free wordings, with any attributes and in any case."""
+    """Returns whether a text is one of the free wordings with any attribute values, ignoring case."""
     return _FREE_WORDING.fullmatch(text.lower()) is not None
 
 
 def _pattern(wording: str) -> str:
-    """The regular expression of a wording; its fields match every word for their attribute."""
+    """Returns a regular expression for a wording, whose fields match every word for their attribute."""
     sizes = [word for words in SIZE_WORDS.values() for word in words]
     words = {"shape": SHAPES, "size": sizes, "colour": COLOURS, "background": COLOURS}
     return (

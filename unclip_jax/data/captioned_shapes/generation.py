@@ -1,4 +1,4 @@
-"""Generation of single records of the captioned-shapes dataset, each a function of its split, index and size."""
+"""Generation of single captioned-shapes records as functions of split, index and size."""
 
 import copy
 import io
@@ -19,16 +19,16 @@ NEGATIVE_CAPTIONS = "wrong_captions"  # name of the stored field
 
 
 def describe(split: str, index: int, size: str = "full") -> tuple[Scene, list[Caption], list[Caption]]:
-    """Returns the scene, the captions and the negative captions of a record.
-
-    TFDS shuffles: the files hold the records in another order, the same every time.
+    """Generates the scene, the captions and the negative captions of a record.
 
     Args:
-      index: Index of the record, before shuffling.
+      split: One of SPLITS.
+      index: Index of the record before shuffling. TFDS stores the records in a shuffled but reproducible order.
       size: One of DATASET_SIZES.
 
     Returns:
-      Scene, captions, and one negative caption per caption, or none if the size has no negative captions.
+      The scene, its captions, and one negative caption per caption, or an empty list if the size has no negative
+      captions.
     """
     seed = [zlib.crc32(split.encode()), index]
     rng, change = np.random.default_rng(seed), np.random.default_rng([*seed, 1])
@@ -45,11 +45,11 @@ def describe(split: str, index: int, size: str = "full") -> tuple[Scene, list[Ca
 
 
 def make_record(split: str, index: int, size: str = "full") -> dict[str, Any]:
-    """Returns a record as TFDS stores it. See `describe` for the arguments."""
+    """Generates a record in the form that TFDS stores. See `describe` for the arguments."""
     scene, positives, negatives = describe(split, index, size)
     image = draw(scene)
     record = {
-        # An open file of PNG bytes: an array would be encoded by TensorFlow.
+        # TFDS stores PNG files as they are, but needs TensorFlow to encode arrays.
         "image": io.BytesIO(_encode_png(image)),
         "thumbnail": io.BytesIO(_encode_png(thumbnail(image))),
         "captions": [caption.text for caption in positives],

@@ -1,4 +1,4 @@
-"""Negative captions: the words of a training caption, with one statement that is false."""
+"""Negative captions: training captions in which one statement is false."""
 
 import dataclasses
 
@@ -22,13 +22,14 @@ from unclip_jax.data.captioned_shapes.scene import (
 def negative_captions(
     scene: Scene, rng: np.random.Generator, count: int, *, change: np.random.Generator
 ) -> list[Caption]:
-    """Returns a negative caption for each caption that `captions` generates from the state of `rng`.
+    """Samples a negative caption for each caption that `captions` samples from the same state of `rng`.
 
-    It has the same words except for one change: a named attribute differs, the shapes or colors of the objects are
-    exchanged, or their relation differs. No negative caption is true of the scene or names a held-out pair.
+    It has the same wording except for one change: a named attribute differs, the shapes or colors of the objects are
+    swapped, or their relation differs. No negative caption is true of the scene or names a held-out pair.
 
     Args:
-      rng: Generator in the state from which `captions` generates the captions.
+      scene: The scene that the captions describe.
+      rng: Generator in the state from which `captions` samples the captions.
       count: Number of captions.
       change: Generator of the changes.
     """
@@ -46,7 +47,7 @@ def negative_captions(
 
 
 def describes(caption: Caption, scene: Scene) -> bool:
-    """Returns whether everything in the caption is true of the scene, with its objects in either order."""
+    """Returns whether a caption is true of a scene, with the objects in either order."""
     if caption.background not in (None, scene.background) or len(caption.objects) != len(scene.objects):
         return False
 
@@ -55,14 +56,15 @@ def describes(caption: Caption, scene: Scene) -> bool:
 
     if all(map(fits, caption.objects, scene.objects)) and caption.relation in (None, scene.relation):
         return True
-    turned = len(scene.objects) == 2 and caption.relation in (None, INVERSE_RELATION[scene.relation])
-    return turned and all(map(fits, caption.objects, scene.objects[::-1]))
+    swapped = len(scene.objects) == 2 and caption.relation in (None, INVERSE_RELATION[scene.relation])
+    return swapped and all(map(fits, caption.objects, scene.objects[::-1]))
 
 
 def _changed(scene: Scene, caption: Caption, rng: np.random.Generator) -> Scene:
-    """The scene with one change in what the caption may name.
+    """Returns the scene with one random change, or unchanged if the change would create a held-out pair.
 
-    With two objects it is mostly their relation, or which of them has which shape or color: CLIP learns these last.
+    The caption does not necessarily name the changed attribute. With two objects, most changes affect the relation or
+    swap shapes or colors, because CLIP learns these last.
     """
     first, *second = scene.objects
     draw = rng.random() if second else 1.0
@@ -75,18 +77,18 @@ def _changed(scene: Scene, caption: Caption, rng: np.random.Generator) -> Scene:
             dataclasses.replace(second[0], **{name: getattr(first, name)}),
         )
     else:
-        place = int(rng.integers(len(scene.objects)))
+        index = int(rng.integers(len(scene.objects)))
         name = pick(rng, ("shape", "shape", "colour", "size", "background"))
         if name == "background":
-            return dataclasses.replace(scene, background=_another_colour(scene.background, rng))
-        item = scene.objects[place]
+            return dataclasses.replace(scene, background=_another_color(scene.background, rng))
+        item = scene.objects[index]
         value = {
             "shape": lambda: _another(SHAPES, item.shape, rng),
-            "colour": lambda: _another_colour(item.colour, rng),
+            "colour": lambda: _another_color(item.colour, rng),
             "size": lambda: _another(tuple(SIZES), item.size, rng),
         }[name]()
         objects = list(scene.objects)
-        objects[place] = dataclasses.replace(item, **{name: value})
+        objects[index] = dataclasses.replace(item, **{name: value})
     if any((item.shape, item.colour) in HELD_OUT for item in objects):
         return scene
     return dataclasses.replace(scene, objects=tuple(objects))
@@ -96,6 +98,6 @@ def _another(values: tuple[str, ...], value: str, rng: np.random.Generator) -> s
     return pick(rng, tuple(other for other in values if other != value))
 
 
-def _another_colour(colour: str, rng: np.random.Generator) -> str:
-    """Another named color. A color without a name is kept."""
-    return _another(tuple(COLOURS), colour, rng) if is_named(colour) else colour
+def _another_color(color: str, rng: np.random.Generator) -> str:
+    """Samples another named color. A color without a name is kept."""
+    return _another(tuple(COLOURS), color, rng) if is_named(color) else color

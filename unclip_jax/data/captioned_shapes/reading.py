@@ -1,9 +1,9 @@
-"""Reads a picture back into the scene that it shows, or finds it unreadable.
+"""Recognition of the scene in an image.
 
-The picture alone is looked at: the border's colour is the background, whatever differs from it falls into connected
-pieces, and each piece is held against every shape, drawn as large as the piece and turned a little either way. What is
-not clearly a captioned-shapes scene (colours outside the palette, shapes that fit no template, objects cut off by the
-frame, stray marks, no object or more than two) is unreadable.
+The color of the border is the background. All other pixels form connected components, and each component is compared
+with every shape at the same area and several rotations. An image is unreadable if it is not clearly a captioned-shapes
+scene: if it has colors outside the palette, shapes that match no template, objects that are cut off by the border,
+stray marks, no object, or more than two.
 """
 
 import dataclasses
@@ -29,23 +29,23 @@ from unclip_jax.data.captioned_shapes.scene import (
     size_of,
 )
 
-# Thresholds were set on true renders and on their degradations (blurred, noisy, enlarged from 64 px).
-TOLERANCE = 45.0  # how far in RGB a colour may be from its name's; the nearest two colours are 110 apart
-BORDER = 4  # width in pixels of the frame that shows the background
-BORDER_SHARE = 0.5  # of the border that has to be of one colour; the rest counts as foreground
-COLOUR_SHARE = 0.4  # of an object's inside that has to be of one named colour; a blurred cross is half edge
-FOREIGN_SHARE = 0.05  # of an object at most that is no mixture of its colour and the background's
-MIN_OVERLAP = 0.8  # of object and template, intersection over union; true renders have at least 0.92
-MIN_OBJECT_AREA = 600  # pixels; the smallest object that is drawn has about 1,000
-MAX_STRAY_AREA = 200  # pixels in all that belong to no object
-HALF_EXTENTS = (20.0, 72.0)  # nothing drawn is smaller or larger
-MAX_RUNS = 4_000  # horizontal runs of foreground; two objects make some 500, noise tens of thousands
-TURNS = (-6.0, -3.0, 3.0, 6.0)  # degrees, tried beside 0 on the two shapes that fit best
+# The thresholds were chosen on rendered images and on blurred, noisy and upsampled (from 64 px) versions of them.
+TOLERANCE = 45.0  # maximum RGB distance of a pixel from a named color; named colors are at least 110 apart
+BORDER = 4  # width in pixels of the border in which the background is recognized
+BORDER_SHARE = 0.5  # minimum fraction of the border with the background color; the rest counts as foreground
+COLOUR_SHARE = 0.4  # minimum fraction of an object's interior with one named color; half of a blurred cross is edge
+FOREIGN_SHARE = 0.05  # maximum fraction of an object that is not a mixture of its color and the background
+MIN_OVERLAP = 0.8  # minimum intersection over union of object and template; rendered images have at least 0.92
+MIN_OBJECT_AREA = 600  # pixels; the smallest rendered object has about 1,000
+MAX_STRAY_AREA = 200  # maximum number of foreground pixels that belong to no object
+HALF_EXTENTS = (20.0, 72.0)  # range in pixels, wider than that of rendered objects
+MAX_RUNS = 4_000  # maximum number of horizontal foreground runs; two objects have about 500, noise tens of thousands
+TURNS = (-6.0, -3.0, 3.0, 6.0)  # rotations in degrees to try, in addition to 0, for the two best shapes
 
 _NAMES = tuple(COLOURS)
 _PALETTE = np.asarray([COLOURS[name] for name in _NAMES], np.float32)
 
-# Area of each shape at half-extent 1, and how far its centroid lies below the middle of its box.
+# Area of each shape at half-extent 1, and the distance of its centroid below the center of its bounding box.
 _AREA = {
     "circle": math.pi,
     "square": 4.0,
@@ -58,8 +58,8 @@ _CENTROID = {"triangle": math.sqrt(3.0) / 6.0, "star": STAR_SHIFT}
 
 
 @dataclasses.dataclass(frozen=True)
-class _Piece:
-    """A connected piece of foreground: its box (right and bottom excluded) and which pixels of the box are its own."""
+class _Component:
+    """A connected component of the foreground: bounding box (right, bottom exclusive) and mask in it."""
 
     left: int
     top: int
@@ -69,39 +69,47 @@ class _Piece:
 
 
 def read(image: np.ndarray) -> Scene | None:
-    """The scene that `image`, uint8 [256, 256, 3], shows; None: unreadable.
+    """Recognizes the scene in an image.
 
-    Two objects come in no particular order; the relation is of objects[0] to objects[1], by their middles. Raises
-    ValueError for an array of another shape or type.
+    Args:
+      image: uint8 [256, 256, 3].
+
+    Returns:
+      The scene, or None if the image is unreadable. Two objects are in no particular order. The relation of objects[0]
+      to objects[1] is determined by their centers.
+
+    Raises:
+      ValueError: If the array has another shape or type.
     """
     if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3) or image.dtype != np.uint8:
-        raise ValueError(f"image is {image.dtype} {list(image.shape)}; a scene is read from uint8 [256, 256, 3]")
+        raise ValueError(f"image must be uint8 [256, 256, 3], got {image.dtype} {list(image.shape)}.")
     pixels = image.astype(np.float32)
     background = _background(pixels)
     if background is None:
         return None
-    pieces = _pieces(_squared_distance(pixels, COLOURS[background]) > TOLERANCE**2)
-    if pieces is None:
+    components = _components(_squared_distance(pixels, COLOURS[background]) > TOLERANCE**2)
+    if components is None:
         return None
-    large = [piece for piece in pieces if piece.mask.sum() >= MIN_OBJECT_AREA]
-    stray = sum(int(piece.mask.sum()) for piece in pieces) - sum(int(piece.mask.sum()) for piece in large)
-    if stray > MAX_STRAY_AREA or len(large) not in (1, 2):
+    areas = [int(component.mask.sum()) for component in components]
+    large = [component for component, area in zip(components, areas, strict=True) if area >= MIN_OBJECT_AREA]
+    stray_area = sum(area for area in areas if area < MIN_OBJECT_AREA)
+    if stray_area > MAX_STRAY_AREA or len(large) not in (1, 2):
         return None
-    objects = [_read_object(pixels, background, piece) for piece in large]
+    objects = [_read_object(pixels, background, component) for component in large]
     if any(item is None for item in objects):
         return None
     return Scene(background, tuple(objects), relation_between(*objects) if len(objects) == 2 else None)
 
 
-def _squared_distance(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Squared distance in RGB of [..., 3] to one colour."""
-    difference = pixels - np.asarray(colour, np.float32)
+def _squared_distance(pixels: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """Computes the squared RGB distance of pixels [..., 3] to one color."""
+    difference = pixels - np.asarray(color, np.float32)
     return np.einsum("...c,...c->...", difference, difference)
 
 
-def _name_colour(pixels: np.ndarray, share: float) -> str | None:
-    """The colour that at least `share` of the pixels [N, 3] have, within the tolerance; None: there is none."""
-    # |p - c|^2 written out, so that one matrix product does all colours.
+def _dominant_color(pixels: np.ndarray, share: float) -> str | None:
+    """Returns the named color of at least a fraction `share` of the pixels [N, 3], or None."""
+    # Expand |p - c|^2 to compute the distances to all colors with one matrix product.
     distance = np.square(pixels).sum(axis=1)[:, None] - 2.0 * pixels @ _PALETTE.T + np.square(_PALETTE).sum(axis=1)
     nearest = distance.argmin(axis=1)
     near = distance.min(axis=1) <= TOLERANCE**2
@@ -111,36 +119,36 @@ def _name_colour(pixels: np.ndarray, share: float) -> str | None:
 
 
 def _background(pixels: np.ndarray) -> str | None:
-    """The colour of the picture's border; None where no colour of the palette has half of it."""
+    """Returns the color of the border, or None if it has no dominant color."""
     bands = (pixels[:BORDER], pixels[-BORDER:], pixels[BORDER:-BORDER, :BORDER], pixels[BORDER:-BORDER, -BORDER:])
-    return _name_colour(np.concatenate([band.reshape(-1, 3) for band in bands]), BORDER_SHARE)
+    return _dominant_color(np.concatenate([band.reshape(-1, 3) for band in bands]), BORDER_SHARE)
 
 
-def _pieces(foreground: np.ndarray) -> list[_Piece] | None:
-    """The connected pieces of a mask, corners counted as contact; None where it is torn into too many runs.
+def _components(foreground: np.ndarray) -> list[_Component] | None:
+    """Returns the 8-connected components of a mask, or None if it has too many horizontal runs.
 
-    Works on horizontal runs: those of neighbouring rows that touch are joined, each under the lowest number.
+    Runs of adjacent rows that touch are merged, which is much faster than merging pixels.
     """
     steps = np.diff(np.pad(foreground, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
     ends = np.nonzero(steps == -1)[1]
     if len(rows) > MAX_RUNS:
         return None
-    owners = _join_runs(rows.tolist(), starts.tolist(), ends.tolist())
-    pieces = []
-    for owner in np.unique(owners):
-        mine = np.flatnonzero(owners == owner)
-        left, right = int(starts[mine].min()), int(ends[mine].max())
-        top, bottom = int(rows[mine].min()), int(rows[mine].max()) + 1
+    labels = _label_runs(rows.tolist(), starts.tolist(), ends.tolist())
+    components = []
+    for label in np.unique(labels):
+        runs = np.flatnonzero(labels == label)
+        left, right = int(starts[runs].min()), int(ends[runs].max())
+        top, bottom = int(rows[runs].min()), int(rows[runs].max()) + 1
         mask = np.zeros((bottom - top, right - left), bool)
-        for run in mine:
+        for run in runs:
             mask[rows[run] - top, starts[run] - left : ends[run] - left] = True
-        pieces.append(_Piece(left, top, right, bottom, mask))
-    return pieces
+        components.append(_Component(left, top, right, bottom, mask))
+    return components
 
 
-def _join_runs(rows: list[int], starts: list[int], ends: list[int]) -> np.ndarray:
-    """For each run, in reading order, the number of the first run of its piece."""
+def _label_runs(rows: list[int], starts: list[int], ends: list[int]) -> np.ndarray:
+    """Returns, for each run in reading order, the index of the first run of its component (union-find)."""
     parents = list(range(len(rows)))
 
     def find(run: int) -> int:
@@ -149,7 +157,7 @@ def _join_runs(rows: list[int], starts: list[int], ends: list[int]) -> np.ndarra
             run = parents[run]
         return run
 
-    above = 0  # the first run that may still touch the current one from the row above
+    above = 0  # first run of the previous row that may still touch the current one
     for run, row in enumerate(rows):
         while rows[above] < row - 1 or (rows[above] == row - 1 and ends[above] < starts[run]):
             above += 1
@@ -161,34 +169,35 @@ def _join_runs(rows: list[int], starts: list[int], ends: list[int]) -> np.ndarra
     return np.asarray([find(run) for run in range(len(rows))], np.int64)
 
 
-def _read_object(pixels: np.ndarray, background: str, piece: _Piece) -> Object | None:
-    """The object that a piece shows; None where it touches the frame, has no clear colour or fits no shape."""
-    if piece.left == 0 or piece.top == 0 or piece.right == IMAGE_SIZE or piece.bottom == IMAGE_SIZE:
+def _read_object(pixels: np.ndarray, background: str, component: _Component) -> Object | None:
+    """Returns the object of a component, or None if it is unreadable."""
+    left, top, right, bottom = component.left, component.top, component.right, component.bottom
+    if left == 0 or top == 0 or right == IMAGE_SIZE or bottom == IMAGE_SIZE:
         return None
-    mask = np.pad(piece.mask, 1)
-    box = (piece.left - 1, piece.top - 1, piece.right + 1, piece.bottom + 1)
+    mask = np.pad(component.mask, 1)
+    box = (left - 1, top - 1, right + 1, bottom + 1)
     patch = pixels[box[1] : box[3], box[0] : box[2]]
-    colour = _name_colour(patch[_shrunk(mask, 2)], COLOUR_SHARE)
-    if colour is None or colour == background:
+    color = _dominant_color(patch[_eroded(mask, 2)], COLOUR_SHARE)
+    if color is None or color == background:
         return None
-    # An edge pixel lies between the two colours; how far along the way is how much of it the object covers.
-    ground = np.asarray(COLOURS[background], np.float32)
-    way = np.asarray(COLOURS[colour], np.float32) - ground
-    share = np.clip((patch - ground) @ way / (way @ way), 0.0, 1.0)
-    foreign = np.square(patch - ground - share[..., None] * way).sum(axis=-1) > TOLERANCE**2
+    # Edge pixels are mixtures of the two colors. The proportion of the object's color is the covered fraction.
+    background_rgb = np.asarray(COLOURS[background], np.float32)
+    difference = np.asarray(COLOURS[color], np.float32) - background_rgb
+    alpha = np.clip((patch - background_rgb) @ difference / (difference @ difference), 0.0, 1.0)
+    foreign = np.square(patch - background_rgb - alpha[..., None] * difference).sum(axis=-1) > TOLERANCE**2
     if (foreign & mask).sum() > FOREIGN_SHARE * mask.sum():
         return None
-    inside = (share > 0.5) & mask
+    inside = (alpha > 0.5) & mask
     if inside.sum() < MIN_OBJECT_AREA:
         return None
-    overlap, shape, x, y, half_extent, turn = _best_shape(inside, box)
+    overlap, shape, x, y, half_extent, rotation = _best_shape(inside, box)
     if overlap < MIN_OVERLAP or not HALF_EXTENTS[0] <= half_extent <= HALF_EXTENTS[1]:
         return None
-    return Object(shape, colour, size_of(half_extent), x, y, half_extent, turn)
+    return Object(shape, color, size_of(half_extent), x, y, half_extent, rotation)
 
 
-def _shrunk(mask: np.ndarray, steps: int) -> np.ndarray:
-    """The mask without the pixels that have a neighbour outside it, `steps` times over; its border is False."""
+def _eroded(mask: np.ndarray, steps: int) -> np.ndarray:
+    """Erodes a mask `steps` times by one pixel. The border of the mask must be False."""
     for _ in range(steps):
         inner = mask.copy()
         inner[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
@@ -197,24 +206,24 @@ def _shrunk(mask: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _best_shape(inside: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, str, float, float, float, float]:
-    """Overlap, shape, middle (x, y), half-extent and turn of the template that fits the pixels of `box` best.
+    """Returns overlap, shape, x, y, half-extent and rotation of the template that matches best.
 
-    Pixels count as inside when they are covered by half, in the object as in the template: blur moves that line least.
+    Pixels of the object and the template count if more than half is covered, because blur hardly moves that line.
     """
     area = float(inside.sum())
     centroid_x = float(inside.sum(axis=0) @ (np.arange(box[0], box[2]) + 0.5)) / area
     centroid_y = float(inside.sum(axis=1) @ (np.arange(box[1], box[3]) + 0.5)) / area
 
-    def fit(shape: str, turn: float) -> tuple[float, str, float, float, float, float]:
+    def fit(shape: str, rotation: float) -> tuple[float, str, float, float, float, float]:
         half_extent = math.sqrt(area / _AREA[shape])
-        drop = _CENTROID.get(shape, 0.0) * half_extent
-        x = centroid_x + drop * math.sin(math.radians(turn))
-        y = centroid_y - drop * math.cos(math.radians(turn))
-        template = coverage(shape, x, y, half_extent, turn, box) > 0.5
+        offset = _CENTROID.get(shape, 0.0) * half_extent
+        x = centroid_x + offset * math.sin(math.radians(rotation))
+        y = centroid_y - offset * math.cos(math.radians(rotation))
+        template = coverage(shape, x, y, half_extent, rotation, box) > 0.5
         overlap = float((inside & template).sum()) / float((inside | template).sum())
-        return overlap, shape, x, y, half_extent, turn
+        return overlap, shape, x, y, half_extent, rotation
 
     upright = sorted((fit(shape, 0.0) for shape in SHAPES), reverse=True)
-    # A circle is the same however it is turned, and so is a ring.
-    turned = [fit(best[1], turn) for best in upright[:2] if best[1] not in ("circle", "ring") for turn in TURNS]
-    return max([upright[0], *turned])
+    candidates = [best[1] for best in upright[:2] if best[1] not in ("circle", "ring")]  # these look the same rotated
+    rotated = [fit(shape, rotation) for shape in candidates for rotation in TURNS]
+    return max([upright[0], *rotated])

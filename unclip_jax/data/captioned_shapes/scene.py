@@ -1,6 +1,6 @@
-"""What a captioned-shapes picture shows: a background and one or two flat objects.
+"""Content of a captioned-shapes image: a background and one or two flat objects.
 
-Coordinates are pixels of the 256 x 256 picture, x to the right and y downwards, pixel (0, 0) covering [0, 1) x [0, 1).
+Coordinates are in pixels of the 256 x 256 image, x to the right and y downwards. Pixel (0, 0) covers [0, 1) x [0, 1).
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 IMAGE_SIZE = 256
 
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
-# At least 110 apart in RGB, so that a colour that is off by up to 45 is still nearest to its own name.
+# RGB. At least 110 apart, so that a color with an error of up to 45 is still closest to its own name.
 COLOURS = {
     "red": (220, 30, 40),
     "orange": (255, 130, 0),
@@ -25,14 +25,14 @@ COLOURS = {
     "white": (255, 255, 255),
     "black": (0, 0, 0),
 }
-# Ranges of the half-extent. Below 28 px shapes cannot be told apart once the picture is shrunk to 16 px.
+# Ranges of the half-extent in pixels. Below 28 px, shapes cannot be distinguished in images downscaled to 16 px.
 SIZES = {"small": (28.0, 36.0), "large": (44.0, 60.0)}
-# Two large objects of more than 52 px do not always fit beside each other.
+# Range for large objects in scenes with two objects, because two objects of more than 52 px do not always fit.
 LARGE_BESIDE_ANOTHER = (44.0, 52.0)
 RELATIONS = ("left of", "right of", "above", "below")
 INVERSE_RELATION = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
-# Pairs that no training stage ever sees: every shape once, six different colours.
+# (shape, color) pairs that occur in no training data. Each shape occurs once, with six different colors.
 HELD_OUT = frozenset(
     {
         ("circle", "purple"),
@@ -44,18 +44,27 @@ HELD_OUT = frozenset(
     }
 )
 
-TWO_OBJECTS_SHARE = 0.4
-CONTRAST = 110.0  # between an object and its background where colours are drawn from all of RGB
-MAX_ROTATION = 6.0  # degrees, either way
-MARGIN = 6.0  # pixels of background between an object and the frame
-GAP = 16.0  # pixels of background between two objects: one pixel at 16 px
-MAX_SLANT = 0.5  # two objects differ by at most this much across the relation's axis, as a share of along it
+TWO_OBJECTS_SHARE = 0.4  # probability that a scene has two objects
+CONTRAST = 110.0  # minimum RGB distance between an object and its background in recolored scenes
+MAX_ROTATION = 6.0  # degrees, in both directions
+MARGIN = 6.0  # minimum distance in pixels between an object and the border of the image
+GAP = 16.0  # minimum distance in pixels between two objects; one pixel of a 16 px image
+MAX_SLANT = 0.5  # maximum offset of two objects across the axis of their relation, as a fraction of the offset along it
 
 
 @dataclasses.dataclass(frozen=True)
 class Object:
-    """One shape. `colour` is a name of COLOURS, or "#rrggbb", which no word stands for; `half_extent` is half the width
-    of the shape before it is turned by `rotation` degrees; (`x`, `y`) is the middle of its box."""
+    """An object of a scene.
+
+    Attributes:
+      shape: One of SHAPES.
+      colour: One of COLOURS, or "#rrggbb" for a color without a name.
+      size: One of SIZES.
+      x: Horizontal center of the bounding box in pixels.
+      y: Vertical center of the bounding box in pixels.
+      half_extent: Half the width of the unrotated shape in pixels.
+      rotation: Clockwise rotation in degrees.
+    """
 
     shape: str
     colour: str
@@ -68,98 +77,121 @@ class Object:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A picture's content. `background` is a colour as an object's; `relation` says how objects[0] stands to
-    objects[1]; None when there is one object."""
+    """The content of an image.
+
+    Attributes:
+      background: Color of the background, like `Object.colour`.
+      objects: One or two objects.
+      relation: Relation of objects[0] to objects[1], one of RELATIONS. If None, there is only one object.
+    """
 
     background: str
     objects: tuple[Object, ...]
     relation: str | None = None
 
     def to_json(self) -> str:
-        """The scene as one line of JSON with sorted keys."""
+        """Returns the scene as one line of JSON with sorted keys."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Scene":
-        """The inverse of `to_json`, to the last bit."""
+        """Returns the scene from the output of `to_json`. The round trip is exact."""
         fields: dict[str, Any] = json.loads(text)
         return cls(fields["background"], tuple(Object(**item) for item in fields["objects"]), fields["relation"])
 
 
-def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255, of a name of COLOURS or of "#rrggbb"."""
-    return COLOURS[colour] if is_named(colour) else tuple(bytes.fromhex(colour[1:]))
+def rgb(color: str) -> tuple[int, int, int]:
+    """Returns the red, green and blue values, 0 to 255, of a color in COLOURS or of "#rrggbb"."""
+    return COLOURS[color] if is_named(color) else tuple(bytes.fromhex(color[1:]))
 
 
-def is_named(colour: str) -> bool:
-    """Whether a word stands for the colour."""
-    return not colour.startswith("#")
+def is_named(color: str) -> bool:
+    """Returns whether a color has a name in COLOURS, which captions can contain."""
+    return not color.startswith("#")
 
 
-def nearest_name(colour: str) -> str:
-    """The name of COLOURS that is nearest in RGB."""
-    return min(COLOURS, key=lambda name: math.dist(COLOURS[name], rgb(colour)))
+def nearest_name(color: str) -> str:
+    """Returns the name in COLOURS that is closest in RGB."""
+    return min(COLOURS, key=lambda name: math.dist(COLOURS[name], rgb(color)))
 
 
 def reach(half_extent: float, rotation: float) -> float:
-    """Half the side of a box that holds a turned object of any shape."""
+    """Returns half the side of a box, in pixels, that contains an object of any shape.
+
+    Args:
+      half_extent: Half the width of the unrotated object in pixels.
+      rotation: Rotation in degrees.
+    """
     angle = math.radians(rotation)
     return half_extent * (abs(math.cos(angle)) + abs(math.sin(angle)))
 
 
 def relation_between(first: Object, second: Object) -> str:
-    """How `first` stands to `second`, by their middles: the axis on which they differ more decides."""
-    across, down = second.x - first.x, second.y - first.y
-    if abs(across) >= abs(down):
-        return "left of" if across > 0 else "right of"
+    """Returns the relation between two objects along the axis on which their centers differ more.
+
+    Args:
+      first: The subject of the relation: "left of" means that `first` is left of `second`.
+      second: The other object.
+    """
+    right, down = second.x - first.x, second.y - first.y
+    if abs(right) >= abs(down):
+        return "left of" if right > 0 else "right of"
     return "above" if down > 0 else "below"
 
 
 def size_of(half_extent: float) -> str:
-    """The size word for a measured half-extent: the middle between the largest small and the smallest large decides."""
+    """Returns "small" or "large" for a half-extent. The threshold is midway between the two ranges."""
     return "small" if half_extent < (SIZES["small"][1] + SIZES["large"][0]) / 2 else "large"
 
 
 def sample_scene(rng: np.random.Generator, *, num_objects: int | None = None, held_out: bool = False) -> Scene:
-    """Draws a scene.
+    """Samples a random scene.
 
-    `num_objects` None: one in 60 % of scenes, two in 40 %. `held_out` False: no object is of a held-out pair;
-    True: every object is, and `num_objects` None means one.
+    Args:
+      rng: Generator of all random choices.
+      num_objects: Number of objects, 1 or 2. If None, 60% of the scenes have one object and 40% have two; held-out
+        scenes always have one.
+      held_out: Whether every object is a held-out (shape, color) pair. If False, no object is.
+
+    Raises:
+      ValueError: If `num_objects` is not 1 or 2.
     """
     if num_objects is None:
         num_objects = 2 if not held_out and rng.random() < TWO_OBJECTS_SHARE else 1
     if num_objects not in (1, 2):
-        raise ValueError(f"num_objects is {num_objects!r}; a scene holds 1 or 2 objects")
+        raise ValueError(f"num_objects must be 1 or 2, got {num_objects!r}.")
     pairs = [_sample_pair(rng, held_out) for _ in range(num_objects)]
-    while len(set(pairs)) < num_objects:  # of two equal objects no caption could say which is where
+    while len(set(pairs)) < num_objects:  # no caption could distinguish two equal objects
         pairs[-1] = _sample_pair(rng, held_out)
-    background = pick(rng, [name for name in COLOURS if name not in {colour for _, colour in pairs}])
-    bodies = [_sample_body(rng, large=SIZES["large"] if num_objects == 1 else LARGE_BESIDE_ANOTHER) for _ in pairs]
-    reaches = [reach(half_extent, rotation) for _, half_extent, rotation in bodies]
+    background = pick(rng, [name for name in COLOURS if name not in {color for _, color in pairs}])
+    large = SIZES["large"] if num_objects == 1 else LARGE_BESIDE_ANOTHER
+    sizes = [_sample_size(rng, large) for _ in pairs]
+    reaches = [reach(half_extent, rotation) for _, half_extent, rotation in sizes]
     if num_objects == 1:
-        relation, places = None, [(_free(rng, reaches[0]), _free(rng, reaches[0]))]
+        relation, centers = None, [(_sample_coordinate(rng, reaches[0]), _sample_coordinate(rng, reaches[0]))]
     else:
         relation = pick(rng, RELATIONS)
-        places = _sample_places(rng, relation, reaches)
+        centers = _sample_centers(rng, relation, reaches)
     objects = tuple(
-        Object(shape, colour, size, round(x, 3), round(y, 3), half_extent, rotation)
-        for (shape, colour), (size, half_extent, rotation), (x, y) in zip(pairs, bodies, places, strict=True)
+        Object(shape, color, size, round(x, 3), round(y, 3), half_extent, rotation)
+        for (shape, color), (size, half_extent, rotation), (x, y) in zip(pairs, sizes, centers, strict=True)
     )
     return Scene(background, objects, relation)
 
 
 def recolour(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene in colours that no word stands for, all of RGB alike, each object CONTRAST or more from the background.
+    """Replaces the colors of a scene with unnamed colors, sampled uniformly from RGB.
 
-    The colour of a shape is never one that is nearest to the name which is held out with it.
+    Each object differs from the background by at least CONTRAST. No object has a color whose nearest name forms a
+    held-out pair with its shape.
     """
     background = _sample_rgb(rng)
     objects = []
     for item in scene.objects:
-        colour = _sample_rgb(rng)
-        while math.dist(rgb(colour), rgb(background)) < CONTRAST or (item.shape, nearest_name(colour)) in HELD_OUT:
-            colour = _sample_rgb(rng)
-        objects.append(dataclasses.replace(item, colour=colour))
+        color = _sample_rgb(rng)
+        while math.dist(rgb(color), rgb(background)) < CONTRAST or (item.shape, nearest_name(color)) in HELD_OUT:
+            color = _sample_rgb(rng)
+        objects.append(dataclasses.replace(item, colour=color))
     return dataclasses.replace(scene, background=background, objects=tuple(objects))
 
 
@@ -168,39 +200,39 @@ def _sample_rgb(rng: np.random.Generator) -> str:
 
 
 def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
-    """Returns one of `options`, each with the same probability. (`rng.choice` would return a NumPy scalar.)"""
+    """Samples one of `options` uniformly. `rng.choice` would return a NumPy scalar."""
     return options[int(rng.integers(len(options)))]
 
 
 def _sample_pair(rng: np.random.Generator, held_out: bool) -> tuple[str, str]:
-    """A (shape, colour) pair, all pairs of its kind alike."""
+    """Samples a (shape, color) pair, uniformly from the held-out pairs or from all others."""
     while True:
         pair = (pick(rng, SHAPES), pick(rng, tuple(COLOURS)))
         if (pair in HELD_OUT) == held_out:
             return pair
 
 
-def _sample_body(rng: np.random.Generator, large: tuple[float, float]) -> tuple[str, float, float]:
-    """Size word, half-extent and rotation; rounded, so that JSON holds them exactly."""
+def _sample_size(rng: np.random.Generator, large: tuple[float, float]) -> tuple[str, float, float]:
+    """Samples a size, half-extent and rotation, rounded to three decimals."""
     size = pick(rng, tuple(SIZES))
     low, high = large if size == "large" else SIZES[size]
     return size, round(float(rng.uniform(low, high)), 3), round(float(rng.uniform(-MAX_ROTATION, MAX_ROTATION)), 3)
 
 
-def _free(rng: np.random.Generator, half: float) -> float:
-    """A coordinate at which a box of half side `half` stays within the frame's margin."""
+def _sample_coordinate(rng: np.random.Generator, half: float) -> float:
+    """Samples the center of an interval of length 2 * `half` that keeps the margin at both ends."""
     return float(rng.uniform(MARGIN + half, IMAGE_SIZE - MARGIN - half))
 
 
-def _sample_places(rng: np.random.Generator, relation: str, reaches: list[float]) -> list[tuple[float, float]]:
-    """Middles of two objects so that objects[0] is clearly `relation` objects[1] and the boxes keep the gap."""
+def _sample_centers(rng: np.random.Generator, relation: str, reaches: list[float]) -> list[tuple[float, float]]:
+    """Samples the centers of two objects such that the relation is clear and the boxes keep the gap."""
     first, second = (0, 1) if relation in ("left of", "above") else (1, 0)
     slack = IMAGE_SIZE - 2 * MARGIN - GAP - 2 * sum(reaches)
     before, until = np.sort(rng.uniform(0.0, slack, 2))
     along, across = [0.0, 0.0], [0.0, 0.0]
     along[first] = MARGIN + reaches[first] + float(before)
     along[second] = along[first] + reaches[first] + GAP + reaches[second] + float(until - before)
-    across[first] = _free(rng, reaches[first])
+    across[first] = _sample_coordinate(rng, reaches[first])
     slant = MAX_SLANT * (along[second] - along[first])
     low = max(MARGIN + reaches[second], across[first] - slant)
     high = min(IMAGE_SIZE - MARGIN - reaches[second], across[first] + slant)

@@ -1,4 +1,4 @@
-"""The words of training captions: names of attributes, frames around a core, and the clauses of loose captions."""
+"""Words and templates of training captions."""
 
 from unclip_jax.data.captioned_shapes.scene import COLOURS, SHAPES
 
@@ -9,14 +9,14 @@ RELATION_WORDS = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
-# Positions of the first and the second object of a relation, without a word between them.
+# Phrases after the first and the second object, which together express a relation.
 SIDE_WORDS = {
     "left of": ("on the left", "on the right"),
     "right of": ("on the right", "on the left"),
     "above": ("at the top", "at the bottom"),
     "below": ("at the bottom", "at the top"),
 }
-JOINTS = ("{0} and {1}", "{0} and {1}", "{0} next to {1}", "{0} with {1}", "{0}, {1}")  # name no relation
+JOINTS = ("{0} and {1}", "{0} and {1}", "{0} next to {1}", "{0} with {1}", "{0}, {1}")  # without a relation
 FRAMES = ("{it}", "{it}", "{it}", "a picture of {it}", "an image of {it}", "a drawing of {it}", "there is {it}")
 FRAMES_WITH_BACKGROUND = (
     "{it} on {a} {background} background",
@@ -35,7 +35,7 @@ FRAMES_WITH_BACKGROUND = (
     "{a} {background} picture with {it} in it",
 )
 
-# A loose caption is a sequence of such clauses, in any order, with filler words that describe nothing.
+# A loose caption is a sequence of clauses in any order, with filler words that describe nothing.
 CLAUSES = {
     "shape": ("{}", "{}", "a {}", "the {}", "shape {}", "this is a {}", "{} shape"),
     "colour": ("{}", "{}", "{}", "in {}", "it is {}", "painted {}", "that looks {}"),
@@ -45,10 +45,11 @@ CLAUSES = {
 SEPARATORS = (" ", " ", " ", ", ", ", ", ". ", "; ", ": ", " - ", " / ", "! ")
 MARKS = tuple(separator for separator in SEPARATORS if separator.strip())
 ENDS = ("", "", "", ".", "!", "?", "...")
-FILLERS = (
+_FILLERS = (
     "show me you see we need like make could would my your this that some here now then so and for kids with only "
     "really very nice simple plain clean flat new single photo sketch icon logo art paint thanks hello today maybe"
-).split()
+)
+FILLERS = tuple(_FILLERS.split())
 
 
 def vocabulary() -> frozenset[str]:

@@ -1,4 +1,7 @@
-"""Samplers: from x_T to x_0, one file each. All of them run in `sampler.sample`; `SAMPLERS` is the table of them."""
+"""Diffusion samplers, one per file.
+
+`sampler.sample` runs a sampler, and `SAMPLERS` lists them by name.
+"""
 
 from unclip_jax.diffusion.samplers.table import SAMPLERS, SamplerOptions
 

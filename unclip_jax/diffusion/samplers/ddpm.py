@@ -1,8 +1,10 @@
-"""Ancestral sampling: DDPM (arXiv 2006.11239) Algorithm 2, with Improved DDPM's (arXiv 2102.09672) learned variance.
+"""Ancestral sampling (Ho et al. 2020, arXiv 2006.11239, Algorithm 2), with fixed or learned variance.
 
     x_next = mean(x_0, x_t) + Sigma gradient + sqrt(Sigma) noise
 
-where the mean is that of q(x_next | x_t, x_0), DDPM's Eq. 7, and the gradient is a classifier's (ADM, Algorithm 1).
+The mean is that of q(x_next | x_t, x_0) (Ho et al. 2020, Eq. 7), the learned variance is that of Improved DDPM (Nichol
+and Dhariwal 2021, arXiv 2102.09672), and the gradient is that of classifier guidance (Dhariwal and Nichol 2021, arXiv
+2105.05233, Algorithm 1).
 """
 
 import jax.numpy as jnp
@@ -18,9 +20,16 @@ from unclip_jax.diffusion.schedule import Schedule
 
 @struct.dataclass
 class Ancestral:
-    """Draws x_next from the reverse process. Paths must descend; the step to clean (-1) adds no noise.
+    """Ancestral sampler.
 
-    variance: one of `variance.VARIANCES`.
+    Paths must descend. The last step, to -1, adds no noise.
+
+    Attributes:
+      schedule: The noise schedule.
+      variance: Reverse variance, one of `variance.VARIANCES`.
+
+    Raises:
+      ValueError: If `variance` is unknown.
     """
 
     schedule: Schedule
@@ -30,9 +39,11 @@ class Ancestral:
         variances.check_variance(self.variance)
 
     def init(self, x: Float["B ..."]) -> SamplerState:
+        """Returns the state before the first step, at x_T."""
         return start(x)
 
     def step(self, denoiser: Denoiser, state: SamplerState, t: Int[""], t_next: Int[""], noise: Noise) -> SamplerState:
+        """Takes one step from t to t_next."""
         prediction = predict(denoiser, state.x, t)
         mean, _ = posterior(self.schedule, prediction.x0, state.x, t, t_next)
         log_variance = variances.log_variance(self.variance, self.schedule, prediction, t, t_next)

@@ -1,8 +1,8 @@
-"""The one loop that every sampler runs in, and the protocol of a sampler.
+"""Sampling loop and the protocol of a sampler.
 
-A sampler makes one step, from x_t to x_next; `sample` scans it over the pairs of a path. Paths have any length and may
-be cut into segments of one length (`timesteps.segments`), each sampled from the state that the last one left, so that
-one compiled program serves every number of steps.
+A sampler takes one step, from x_t to x_next, and `sample` scans it over the pairs of a path. A path can be split into
+segments of equal length (`timesteps.segments`), each of which continues from the state after the previous one. One
+compiled program can therefore run any number of steps.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from unclip_jax.diffusion.denoiser import Denoiser
 from unclip_jax.diffusion.prediction import Prediction
 
 Noise = Callable[[Int[""], Int[""], Int[""]], Float["B ..."]]
-"""(draw, t, t_next) -> standard normal noise of x's shape. Draw 0 is x_T, draw n that of the n-th step really taken."""
+"""(draw, t, t_next) -> standard normal noise of x's shape. Draw 0 is x_T, draw n > 0 is for the n-th actual step."""
 
 
 @struct.dataclass
@@ -27,10 +27,10 @@ class SamplerState:
 
     Attributes:
       x: x_t, float32.
-      x0: The last prediction of the clean sample, float32: what the sampler used, after guidance, clipping and, in
-        samplers that absorb it, the gradient. Zeros before the first step.
-      draws: Number of steps taken so far, int32. Steps that do nothing do not count.
-      history: What else a multistep sampler remembers of earlier steps. If None, nothing.
+      x0: The latest prediction of the clean sample that the sampler used, float32. It includes guidance, clipping and,
+        in samplers that absorb it, the gradient. It is zero before the first step.
+      draws: Number of steps taken so far, int32. Steps without effect are not counted.
+      history: Further values that a multistep sampler keeps from earlier steps. If None, there are none.
     """
 
     x: Float["B ..."]
@@ -40,22 +40,28 @@ class SamplerState:
 
 
 class Sampler(Protocol):
-    """One way of going from x_t to x_next. A pytree, so that its schedule and numbers may be traced."""
+    """Protocol of a sampler.
+
+    Samplers are pytrees, so that their schedule and numbers can be traced.
+    """
 
     def init(self, x: Float["B ..."]) -> SamplerState:
-        """The state before the first step, at x_T."""
+        """Returns the state before the first step, at x_T."""
 
     def step(self, denoiser: Denoiser, state: SamplerState, t: Int[""], t_next: Int[""], noise: Noise) -> SamplerState:
-        """One step from t to another step t_next, with noise(state.draws + 1, t, t_next) where it needs any."""
+        """Takes one step from t to a different step t_next, with noise(state.draws + 1, t, t_next) if needed."""
 
 
-def sample(
-    sampler: Sampler, denoiser: Denoiser, state: SamplerState, path: Int["N+1"], noise: Noise
-) -> SamplerState:
-    """Steps along `path`, int32 [N+1], from its first entry to its last; -1 is clean. The path may be traced.
+def sample(sampler: Sampler, denoiser: Denoiser, state: SamplerState, path: Int["N+1"], noise: Noise) -> SamplerState:
+    """Runs a sampler along a path.
 
-    It may be a segment of a longer path, and it may ascend (DDIM inversion starts at 0). Where two neighbours are equal
-    the whole state stays as it is and no network runs.
+    Args:
+      sampler: The sampler.
+      denoiser: The model, including guidance and thresholding.
+      state: The state at the first entry of the path.
+      path: Steps to visit, where -1 is clean. It may be a segment of a longer path, may ascend (inversion starts at 0),
+        and may be traced. If two adjacent entries are equal, the state does not change and the network does not run.
+      noise: Source of noise.
     """
     path = jnp.asarray(path, jnp.int32)
 
@@ -74,21 +80,32 @@ def sample(
 
 
 def start(x: Float["B ..."]) -> SamplerState:
-    """The state of a sampler without history before its first step."""
+    """Returns the state of a sampler without history before its first step."""
     x = jnp.asarray(x, jnp.float32)
     return SamplerState(x=x, x0=jnp.zeros_like(x), draws=jnp.zeros((), jnp.int32))
 
 
 def initial(sampler: Sampler, noise: Noise, t: Int[""]) -> SamplerState:
-    """The state at the start t of a path, with draw 0 as x_T."""
+    """Returns the state at the start of a path, with draw 0 of the noise as x_T.
+
+    Args:
+      sampler: The sampler.
+      noise: Source of noise.
+      t: First step of the path.
+    """
     t = jnp.asarray(t, jnp.int32)
     return sampler.init(noise(jnp.zeros((), jnp.int32), t, t))
 
 
 def row_noise(keys: Key["B"], shape: tuple[int, ...]) -> Noise:
-    """Noise of `shape` for each row, from the row's key folded with the number of the draw.
+    """Returns a source of noise that depends only on the key of a row and the index of the draw.
 
-    So a row's noise does not depend on the batch around it, and no two segments or visits of a step share any.
+    The noise of a row therefore does not depend on the batch. Different segments, or repeated visits of a step, never
+    share noise.
+
+    Args:
+      keys: One key per row.
+      shape: Shape of one row.
     """
 
     def noise(draw: Int[""], t: Int[""], t_next: Int[""]) -> Float["B ..."]:
@@ -98,6 +115,6 @@ def row_noise(keys: Key["B"], shape: tuple[int, ...]) -> Noise:
 
 
 def predict(denoiser: Denoiser, x: Float["B ..."], t: Int[""]) -> Prediction:
-    """Returns the denoiser's prediction for rows that are all at step t, with x0 in float32."""
+    """Evaluates the denoiser for rows that are all at step t, with x0 in float32."""
     prediction = denoiser(x, jnp.full(x.shape[0], t, jnp.int32))
     return prediction.replace(x0=prediction.x0.astype(jnp.float32))

@@ -1,4 +1,4 @@
-"""The table of samplers by name, which other packages can extend."""
+"""Table of samplers by name, which other packages can extend."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,11 @@ from unclip_jax.registry import Registry
 
 @struct.dataclass
 class SamplerOptions:
-    """Options that samplers are made with. A sampler ignores options that do not apply to it.
+    """Options for creating samplers, which ignore the options that do not apply to them.
 
     Attributes:
-      eta: Of DDIM, in [0, 1]. May be traced.
-      variance: Of ancestral sampling, one of `variance.VARIANCES`. Static.
+      eta: Stochasticity of DDIM, in [0, 1]. May be traced.
+      variance: Reverse variance of ancestral sampling, one of `variance.VARIANCES`. Static.
     """
 
     eta: Float[""] | float = 0.0

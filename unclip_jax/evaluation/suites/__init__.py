@@ -1,7 +1,7 @@
-"""Suites of measures, and the table of all.
+"""The table of evaluation suites.
 
-Suites of other packages are added with `SUITES.register(suite.name, suite)`, or by the entry-point group
-`unclip_jax.suites`, all of whose entry points are loaded when a name is unknown or the suites are listed.
+Other packages add suites with `SUITES.register(suite.name, suite)` or with entry points in the group
+`unclip_jax.suites`, which are loaded when a name is unknown or the suites are listed.
 """
 
 from unclip_jax.evaluation.suite import Suite

@@ -1,1 +1,1 @@
-"""CLIP, as OpenAI, OpenCLIP and Hugging Face publish it."""
+"""CLIP in the layouts of OpenAI, OpenCLIP and Hugging Face."""

@@ -1,4 +1,4 @@
-"""CLIP in the layout of transformers: the inverse of `hugging_face`."""
+"""Export of CLIP in the layout of transformers, the inverse of `hugging_face`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,20 +10,29 @@ from unclip_jax.pretrained.rules import export_tensors
 
 
 def text_encoder_part(fields: Mapping[str, Any], params: PyTree) -> Part:
-    """Returns the text encoder of a CLIP as CLIPTextModelWithProjection."""
+    """Returns the text encoder of a CLIP model as CLIPTextModelWithProjection.
+
+    Args:
+      fields: Fields of `models.clip.CLIP`.
+      params: Its parameters.
+    """
     config = {"architectures": ["CLIPTextModelWithProjection"], **_text_config(fields)}
     rules = hugging_face_rules({**fields, "image_width": None})
     return Part(config, export_tensors({"text": params["text"]}, rules))
 
 
 def clip_part(fields: Mapping[str, Any], params: PyTree) -> Part:
-    """Returns a CLIP as CLIPModel.
+    """Returns a CLIP model as CLIPModel.
+
+    Args:
+      fields: Fields of `models.clip.CLIP`.
+      params: Its parameters.
 
     Raises:
-      ValueError: If it has no image encoder.
+      ValueError: If the model has no image encoder.
     """
     if fields["image_width"] is None:
-        raise ValueError("This CLIP has no image encoder. Export its text encoder as part of a diffusers pipeline.")
+        raise ValueError("The CLIP model has no image encoder. Export its text encoder with a diffusers pipeline.")
     config = {
         "architectures": ["CLIPModel"],
         "model_type": "clip",

@@ -1,6 +1,6 @@
-"""The files of a published CLIP.
+"""Files of published CLIP models.
 
-There are three layouts:
+Three layouts are supported:
 
     Hugging Face   config.json, model.safetensors or pytorch_model.bin (or several files with an index), a tokenizer
     OpenCLIP       open_clip_config.json, open_clip_model.safetensors or open_clip_pytorch_model.bin, a tokenizer
@@ -27,20 +27,20 @@ from unclip_jax.pretrained.tensor_files import open_folder
 from unclip_jax.stages.spec import StageSpec
 
 TOKENIZER = "openai/clip-vit-large-patch14"
-MODEL_TYPE = "clip"  # in config.json of transformers
+MODEL_TYPE = "clip"  # in config.json of Hugging Face's layout
 OPENAI_BUFFERS = ("input_resolution", "context_length", "vocab_size")
 
 
 def matches(source: Source) -> bool:
-    """Returns whether a source is a CLIP."""
+    """Returns whether a source is a CLIP model."""
     return _is_open_clip(source) or _is_hugging_face(source) or "visual.conv1.weight" in source.tensors
 
 
 def open_model(source: Source) -> Published:
-    """Opens a CLIP in any of the three layouts.
+    """Opens a CLIP model in any of the three layouts.
 
     Raises:
-      ValueError: If it is not a CLIP with a ViT, or if its layout does not determine its architecture.
+      ValueError: If the architecture is not that of OpenAI's CLIP with a ViT, or if the files do not determine it.
     """
     if _is_open_clip(source):
         return _open_open_clip(source.path)
@@ -88,8 +88,8 @@ def _open_open_clip(folder: epath.Path) -> Published:
 def _open_openai(source: Source) -> Published:
     if not set(OPENAI_BUFFERS) <= source.tensors.keys():
         raise ValueError(
-            f"{str(source.path)!r} contains the tensors of an OpenCLIP model, which do not determine its heads and "
-            f"activation. Pass the folder with the file and its {OPEN_CLIP_CONFIG}."
+            f"{str(source.path)!r} contains the tensors of an OpenCLIP model, which do not determine the number of "
+            f"heads and the activation. Pass the folder that contains the file and its {OPEN_CLIP_CONFIG}."
         )
     tensors = {name: tensor for name, tensor in source.tensors.items() if name not in OPENAI_BUFFERS}
     fields = openai_fields(tensors)
@@ -97,7 +97,7 @@ def _open_openai(source: Source) -> Published:
 
 
 def _check_preprocessing(path: epath.Path, mean: str, std: str, section: str | None = None) -> None:
-    """Checks that images are normalized with OpenAI's statistics, the only ones that this package uses."""
+    """Checks that images are normalized with OpenAI's mean and standard deviation."""
     if not path.exists():
         return
     content = read_json(path)

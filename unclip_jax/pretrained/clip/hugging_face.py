@@ -1,4 +1,4 @@
-"""CLIP as CLIPModel of transformers, and its text encoder as CLIPTextModelWithProjection."""
+"""CLIP in the layout of transformers (CLIPModel and CLIPTextModelWithProjection)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ IMAGE_FIELDS = ("image_size", "patch_size", "image_width", "image_layers", "imag
 
 
 def without_position_ids(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Returns the tensors without the indices 0, 1, 2, ... that older files contain."""
+    """Returns the tensors without the position indices 0, 1, 2, ... that older files contain."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(".position_ids")}
 
 
@@ -20,17 +20,20 @@ def hugging_face_fields(text: Any, image: Any | None, embed_dim: int) -> dict[st
 
     Args:
       text: A `transformers.CLIPTextConfig`.
-      image: A `transformers.CLIPVisionConfig`. If None, the CLIP has no image encoder.
+      image: A `transformers.CLIPVisionConfig`. If None, the model has no image encoder.
       embed_dim: Width of the joint embeddings.
 
     Raises:
-      ValueError: If the towers have different activations or another epsilon than CLIP.
+      ValueError: If the activations of the two encoders differ, or if the epsilon of a layer norm is not 1e-5.
     """
     for config in (text, image):
         if config is not None and config.layer_norm_eps != 1e-5:
-            raise ValueError(f"layer_norm_eps must be 1e-5, as in CLIP, got {config.layer_norm_eps}.")
+            raise ValueError(f"layer_norm_eps must be 1e-5, got {config.layer_norm_eps}.")
     if image is not None and image.hidden_act != text.hidden_act:
-        raise ValueError(f"hidden_act must be equal in both towers, got {image.hidden_act!r} and {text.hidden_act!r}.")
+        raise ValueError(
+            f"hidden_act must be the same for both encoders, got {image.hidden_act!r} (image) and {text.hidden_act!r} "
+            "(text)."
+        )
     return {
         "embed_dim": embed_dim,
         **_image_fields(image),
@@ -58,7 +61,7 @@ def _image_fields(image: Any | None) -> dict[str, Any]:
 
 
 def hugging_face_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of the CLIP with these fields, or of its text encoder if it has no image encoder."""
+    """Returns the rules of a CLIP model with these fields, or of a text encoder if `image_width` is None."""
     return [
         *(_image_rules(fields) if fields["image_width"] is not None else ()),
         Rule("text/token_embedding/embedding", "text_model.embeddings.token_embedding.weight"),

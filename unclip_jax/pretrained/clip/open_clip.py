@@ -1,4 +1,4 @@
-"""CLIP as OpenCLIP publishes it: the tensor names of OpenAI, and open_clip_config.json."""
+"""CLIP in the layout of OpenCLIP: OpenAI's tensor names and open_clip_config.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from unclip_jax.pretrained.clip.openai import HEAD_WIDTH, openai_fields
 from unclip_jax.pretrained.lazy_tensor import LazyTensor
 
-# Supported settings of the configuration. Those of the second set have no effect on embeddings.
+# Supported settings of each section. The settings of the second set have no effect on embeddings.
 KNOWN = {
     "model_cfg": ({"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}, {"init_logit_scale", "custom_text"}),
     "vision_cfg": ({"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size"}, {"patch_dropout"}),
@@ -15,10 +15,14 @@ KNOWN = {
 
 
 def check_config(config: Mapping[str, Any], where: str) -> None:
-    """Checks that a configuration describes a CLIP with a ViT.
+    """Checks that a configuration only has supported settings.
+
+    Args:
+      config: Content of open_clip_config.json.
+      where: The file, for the error message.
 
     Raises:
-      ValueError: If it has a setting that is not supported.
+      ValueError: If an unsupported setting has a value.
     """
     model = config.get("model_cfg", {})
     sections = {"model_cfg": model, "vision_cfg": model.get("vision_cfg", {}), "text_cfg": model.get("text_cfg", {})}
@@ -26,8 +30,8 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         unknown = [key for key, value in section.items() if value and key not in set.union(*KNOWN[name])]
         if unknown:
             raise ValueError(
-                f"{where}: {name} has {', '.join(sorted(unknown))}, which is not supported. Only the architecture of "
-                "OpenAI's CLIP can be loaded, of any size."
+                f"Unsupported settings in {name} of {where}: {', '.join(sorted(unknown))}. Only models with the "
+                "architecture of OpenAI's CLIP can be loaded."
             )
 
 
@@ -35,8 +39,11 @@ def open_clip_fields(tensors: Mapping[str, LazyTensor], config: Mapping[str, Any
     """Returns the fields of `models.clip.CLIP`.
 
     Args:
-      tensors: The tensors of both towers.
+      tensors: The tensors of both encoders.
       config: Content of open_clip_config.json.
+
+    Raises:
+      KeyError: If a tensor or a required setting is missing.
     """
     model = config["model_cfg"]
     return openai_fields(

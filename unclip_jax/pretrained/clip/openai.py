@@ -1,6 +1,6 @@
-"""CLIP with the names of OpenAI's code, which OpenCLIP adopted, and the transformer of OpenAI's later models.
+"""CLIP with OpenAI's tensor names, which OpenCLIP also uses, and the transformer of GLIDE and Karlo.
 
-The tensors determine neither the number of heads nor the activation. OpenAI's files have heads of 64 channels and
+The tensors determine neither the number of heads nor the activation. OpenAI's models use heads of 64 channels and
 QuickGELU.
 """
 
@@ -21,13 +21,18 @@ def openai_fields(
     text_heads: int | None = None,
     activation: str = "quick_gelu",
 ) -> dict[str, Any]:
-    """Returns the fields of `models.clip.CLIP`. The defaults are those of OpenAI's files.
+    """Returns the fields of `models.clip.CLIP`.
+
+    The defaults are correct for OpenAI's models.
 
     Args:
-      tensors: The tensors of both towers.
-      image_head_width: Width of a head of the image encoder.
-      text_heads: Number of heads of the text encoder. If None, they have 64 channels each.
+      tensors: The tensors of both encoders.
+      image_head_width: Channels per head of the image encoder.
+      text_heads: Number of heads of the text encoder. If None, each head has 64 channels.
       activation: Name of the activation.
+
+    Raises:
+      KeyError: If a tensor is missing.
     """
     image_width, _, patch_size, _ = tensors["visual.conv1.weight"].shape
     patches = tensors["visual.positional_embedding"].shape[0] - 1
@@ -51,7 +56,7 @@ def openai_fields(
 
 
 def openai_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of the CLIP with these fields."""
+    """Returns the rules of a CLIP model with these fields."""
     return [
         Rule("logit_scale", "logit_scale"),
         Rule("image/class_embedding", "visual.class_embedding"),
@@ -70,7 +75,7 @@ def openai_rules(fields: Mapping[str, Any]) -> list[Rule]:
 
 
 def transformer_rules(target: str, source: str, *, layers: int, heads: int) -> list[Rule]:
-    """Returns the rules of the transformer that reads GLIDE's captions, and of Karlo's prior.
+    """Returns the rules of the transformer of GLIDE's text encoder and Karlo's prior.
 
     The rows of its qkv projections are ordered [head][query, key, value][width].
 
@@ -90,7 +95,7 @@ def transformer_rules(target: str, source: str, *, layers: int, heads: int) -> l
 
 
 def _clip_blocks(tower: str, source: str, layers: int, heads: int) -> list[Rule]:
-    """Returns the rules of a tower's transformer, whose rows of qkv are ordered [query, key, value][head][width]."""
+    """Returns the rules of an encoder's transformer, with qkv rows [query, key, value][head][width]."""
     blocks, block, rows = f"{tower}/transformer/blocks", f"{source}.resblocks.{{layer}}", {"p": 3, "n": heads}
     return [
         Rule(f"{blocks}/attention/qkv/kernel", f"{block}.attn.in_proj_weight", "(p n k) i -> i p n k", rows, layers),

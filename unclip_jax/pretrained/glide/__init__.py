@@ -1,1 +1,1 @@
-"""GLIDE, and its CLIP for noisy images."""
+"""GLIDE and its CLIP model for noisy images."""

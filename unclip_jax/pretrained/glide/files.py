@@ -1,7 +1,7 @@
-"""The files of a published GLIDE: base.pt and upsample.pt, each alone or both in one folder.
+"""Files of published GLIDE models: base.pt and upsample.pt, each alone or both in one folder.
 
-base_inpaint.pt and upsample_inpaint.pt replace a file that the folder does not have. The tokenizer, which is that of
-GPT-2, may be in the same folder.
+base_inpaint.pt and upsample_inpaint.pt are used if the folder lacks the file of the same stage without inpainting. The
+tokenizer, which is that of GPT-2, may be in the same folder.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ from unclip_jax.pretrained.tensor_files import open_tensors
 from unclip_jax.stages.spec import StageSpec
 
 TOKENIZER = "openai-community/gpt2"
-FILES = (("base.pt", "base_inpaint.pt"), ("upsample.pt", "upsample_inpaint.pt"))  # of each pair, the first is preferred
+FILES = (("base.pt", "base_inpaint.pt"), ("upsample.pt", "upsample_inpaint.pt"))  # pairs: the first is preferred
 BASE_SIZE, UPSAMPLED_SIZE = 64, 256
 BASE_CHANNELS, UPSAMPLER_CHANNELS = (3, 7), (6, 10)  # input channels without and with inpainting
-# Settings of GLIDE's code and notebooks.
+# Settings of the original code and notebooks.
 BASE_DIFFUSION = DiffusionSpec(schedule="cosine", variance="learned_range")
 UPSAMPLER_DIFFUSION = DiffusionSpec(schedule="linear", variance="learned_range")
 BASE_SAMPLING = SamplingSettings(sampler="ddpm", steps=100, guidance_scale=3.0)
@@ -32,12 +32,16 @@ UPSAMPLER_INPAINTING_SAMPLING = SamplingSettings(sampler="ddpm", steps="fast27",
 
 
 def matches(source: Source) -> bool:
-    """Returns whether a source is a GLIDE."""
+    """Returns whether a source is a GLIDE model."""
     return bool(_files(source.path)) or {"transformer_proj.weight", "input_blocks.0.0.weight"} <= source.tensors.keys()
 
 
 def open_model(source: Source) -> Published:
-    """Opens the networks of a folder, or the network of one file."""
+    """Opens the networks of a folder, or the network of one file.
+
+    Raises:
+      ValueError: If a network has a number of input channels that no GLIDE model has.
+    """
     if source.tensors:
         folder, stages = source.path.parent, [_stage(source.path, source.tensors)]
     else:

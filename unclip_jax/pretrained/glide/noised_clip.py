@@ -1,6 +1,7 @@
-"""GLIDE's CLIP for noisy images (arXiv 2112.10741), one file for each tower, as `models.noised_clip.NoisedCLIP`.
+"""GLIDE's CLIP for noisy images (arXiv 2112.10741), as `models.noised_clip.NoisedCLIP`.
 
-Both files name their tensors `blocks.*`. `noised_clip_tensors` adds the prefixes "image." and "text.".
+It is published as one file per encoder. Both files name their tensors `blocks.*`; `noised_clip_tensors` adds the
+prefixes "image." and "text.".
 """
 
 from collections.abc import Mapping
@@ -11,11 +12,11 @@ from unclip_jax.pretrained.lazy_tensor import LazyTensor
 from unclip_jax.pretrained.rules import Rule
 
 IMAGE, TEXT = "image.", "text."
-HEAD_WIDTH = 64  # in both towers
+HEAD_WIDTH = 64  # of both encoders
 
 
 def noised_clip_tensors(image: Mapping[str, LazyTensor], text: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Returns the tensors of both files, with the towers as prefixes."""
+    """Returns the tensors of both files, with the names of the encoders as prefixes."""
     return {
         **{f"{IMAGE}{name}": tensor for name, tensor in image.items()},
         **{f"{TEXT}{name}": tensor for name, tensor in text.items()},
@@ -23,10 +24,13 @@ def noised_clip_tensors(image: Mapping[str, LazyTensor], text: Mapping[str, Lazy
 
 
 def noised_clip_fields(tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
-    """Returns the fields of NoisedCLIP, derived from the shapes of `noised_clip_tensors`.
+    """Returns the fields of `NoisedCLIP`, derived from tensor shapes.
+
+    Args:
+      tensors: The result of `noised_clip_tensors`.
 
     Raises:
-      KeyError: If a tensor of such a CLIP is missing.
+      KeyError: If a tensor is missing.
     """
     image_width, _, patch_size, _ = tensors[f"{IMAGE}blocks.input.patch_proj"].shape
     patches = tensors[f"{IMAGE}blocks.input.w_pos"].shape[0] - 1
@@ -48,7 +52,7 @@ def noised_clip_fields(tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
 
 
 def noised_clip_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of the NoisedCLIP with these fields, for `noised_clip_tensors`."""
+    """Returns the rules of a `NoisedCLIP` with these fields, for the names of `noised_clip_tensors`."""
     image, text = f"{IMAGE}blocks", f"{TEXT}blocks"
     return [
         Rule("image/step_embedding/embedding", f"{image}.input.w_t"),
@@ -67,20 +71,20 @@ def noised_clip_rules(fields: Mapping[str, Any]) -> list[Rule]:
 
 
 def _blocks(tower: str, source: str, layers: int, heads: int) -> list[Rule]:
-    ours = f"{tower}/transformer/blocks"
+    blocks = f"{tower}/transformer/blocks"
     attention, mlp = f"{source}.block_{{layer}}.f_attn", f"{source}.block_{{layer}}.f_mlp"
     kernels = tuple(f"{attention}.f_{part}.w" for part in "qkv")
     biases = tuple(f"{attention}.f_{part}.b" for part in "qv")
     rows = {"n": heads}
     return [
-        *_norm(f"{ours}/norm_1", f"{attention}.ln", layers),
-        *_norm(f"{ours}/norm_2", f"{mlp}.ln", layers),
-        Rule(f"{ours}/attention/qkv/kernel", kernels, "p (n k) i -> i p n k", rows, layers),
-        Rule(f"{ours}/attention/query_value_bias", biases, "p (n k) -> p n k", rows, layers),
-        Rule(f"{ours}/attention/out/kernel", f"{attention}.f_c.w", "o (n k) -> n k o", rows, layers),
-        Rule(f"{ours}/attention/out/bias", f"{attention}.f_c.b", layers=layers),
-        *_dense(f"{ours}/mlp_in", f"{mlp}.f_1", layers),
-        *_dense(f"{ours}/mlp_out", f"{mlp}.f_2", layers),
+        *_norm(f"{blocks}/norm_1", f"{attention}.ln", layers),
+        *_norm(f"{blocks}/norm_2", f"{mlp}.ln", layers),
+        Rule(f"{blocks}/attention/qkv/kernel", kernels, "p (n k) i -> i p n k", rows, layers),
+        Rule(f"{blocks}/attention/query_value_bias", biases, "p (n k) -> p n k", rows, layers),
+        Rule(f"{blocks}/attention/out/kernel", f"{attention}.f_c.w", "o (n k) -> n k o", rows, layers),
+        Rule(f"{blocks}/attention/out/bias", f"{attention}.f_c.b", layers=layers),
+        *_dense(f"{blocks}/mlp_in", f"{mlp}.f_1", layers),
+        *_dense(f"{blocks}/mlp_out", f"{mlp}.f_2", layers),
     ]
 
 

@@ -1,7 +1,7 @@
-"""GLIDE (arXiv 2112.10741): base, upsampler and the inpainting version of each, as `models.glide.Glide`.
+"""GLIDE's base and upsampler (arXiv 2112.10741), with and without inpainting, as `models.glide.Glide`.
 
-All four have the same tensor names. The channels of the noisy image are followed by the known part of the image and its
-mask for inpainting, and then by the resized low-resolution image for upsampling.
+All four networks have the same tensor names. Their input channels are the noisy image, then the known part of the image
+and its mask (inpainting), then the resized low-resolution image (upsampling).
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,19 @@ from unclip_jax.pretrained.rules import Rule
 from unclip_jax.pretrained.unet_layouts.adm import adm_fields, adm_rules
 
 HEAD_WIDTH = 64  # of the U-Net and of the text encoder
-# Fields of UNet that Glide sets itself.
+# Fields of `UNet` that `Glide` sets.
 NOT_IN_GLIDE = ("context_width", "num_classes", "resblock_updown")
 
 
 def glide_fields(tensors: Mapping[str, LazyTensor], *, image_size: int) -> dict[str, Any]:
-    """Returns the fields of `models.glide.Glide`, derived from shapes, which do not determine the image size.
+    """Returns the fields of `models.glide.Glide`, derived from tensor shapes.
+
+    Args:
+      tensors: The tensors of one network.
+      image_size: Size of its images, which the shapes do not determine.
 
     Raises:
-      KeyError: If a tensor of GLIDE is missing.
+      KeyError: If a tensor is missing.
     """
     unet = adm_fields(tensors, image_size=image_size, head_channels=HEAD_WIDTH)
     vocab_size, text_width = tensors["token_embedding.weight"].shape
@@ -37,7 +41,7 @@ def glide_fields(tensors: Mapping[str, LazyTensor], *, image_size: int) -> dict[
 
 
 def glide_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of the Glide with these fields."""
+    """Returns the rules of a `Glide` with these fields."""
     layers, heads = fields["text_layers"], fields["text_heads"]
     return [
         Rule("text/token_embedding/embedding", "token_embedding.weight"),

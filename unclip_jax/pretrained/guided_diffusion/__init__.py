@@ -1,1 +1,1 @@
-"""The diffusion models, upsamplers and classifiers of guided-diffusion."""
+"""Diffusion models, upsamplers and classifiers of guided-diffusion."""

@@ -1,7 +1,7 @@
-"""The classifiers of guided-diffusion (arXiv 2105.05233), as `models.noised_classifier.NoisedClassifier`.
+"""Classifiers of guided-diffusion (arXiv 2105.05233), as `models.noised_classifier.NoisedClassifier`.
 
-Tensors are named as in the down path and bottleneck of the U-Net, and the attention pool is `out.2`. The rows of qkv
-are ordered [head][q, k, v][width] in the blocks and [q, k, v][head][width] in the pool.
+Tensors are named as in the down path and bottleneck of the U-Net. The attention pool is `out.2`. The rows of qkv
+projections are ordered [head][q, k, v][width] in the blocks and [q, k, v][head][width] in the pool.
 """
 
 import math
@@ -18,9 +18,8 @@ from unclip_jax.pretrained.unet_layouts.adm import (
     out_projection,
 )
 
-# Arguments of `classifier_fields` that shapes do not determine, by the name of the file without .pt. Source: the README
-# of the repository.
-UNSEEN: dict[str, dict[str, Any]] = {
+# Arguments of `classifier_fields` by file name without ".pt", from the README of guided-diffusion.
+FILE_SETTINGS: dict[str, dict[str, Any]] = {
     "64x64_classifier": {"image_size": 64},
     "128x128_classifier": {"image_size": 128},
     "256x256_classifier": {"image_size": 256},
@@ -29,11 +28,16 @@ UNSEEN: dict[str, dict[str, Any]] = {
 
 
 def classifier_fields(tensors: Mapping[str, LazyTensor], *, image_size: int, head_channels: int = 64) -> dict[str, Any]:
-    """Returns the fields of NoisedClassifier, derived from shapes. Arguments as in `adm_fields`.
+    """Returns the fields of `NoisedClassifier`, derived from tensor shapes.
+
+    Args:
+      tensors: The tensors of a classifier.
+      image_size: Size of its images, which the shapes do not determine.
+      head_channels: Width of an attention head, which the shapes do not determine.
 
     Raises:
-      KeyError: If a tensor of such a classifier is missing.
-      ValueError: If `image_size` does not fit the pool.
+      KeyError: If a tensor is missing.
+      ValueError: If `image_size` does not match the size of the attention pool.
     """
     per_level = _entries_per_level(tensors, image_size)
     return {
@@ -43,7 +47,7 @@ def classifier_fields(tensors: Mapping[str, LazyTensor], *, image_size: int, hea
 
 
 def classifier_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of the NoisedClassifier with these fields."""
+    """Returns the rules of a `NoisedClassifier` with these fields."""
     channels = int(fields["channels"] * fields["channel_mult"][-1])
     heads = fields["num_heads"] or channels // fields["head_channels"]
     return [
@@ -55,16 +59,16 @@ def classifier_rules(fields: Mapping[str, Any]) -> list[Rule]:
 
 
 def _entries_per_level(tensors: Mapping[str, LazyTensor], image_size: int) -> int:
-    """Returns res_blocks + 1.
+    """Returns the number of input_blocks per level, which is res_blocks + 1.
 
-    Blocks that downsample have the same shapes as those that do not, but the pool has a position for each pixel of the
-    last level, and one for their mean.
+    Blocks have the same shapes with and without downsampling. The number of levels follows from the attention pool,
+    which has a positional embedding for each pixel of the last level and one for their mean.
     """
     side = math.isqrt(tensors["out.2.positional_embedding"].shape[1] - 1)
     entries, levels = count_numbers(tensors, "input_blocks."), max(1, image_size // side).bit_length()
     if image_size != side << (levels - 1) or entries % levels:
         raise ValueError(
-            f"image_size must fit a classifier with {entries} entries of input_blocks and a pool of {side} x {side} "
+            f"image_size must match a classifier with {entries} input_blocks and an attention pool of {side} x {side} "
             f"pixels, got {image_size}."
         )
     return entries // levels

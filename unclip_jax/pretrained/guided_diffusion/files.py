@@ -1,7 +1,7 @@
-"""The files of guided-diffusion: one network, or a folder with a diffusion model and an upsampler for its images.
+"""Files of guided-diffusion: a single network, or a folder with a diffusion model and its upsampler.
 
-The name of a file determines what the shapes of its tensors do not. Name a network of your own like the published
-network that has the same settings.
+The name of a file determines the settings that do not follow from the shapes of its tensors. A fine-tuned network must
+have the file name of the published network with the same settings.
 """
 
 import re
@@ -19,9 +19,9 @@ from unclip_jax.pretrained.published import Published, PublishedStage, Weights
 from unclip_jax.pretrained.tensor_files import open_tensors
 from unclip_jax.stages.spec import StageSpec
 
-KNOWN = (*unet.UNSEEN, *classifier.UNSEEN)
+KNOWN = (*unet.FILE_SETTINGS, *classifier.FILE_SETTINGS)
 UPSAMPLER = re.compile(r"(\d+)_(\d+)_upsampler")
-# Settings of the README. The models of LSUN are sampled with every step of the schedule.
+# Settings from the README of guided-diffusion. The LSUN models are sampled with all steps of the schedule.
 LINEAR_DIFFUSION = DiffusionSpec(schedule="linear", variance="learned_range")
 COSINE_DIFFUSION = DiffusionSpec(schedule="cosine", variance="learned_range")
 COSINE = ("64x64_diffusion",)
@@ -30,15 +30,16 @@ LSUN_SAMPLING = SamplingSettings(sampler="ddpm", steps=1000)
 
 
 def matches(source: Source) -> bool:
-    """Returns whether a source is a network of guided-diffusion, or a folder with one that generates images."""
+    """Returns whether a source is a network, or a folder with a diffusion model or upsampler."""
     return bool(_files(source.path)) or {"input_blocks.0.0.weight", "time_embed.0.weight"} <= source.tensors.keys()
 
 
 def open_model(source: Source) -> Published:
-    """Opens the network of a file, or the model and upsampler of a folder.
+    """Opens the network of a file, or the diffusion model and upsampler of a folder.
 
     Raises:
-      ValueError: If a file has an unknown name, or if a folder has several models or an upsampler for other images.
+      ValueError: If a file has an unknown name, if a folder does not contain exactly one diffusion model and at most
+        one upsampler, or if the upsampler is for images of another size.
     """
     if source.tensors:
         return Published(FAMILY.name, [_stage(source.path, source.tensors)])
@@ -55,7 +56,7 @@ FAMILY = WeightFamily(
 
 def _files(folder: epath.Path) -> list[epath.Path]:
     """Returns the diffusion models and upsamplers of a folder."""
-    paths = [folder / f"{name}.pt" for name in unet.UNSEEN]
+    paths = [folder / f"{name}.pt" for name in unet.FILE_SETTINGS]
     return [path for path in paths if path.exists()]
 
 
@@ -65,13 +66,16 @@ def _open_folder(folder: epath.Path) -> list[PublishedStage]:
     upsamplers = [path for path in paths if UPSAMPLER.fullmatch(path.stem)]
     if len(models) != 1 or len(upsamplers) > 1:
         names = ", ".join(path.name for path in paths)
-        raise ValueError(f"{str(folder)!r} must contain one model and at most one upsampler, got {names}. Pass a file.")
+        raise ValueError(
+            f"{str(folder)!r} must contain one diffusion model and at most one upsampler, got {names}. Pass a single "
+            "file."
+        )
     stages = [_stage(path, open_tensors(path)) for path in [*models, *upsamplers]]
     image_size = stages[0].spec.model["image_size"]
     if upsamplers and stages[1].spec.low_res_size != image_size:
         raise ValueError(
-            f"{upsamplers[0].name} in {str(folder)!r} does not upsample from {image_size} px, the size of "
-            f"{models[0].name}."
+            f"{upsamplers[0].name} in {str(folder)!r} must upsample from {image_size} px, the image size of "
+            f"{models[0].name}, got {stages[1].spec.low_res_size} px."
         )
     return stages
 
@@ -80,14 +84,14 @@ def _stage(path: epath.Path, tensors: Mapping[str, LazyTensor]) -> PublishedStag
     name = path.stem
     if name not in KNOWN:
         raise ValueError(
-            f"{str(path)!r} contains a network of guided-diffusion, whose name must determine its size, heads and "
-            f"schedule. Use the name of the published network that it is like: {', '.join(f'{x}.pt' for x in KNOWN)}."
+            f"{str(path)!r} contains a network of guided-diffusion. Its file name must be that of the published "
+            f"network with the same image size, heads and schedule: {', '.join(f'{x}.pt' for x in KNOWN)}."
         )
-    if name in classifier.UNSEEN:
-        fields = classifier.classifier_fields(tensors, **classifier.UNSEEN[name])
+    if name in classifier.FILE_SETTINGS:
+        fields = classifier.classifier_fields(tensors, **classifier.FILE_SETTINGS[name])
         spec, rules = _classifier_spec(fields), classifier.classifier_rules(fields)
     else:
-        fields = unet.guided_diffusion_fields(tensors, **unet.UNSEEN[name])
+        fields = unet.guided_diffusion_fields(tensors, **unet.FILE_SETTINGS[name])
         new_order = name in unet.NEW_ATTENTION_ORDER
         spec, rules = _unet_spec(name, fields), unet.guided_diffusion_rules(fields, new_attention_order=new_order)
     return PublishedStage(spec, Weights(tensors, rules), str(path))

@@ -1,10 +1,10 @@
 """Karlo's networks in the layout of diffusers.
 
-Each folder contains a configuration and, unless it is a scheduler, weights:
+Each folder contains a configuration. All except the schedulers also contain weights:
 
     prior                              PriorTransformer: models.diffusion_prior and its embedding statistics
     decoder, text_proj                 UNet2DConditionModel, UnCLIPTextProjModel: together models.decoder
-    super_res_first, super_res_last    UNet2DModel: models.upsampler for all steps but the last, and for the last
+    super_res_first, super_res_last    UNet2DModel: models.upsampler for all steps but the last, and for the last step
     *_scheduler                        UnCLIPScheduler: the diffusion settings of a stage
 """
 
@@ -26,9 +26,9 @@ from unclip_jax.pretrained.rules import Rule
 from unclip_jax.pretrained.unet_layouts.diffusers import check_config, diffusers_unet_fields, diffusers_unet_rules
 from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 
-DECODER, TEXT_PROJ = "decoder.", "text_proj."  # the folders, as prefixes of their tensors
+DECODER, TEXT_PROJ = "decoder.", "text_proj."  # prefixes of the tensors of the two folders
 STATISTICS = ("clip_mean", "clip_std")
-# Names of diffusers and their counterparts in DiffusionSpec.
+# Values of diffusers' configurations, with the values of DiffusionSpec that they correspond to.
 PREDICTS = {"sample": "x0", "epsilon": "eps"}
 VARIANCES = {"fixed_small_log": "fixed_small", "learned_range": "learned_range"}
 PRIOR_REQUIRED = {
@@ -42,10 +42,13 @@ PRIOR_REQUIRED = {
 
 
 def prior_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of DiffusionPrior for the config.json of a PriorTransformer.
+    """Returns the fields of `DiffusionPrior`.
+
+    Args:
+      config: Content of the config.json of a PriorTransformer.
 
     Raises:
-      ValueError: If DiffusionPrior cannot represent the network.
+      ValueError: If `DiffusionPrior` cannot represent the network.
     """
     width, embed_dim = config["num_attention_heads"] * config["attention_head_dim"], config["embedding_dim"]
     widths = {"time_embed_dim": width, "embedding_proj_dim": embed_dim, "clip_embed_dim": embed_dim}
@@ -62,7 +65,7 @@ def prior_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prior_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of a PriorTransformer, without its statistics."""
+    """Returns the rules of a PriorTransformer, except for its embedding statistics."""
     blocks, block = "transformer/blocks", "transformer_blocks.{layer}"
     layers, heads = fields["layers"], fields["heads"]
     qkv = tuple(f"{block}.attn1.to_{part}" for part in "qkv")
@@ -75,7 +78,7 @@ def prior_rules(fields: Mapping[str, Any]) -> list[Rule]:
         *dense("text_projection", "embedding_proj"),
         *dense("image_projection", "proj_in"),
         *norm(f"{blocks}/norm_1", f"{block}.norm1", layers),
-        *norm(f"{blocks}/norm_2", f"{block}.norm3", layers),  # norm2 belongs to cross attention
+        *norm(f"{blocks}/norm_2", f"{block}.norm3", layers),  # norm2 belongs to cross-attention
         *separate_heads(f"{blocks}/attention/qkv", qkv, heads, layers),
         *heads_out(f"{blocks}/attention/out", f"{block}.attn1.to_out.0", heads, layers),
         *dense(f"{blocks}/mlp_in", f"{block}.ff.net.0.proj", layers),
@@ -86,13 +89,13 @@ def prior_rules(fields: Mapping[str, Any]) -> list[Rule]:
 
 
 def prior_parts(tensors: Mapping[str, LazyTensor]) -> tuple[dict[str, LazyTensor], EmbeddingStatistics]:
-    """Returns the tensors of the network of a PriorTransformer, and its embedding statistics."""
+    """Splits the tensors of a PriorTransformer into those of the network and the embedding statistics."""
     network = {name: tensor for name, tensor in tensors.items() if name not in STATISTICS}
     return network, read_statistics(tensors, STATISTICS)
 
 
 def decoder_tensors(decoder: Mapping[str, LazyTensor], text_proj: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Returns the tensors of both folders, with the folders as prefixes."""
+    """Returns the tensors of both folders, with the folder names as prefixes."""
     return {
         **{f"{DECODER}{name}": tensor for name, tensor in decoder.items()},
         **{f"{TEXT_PROJ}{name}": tensor for name, tensor in text_proj.items()},
@@ -100,10 +103,14 @@ def decoder_tensors(decoder: Mapping[str, LazyTensor], text_proj: Mapping[str, L
 
 
 def decoder_fields(decoder: Mapping[str, Any], text_proj: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of Decoder for the config.json of both folders.
+    """Returns the fields of `Decoder`.
+
+    Args:
+      decoder: Content of the config.json of the decoder.
+      text_proj: Content of the config.json of text_proj.
 
     Raises:
-      ValueError: If Decoder cannot represent the network, or if the folders do not fit together.
+      ValueError: If `Decoder` cannot represent the network, or if the widths of the two parts do not match.
     """
     check_config(decoder, {"class_embed_type": "identity"})
     unet = diffusers_unet_fields(decoder)
@@ -118,7 +125,7 @@ def decoder_fields(decoder: Mapping[str, Any], text_proj: Mapping[str, Any]) -> 
 
 
 def decoder_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of the decoder, for `decoder_tensors`."""
+    """Returns the rules of a decoder, for the names of `decoder_tensors`."""
     return [
         Rule("null_image", f"{TEXT_PROJ}learned_classifier_free_guidance_embeddings"),
         *dense("image_to_time", f"{TEXT_PROJ}clip_image_embeddings_project_to_time_embeddings"),
@@ -131,20 +138,23 @@ def decoder_rules(fields: Mapping[str, Any]) -> list[Rule]:
 
 
 def upsampler_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of Upsampler for the config.json of super_res_first or super_res_last.
+    """Returns the fields of `Upsampler`.
+
+    Args:
+      config: Content of the config.json of super_res_first or super_res_last.
 
     Raises:
-      ValueError: If Upsampler cannot represent the network.
+      ValueError: If `Upsampler` cannot represent the network.
     """
     unet = diffusers_unet_fields(config)
     for name, required in (("attention_resolutions", ()), ("num_classes", None), ("resblock_updown", True)):
         if unet[name] != required:
-            raise ValueError(f"{name} of an upsampler must be {required}, got {unet[name]}.")
+            raise ValueError(f"{name} of the upsampler must be {required}, got {unet[name]}.")
     return without(unet, NOT_IN_UPSAMPLER)
 
 
 def upsampler_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of one network of the upsampler."""
+    """Returns the rules of one network of an upsampler."""
     return diffusers_unet_rules(fields, target="unet/")
 
 
@@ -153,10 +163,10 @@ def diffusion_spec(config: Mapping[str, Any], where: str) -> DiffusionSpec:
 
     Args:
       config: Content of scheduler_config.json.
-      where: Its file, for messages.
+      where: The file, for the error message.
 
     Raises:
-      ValueError: If it is another scheduler, or one with unknown settings.
+      ValueError: If the scheduler is not an UnCLIPScheduler, or if a setting is not supported.
     """
     scheduler = config.get("_class_name")
     prediction, variance = config.get("prediction_type", "epsilon"), config.get("variance_type", "fixed_small_log")

@@ -1,10 +1,10 @@
-"""Karlo's stages in the layout of UnCLIPPipeline of diffusers: the inverse of `diffusers`.
+"""Export of Karlo's stages in the layout of diffusers' UnCLIPPipeline, the inverse of `diffusers`.
 
     prior, decoder, text_proj, super_res_first, super_res_last       config.json and tensors
     prior_scheduler, decoder_scheduler, super_res_scheduler          scheduler_config.json
 
-Every configuration is read back by the functions that read published ones, so what the layout cannot represent is
-rejected.
+Every configuration is read again by the import functions of `diffusers` and compared with the original fields. Networks
+that the layout cannot represent are therefore rejected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,23 +20,23 @@ from unclip_jax.pretrained.rules import export_tensors
 from unclip_jax.pretrained.unet_rules import complete, levels_of
 from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 
-VERSION = "0.42.1"  # of diffusers, for whose pipeline the layout is
+VERSION = "0.42.1"  # version of diffusers with which the layout is tested
 PREDICTION_TYPES, VARIANCE_TYPES = (
     {ours: theirs for theirs, ours in names.items()} for names in (diffusers.PREDICTS, diffusers.VARIANCES)
 )
-TRAINING_FIELDS = ("dropout", "remat")  # fields of networks that have no effect on sampling
+TRAINING_FIELDS = ("dropout", "remat")  # fields without effect on sampling
 
 
 def prior_part(fields: Mapping[str, Any], params: PyTree, statistics: EmbeddingStatistics) -> Part:
     """Returns a prior as PriorTransformer.
 
     Args:
-      fields: Fields of the network.
+      fields: Fields of `DiffusionPrior`.
       params: Its parameters.
-      statistics: Statistics of its embeddings.
+      statistics: Its embedding statistics.
 
     Raises:
-      ValueError: If the layout cannot represent the network. This also holds for the functions below.
+      ValueError: If the layout cannot represent the network.
     """
     config = {
         "_class_name": "PriorTransformer",
@@ -54,7 +54,15 @@ def prior_part(fields: Mapping[str, Any], params: PyTree, statistics: EmbeddingS
 
 
 def decoder_parts(fields: Mapping[str, Any], params: PyTree) -> tuple[Part, Part]:
-    """Returns a decoder as UNet2DConditionModel and UnCLIPTextProjModel."""
+    """Returns a decoder as UNet2DConditionModel and UnCLIPTextProjModel.
+
+    Args:
+      fields: Fields of `Decoder`.
+      params: Its parameters.
+
+    Raises:
+      ValueError: If the layout cannot represent the network.
+    """
     unet = {
         "_class_name": "UNet2DConditionModel",
         **_unet_config(fields, "SimpleCrossAttnDownBlock2D", "SimpleCrossAttnUpBlock2D"),
@@ -78,7 +86,15 @@ def decoder_parts(fields: Mapping[str, Any], params: PyTree) -> tuple[Part, Part
 
 
 def upsampler_part(fields: Mapping[str, Any], params: PyTree) -> Part:
-    """Returns one network of an upsampler as UNet2DModel."""
+    """Returns one network of an upsampler as UNet2DModel.
+
+    Args:
+      fields: Fields of `Upsampler`.
+      params: Its parameters.
+
+    Raises:
+      ValueError: If the layout cannot represent the network.
+    """
     config = {
         "_class_name": "UNet2DModel",
         **_unet_config(fields, "AttnDownBlock2D", "AttnUpBlock2D"),
@@ -92,19 +108,19 @@ def scheduler_part(stage: str, diffusion: DiffusionSpec) -> Part:
     """Returns the diffusion settings of a stage as UnCLIPScheduler.
 
     Args:
-      stage: Name of the stage, for messages.
-      diffusion: Its settings.
+      stage: Name of the stage, for the error message.
+      diffusion: Its diffusion settings.
 
     Raises:
-      ValueError: If UnCLIPScheduler does not support them.
+      ValueError: If UnCLIPScheduler does not support a setting.
     """
     known = {"schedule": ("cosine",), "predicts": tuple(PREDICTION_TYPES), "variance": tuple(VARIANCE_TYPES)}
     for name, values in known.items():
         value = getattr(diffusion, name)
         if value not in values:
             raise ValueError(
-                f"{name} of {stage} must be {' or '.join(values)}, which UnCLIPScheduler of diffusers supports, got "
-                f"{value!r}. Fine-tune the stage with another config.diffusion."
+                f"{name} of {stage} must be {' or '.join(values)} for diffusers' UnCLIPScheduler, got {value!r}. "
+                "Fine-tune the stage with another config.diffusion."
             )
     config = {
         "_class_name": "UnCLIPScheduler",
@@ -119,8 +135,12 @@ def scheduler_part(stage: str, diffusion: DiffusionSpec) -> Part:
 
 
 def pipeline_index(names: Sequence[str]) -> dict[str, Any]:
-    """Returns model_index.json of a pipeline with these folders."""
-    # diffusers does not find the text projection under the module name of its class, not even in its own folders.
+    """Returns the content of model_index.json.
+
+    Args:
+      names: Names of the pipeline's folders.
+    """
+    # diffusers finds the text projection only under the full path of its module.
     text_proj = ["diffusers.pipelines.deprecated.unclip.text_proj", "UnCLIPTextProjModel"]
     classes = {
         "prior": ["diffusers", "PriorTransformer"],
@@ -138,13 +158,7 @@ def pipeline_index(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _unet_config(fields: Mapping[str, Any], down: str, up: str) -> dict[str, Any]:
-    """Returns the settings shared by UNet2DModel and UNet2DConditionModel.
-
-    Args:
-      fields: Fields of the network.
-      down: Type of down blocks with attention.
-      up: Type of up blocks with attention.
-    """
+    """Returns the settings of a diffusers U-Net, given the types of its blocks with attention."""
     fields = complete(fields)
     widths, _, attentive, _ = levels_of(fields)
     return {
@@ -162,12 +176,12 @@ def _unet_config(fields: Mapping[str, Any], down: str, up: str) -> dict[str, Any
 
 
 def _check(network: str, fields: Mapping[str, Any], represented: Mapping[str, Any]) -> None:
-    """Checks that the layout represents a network with these fields."""
+    """Checks that the fields are equal to those that the exported configuration represents."""
     for name, value in fields.items():
         value = tuple(value) if isinstance(value, list) else value
         if name not in TRAINING_FIELDS and name in represented and represented[name] != value:
             raise ValueError(
-                f"{name} of the {network} must be {represented[name]!r} in the layout of diffusers, got {value!r}."
+                f"{name} of the {network} must be {represented[name]!r} for export to diffusers, got {value!r}."
             )
 
 

@@ -1,12 +1,12 @@
-"""The files of a published Karlo.
+"""Files of published Karlo models.
 
-There are two layouts:
+Two layouts are supported:
 
     diffusers  model_index.json, and a folder for each part: prior, text_proj, decoder, super_res_first, super_res_last,
-               text_encoder, tokenizer, and a scheduler for each of the three stages. A pipeline of image variations has
-               an image_encoder instead of the prior.
+               text_encoder, tokenizer, and a scheduler for each of the three stages. The pipeline for image variations
+               has an image_encoder instead of the prior.
     Karlo      prior-ckpt-*.ckpt, decoder-ckpt-*.ckpt, improved-sr-ckpt-*.ckpt and ViT-L-14_stats.th in one folder,
-               without a CLIP and its tokenizer
+               without a CLIP model and its tokenizer
 """
 
 import dataclasses
@@ -38,20 +38,20 @@ from unclip_jax.stages.spec import StageSpec
 INDEX = "model_index.json"
 PIPELINES = ("UnCLIPPipeline", "UnCLIPImageVariationPipeline")
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
-# The original files, by the start of their names.
+# Beginnings of the names of the original files.
 PRIOR, DECODER, UPSAMPLER, STATISTICS = "prior-ckpt", "decoder-ckpt", "improved-sr-ckpt", "ViT-L-14_stats"
 
 
 def matches(source: Source) -> bool:
-    """Returns whether a source is a Karlo."""
+    """Returns whether a source is a Karlo model."""
     return _is_pipeline(source.path) or not {PRIOR, DECODER}.isdisjoint(_original_files(source.path))
 
 
 def open_model(source: Source) -> Published:
-    """Opens a Karlo in either layout.
+    """Opens a Karlo model in either layout.
 
     Raises:
-      ValueError: If a file or the CLIP is missing, or if a network or scheduler is not supported.
+      ValueError: If a file or the CLIP model is missing, or if a network or scheduler is not supported.
     """
     return _open_pipeline(source.path) if _is_pipeline(source.path) else _open_original(source)
 
@@ -69,7 +69,7 @@ def _is_pipeline(path: epath.Path) -> bool:
 
 
 def _open_pipeline(folder: epath.Path) -> Published:
-    """Opens what `save_pretrained` of UnCLIPPipeline or UnCLIPImageVariationPipeline wrote."""
+    """Opens a folder written by `save_pretrained` of UnCLIPPipeline or UnCLIPImageVariationPipeline."""
     stages = [_pipeline_clip(folder)]
     if (folder / "prior").exists():
         stages.append(_pipeline_prior(folder))
@@ -86,7 +86,7 @@ def _pipeline_clip(folder: epath.Path) -> PublishedStage:
     tensors = open_folder(folder / "text_encoder", WEIGHTS)
     if (folder / "image_encoder").exists():
         image = transformers.CLIPVisionConfig.from_dict(read_json(folder / "image_encoder/config.json"))
-        # Neither folder contains the scale of cosines. Every CLIP of OpenAI has the largest allowed value.
+        # Neither folder contains logit_scale. All of OpenAI's CLIP models have the maximum value.
         scale = LazyTensor((), np.dtype(np.float32), lambda: np.float32(np.log(100.0)))
         tensors = {**tensors, **open_folder(folder / "image_encoder", WEIGHTS), "logit_scale": scale}
     fields = hugging_face_fields(text, image, config["projection_dim"])
@@ -133,11 +133,11 @@ def _open_original(source: Source) -> Published:
     folder, files = str(source.path), _original_files(source.path)
     missing = [f"{start}*" for start in (PRIOR, DECODER, UPSAMPLER, STATISTICS) if start not in files]
     if missing:
-        raise ValueError(f"{folder!r} lacks {', '.join(missing)} of Karlo's files.")
+        raise ValueError(f"{folder!r} lacks files of Karlo: {', '.join(missing)}.")
     if source.clip is None:
         raise ValueError(
-            f"{folder!r} (Karlo's own files) includes no CLIP. Pass the one that it was trained with: "
-            f"--clip {TOKENIZER}, in Python clip=."
+            f"{folder!r} (Karlo's original files) includes no CLIP model. Pass the one it was trained with: "
+            f"--clip {TOKENIZER}, or clip= in Python."
         )
     decoder = _original_decoder(files[DECODER])
     upsampler = _original_upsampler(files[UPSAMPLER], decoder.spec.model["image_size"])
@@ -174,8 +174,10 @@ def _state(path: epath.Path) -> dict[str, LazyTensor]:
 
 
 def _equal(first: dict[str, Any], last: dict[str, Any], path: epath.Path) -> dict[str, Any]:
-    """Returns the fields of the upsampler's networks, which must be equal."""
+    """Returns the fields that both networks of an upsampler must share."""
     differing = ", ".join(f"{name} {first[name]} and {last[name]}" for name in first if first[name] != last[name])
     if differing:
-        raise ValueError(f"{str(path)!r}: the network of the last step differs from that of the others: {differing}.")
+        raise ValueError(
+            f"{str(path)!r}: the network for the last step must have the same sizes as the first, got {differing}."
+        )
     return first

@@ -1,10 +1,10 @@
-"""Karlo's networks (Kakao Brain, v1.0.alpha) with the tensor names of its own code.
+"""Karlo's networks (Kakao Brain, v1.0.alpha) with their original tensor names.
 
     prior-ckpt-*.ckpt          models.diffusion_prior, which predicts embeddings standardized by ViT-L-14_stats.th
     decoder-ckpt-*.ckpt        models.decoder
-    improved-sr-ckpt-*.ckpt    models.upsampler twice: for all steps but the last, and for the last
+    improved-sr-ckpt-*.ckpt    models.upsampler twice: for all sampling steps but the last, and for the last
 
-The functions of this module take tensors without the prefix "state_dict." that they have in a .ckpt. The prior of
+The functions of this module expect tensor names without the prefix "state_dict." of the .ckpt files. The prior of
 Kandinsky 2.1 is the same network with the same names.
 """
 
@@ -23,9 +23,9 @@ from unclip_jax.stages.embedding_statistics import EmbeddingStatistics
 
 MODEL = "model."  # prefix of the names of the prior and the decoder
 UPSAMPLER_FIRST, UPSAMPLER_LAST = "model_first_steps.", "model_last_step."
-# Shapes determine neither the width of a head nor the image sizes.
+# Tensor shapes determine neither the width of a head nor the image sizes.
 HEAD_WIDTH, DECODER_SIZE, UPSAMPLER_SIZE = 64, 64, 256
-# Fields of UNet that Decoder and Upsampler set themselves.
+# Fields of `UNet` that `Decoder` and `Upsampler` set.
 NOT_IN_DECODER = ("context_width", "num_classes", "resblock_updown")
 NOT_IN_UPSAMPLER = (*NOT_IN_DECODER, "attention_resolutions", "head_channels", "num_heads")
 
@@ -34,7 +34,7 @@ def prior_fields(tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
     """Returns the fields of `models.diffusion_prior.DiffusionPrior`.
 
     Raises:
-      KeyError: If a tensor of Karlo's network is missing. This also holds for the functions below.
+      KeyError: If a tensor is missing.
     """
     width, text_width = tensors[f"{MODEL}text_enc_proj.weight"].shape
     mlp = tensors[f"{MODEL}transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
@@ -66,15 +66,20 @@ def prior_rules(fields: Mapping[str, Any]) -> list[Rule]:
 
 
 def statistics(tensors: Mapping[str, LazyTensor]) -> EmbeddingStatistics:
-    """Returns the statistics in the tensors of ViT-L-14_stats.th.
+    """Returns the embedding statistics.
 
-    The file contains a pair, whose tensors `open_tensors` names "0" and "1".
+    Args:
+      tensors: The tensors of ViT-L-14_stats.th, "0" (mean) and "1" (standard deviation).
     """
     return read_statistics(tensors, ("0", "1"))
 
 
 def decoder_fields(tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
-    """Returns the fields of `models.decoder.Decoder`."""
+    """Returns the fields of `models.decoder.Decoder`.
+
+    Raises:
+      KeyError: If a tensor is missing.
+    """
     unet = adm_fields(tensors, image_size=DECODER_SIZE, head_channels=HEAD_WIDTH, source=MODEL)
     context_width, text_width = tensors[f"{MODEL}text_seq_proj.0.weight"].shape
     token_rows, embed_dim = tensors[f"{MODEL}clip_tok_proj.weight"].shape
@@ -101,10 +106,14 @@ def decoder_rules(fields: Mapping[str, Any]) -> list[Rule]:
 
 
 def upsampler_parts(tensors: Mapping[str, LazyTensor]) -> tuple[dict[str, LazyTensor], dict[str, LazyTensor]]:
-    """Returns the tensors of the network for all steps but the last, and of that for the last, by their full names.
+    """Splits the tensors of an upsampler into those of its two networks.
+
+    Returns:
+      The tensors of the network for all sampling steps but the last, and those of the network for the last step. Names
+      keep their prefixes.
 
     Raises:
-      ValueError: If a tensor belongs to neither.
+      ValueError: If a tensor belongs to neither network.
     """
     first, last = (
         {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -112,22 +121,40 @@ def upsampler_parts(tensors: Mapping[str, LazyTensor]) -> tuple[dict[str, LazyTe
     )
     unexpected = sorted(tensors.keys() - first.keys() - last.keys())
     if unexpected:
-        raise ValueError(f"Unexpected tensors, in neither network of Karlo's upsampler: {', '.join(unexpected)}.")
+        raise ValueError(f"Tensors that belong to neither network of Karlo's upsampler: {', '.join(unexpected)}.")
     return first, last
 
 
 def upsampler_fields(tensors: Mapping[str, LazyTensor], *, source: str = UPSAMPLER_FIRST) -> dict[str, Any]:
-    """Returns the fields of `models.upsampler.Upsampler`. `source` is UPSAMPLER_FIRST or UPSAMPLER_LAST."""
+    """Returns the fields of `models.upsampler.Upsampler`.
+
+    Args:
+      tensors: The tensors of one or both networks.
+      source: Prefix of the network, UPSAMPLER_FIRST or UPSAMPLER_LAST.
+
+    Raises:
+      KeyError: If a tensor is missing.
+    """
     return without(adm_fields(tensors, image_size=UPSAMPLER_SIZE, source=source), NOT_IN_UPSAMPLER)
 
 
 def upsampler_rules(fields: Mapping[str, Any], *, source: str = UPSAMPLER_FIRST) -> list[Rule]:
-    """Returns the rules of one network of the upsampler. `source` as in `upsampler_fields`."""
+    """Returns the rules of one network of an upsampler.
+
+    Args:
+      fields: Fields of `models.upsampler.Upsampler`.
+      source: Prefix of the network, UPSAMPLER_FIRST or UPSAMPLER_LAST.
+    """
     return adm_rules(fields, source=source, target="unet/")
 
 
 def image_to_tokens(source: str, tokens: int) -> list[Rule]:
-    """Returns the rules of the projection of an image embedding to tokens. The token is the fastest index of a row."""
+    """Returns the rules of the projection of an image embedding to tokens.
+
+    Args:
+      source: Published name of the layer. Its rows are ordered [channel][token].
+      tokens: Number of tokens.
+    """
     return [
         Rule("image_to_tokens/kernel", f"{source}.weight", "(d t) e -> e d t", {"t": tokens}),
         Rule("image_to_tokens/bias", f"{source}.bias", "(d t) -> d t", {"t": tokens}),
@@ -135,11 +162,16 @@ def image_to_tokens(source: str, tokens: int) -> list[Rule]:
 
 
 def read_statistics(tensors: Mapping[str, LazyTensor], names: tuple[str, str]) -> EmbeddingStatistics:
-    """Returns the statistics in the tensors with the names of the mean and the standard deviation."""
+    """Returns embedding statistics as float32.
+
+    Args:
+      tensors: Tensors that include the statistics.
+      names: Names of the mean and the standard deviation.
+    """
     mean, std = (np.asarray(tensors[name].read(), np.float32).reshape(-1) for name in names)
     return EmbeddingStatistics(mean=mean, std=std)
 
 
 def without(fields: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the fields except those with the given names."""
+    """Returns all fields except those with the given names."""
     return {name: value for name, value in fields.items() if name not in names}

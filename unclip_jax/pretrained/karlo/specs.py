@@ -1,4 +1,4 @@
-"""The stages of Karlo, with the diffusion settings of its code and its default sampling settings."""
+"""Stage specs of Karlo, with the diffusion settings and default sampling settings of its code."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from unclip_jax.stages.spec import EncoderRef, StageSpec
 PRIOR_DIFFUSION = DiffusionSpec(predicts="x0", variance="fixed_small", clip_x0=10.0)
 DECODER_DIFFUSION = DiffusionSpec(predicts="eps", variance="learned_range")
 UPSAMPLER_DIFFUSION = DiffusionSpec(predicts="eps", variance="fixed_small")
-# The defaults of Karlo and diffusers. Karlo's slower preset uses 50 decoder steps.
+# Defaults of Karlo and diffusers. Karlo's slower preset uses 50 decoder steps.
 PRIOR_SAMPLING = SamplingSettings(sampler="ddpm", steps=25, guidance_scale=4.0)
 DECODER_SAMPLING = SamplingSettings(sampler="ddpm", steps=25, guidance_scale=8.0)
 UPSAMPLER_SAMPLING = SamplingSettings(sampler="ddpm", steps=7)
@@ -18,7 +18,12 @@ READS_CLIP = {"clip": EncoderRef(stage="clip")}
 
 
 def prior_spec(fields: Mapping[str, Any], diffusion: DiffusionSpec = PRIOR_DIFFUSION) -> StageSpec:
-    """Returns the spec of a prior. `fields` are those of `models.diffusion_prior.DiffusionPrior`."""
+    """Returns the spec of a prior.
+
+    Args:
+      fields: Fields of `models.diffusion_prior.DiffusionPrior`.
+      diffusion: Diffusion settings.
+    """
     return StageSpec(
         name="diffusion_prior",
         kind="diffusion_prior",
@@ -30,7 +35,12 @@ def prior_spec(fields: Mapping[str, Any], diffusion: DiffusionSpec = PRIOR_DIFFU
 
 
 def decoder_spec(fields: Mapping[str, Any], diffusion: DiffusionSpec = DECODER_DIFFUSION) -> StageSpec:
-    """Returns the spec of a decoder. `fields` are those of `models.decoder.Decoder`."""
+    """Returns the spec of a decoder.
+
+    Args:
+      fields: Fields of `models.decoder.Decoder`.
+      diffusion: Diffusion settings.
+    """
     return StageSpec(
         name="decoder",
         kind="decoder",
@@ -44,12 +54,12 @@ def decoder_spec(fields: Mapping[str, Any], diffusion: DiffusionSpec = DECODER_D
 def upsampler_spec(
     fields: Mapping[str, Any], low_res_size: int, diffusion: DiffusionSpec = UPSAMPLER_DIFFUSION
 ) -> StageSpec:
-    """Returns the spec of an upsampler whose last step has its own network.
+    """Returns the spec of an upsampler with a separate network for the last sampling step.
 
     Args:
       fields: Fields of `models.upsampler.Upsampler`.
       low_res_size: Size of the images to upsample.
-      diffusion: The diffusion process.
+      diffusion: Diffusion settings.
     """
     return StageSpec(
         name=f"upsampler_{low_res_size}_to_{fields['image_size']}",

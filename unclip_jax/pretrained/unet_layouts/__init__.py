@@ -1,1 +1,1 @@
-"""U-Net layouts of published code: the names of their tensors, and the fields of their networks."""
+"""U-Net layouts of published models: tensor names and network fields."""

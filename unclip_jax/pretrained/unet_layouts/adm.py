@@ -1,12 +1,13 @@
-"""The U-Net with the names of guided-diffusion's code, which GLIDE and Karlo adopted.
+"""Layout of the U-Net in guided-diffusion, which GLIDE and Karlo also use.
 
     input_blocks.{entry}.{part}, middle_block.{part}, output_blocks.{entry}.{part}
 
-`models.unet` documents which entry is which block. Part 0 of an entry is the residual block, followed by attention and
-by the block that resamples.
+`models.unet` describes which entry corresponds to which block. Part 0 of an entry is the residual block. It is followed
+by attention and the block that resamples, if the entry has them.
 
 The rows of a qkv projection are ordered [head][q, k, v][width] (Improved DDPM, GLIDE, Karlo, most of guided-diffusion)
-or [q, k, v][head][width] ("new attention order"). The rows of the context are always ordered [head][k, v][width].
+or [q, k, v][head][width] ("new attention order"). The rows of a context projection are always ordered
+[head][k, v][width].
 """
 
 from collections.abc import Mapping
@@ -44,17 +45,19 @@ def adm_fields(
     num_heads: int | None = None,
     source: str = "",
 ) -> dict[str, Any]:
-    """Returns the fields of `models.unet.UNet`, derived from shapes.
+    """Returns the fields of `models.unet.UNet`, derived from tensor shapes.
+
+    The shapes do not determine the image size and the number and width of heads, which are passed as in `UNet`.
 
     Args:
-      tensors: The tensors, which may include others than those of the U-Net.
-      image_size: As in UNet. Shapes do not determine it, nor the width or number of heads.
-      head_channels: As in UNet.
-      num_heads: As in UNet.
-      source: Prefix of every name of the U-Net, such as "model.".
+      tensors: The tensors of the U-Net and possibly others.
+      image_size: Size of the images.
+      head_channels: Width of an attention head. Unused if `num_heads` is given.
+      num_heads: Number of attention heads. If None, it follows from `head_channels`.
+      source: Prefix of every tensor name of the U-Net, such as "model.".
 
     Raises:
-      KeyError: If a tensor that every such U-Net has is missing.
+      KeyError: If a tensor that every U-Net has is missing.
     """
     context = tensors.get(f"{source}middle_block.1.encoder_kv.weight")
     labels = tensors.get(f"{source}label_emb.weight")
@@ -82,9 +85,15 @@ def adm_encoder_fields(
     num_heads: int | None = None,
     source: str = "",
 ) -> dict[str, Any]:
-    """Returns the fields of `models.unet_encoder.UNetEncoder`, derived from shapes.
+    """Returns the fields of `models.unet_encoder.UNetEncoder`, derived from tensor shapes.
 
-    Arguments as in `adm_fields`, and `per_level`: the entries of input_blocks per level, which is res_blocks + 1.
+    Args:
+      tensors: The tensors of the network and possibly others.
+      per_level: Number of entries of input_blocks per level, which is res_blocks + 1.
+      image_size: Size of the images.
+      head_channels: Width of an attention head. Unused if `num_heads` is given.
+      num_heads: Number of attention heads. If None, it follows from `head_channels`.
+      source: Prefix of every tensor name of the network, such as "model.".
     """
     conv_in = tensors[f"{source}input_blocks.0.0.weight"]
     levels = range(count_numbers(tensors, f"{source}input_blocks.") // per_level)
@@ -113,7 +122,7 @@ def adm_rules(
     """Returns the rules of a U-Net.
 
     Args:
-      fields: Fields of UNet, or of a network that contains one.
+      fields: Fields of `UNet`, or of a network that contains one.
       source: Prefix of the published names.
       target: Prefix of the parameters.
       new_attention_order: Whether the rows of a qkv projection are ordered [q, k, v][head][width].
@@ -123,14 +132,14 @@ def adm_rules(
 
 
 def adm_encoder_rules(fields: Mapping[str, Any]) -> list[Rule]:
-    """Returns the rules of the UNetEncoder with these fields."""
+    """Returns the rules of a `UNetEncoder` with these fields."""
     fields = complete(fields)
     return encoder_rules(fields, _names(fields, new_attention_order=False), "", "")
 
 
 def _names(fields: Mapping[str, Any], new_attention_order: bool) -> Names:
-    def attention(ours: str, theirs: str, heads: int, has_context: bool) -> list[Rule]:
-        return _attention(ours, theirs, heads, has_context, new_attention_order)
+    def attention(target: str, source: str, heads: int, has_context: bool) -> list[Rule]:
+        return _attention(target, source, heads, has_context, new_attention_order)
 
     return Names(_blocks(fields), RESIDUAL, OUTSIDE, attention)
 
@@ -140,7 +149,10 @@ def _channels(tensors: Mapping[str, LazyTensor], source: str) -> int:
 
 
 def _entries_per_level(tensors: Mapping[str, LazyTensor], source: str) -> int:
-    """Returns res_blocks + 1. The first entry of the up path that upsamples is the last one of its level."""
+    """Returns the number of entries per level, which is res_blocks + 1.
+
+    The first entry of the up path that upsamples is the last entry of its level.
+    """
     entries = count_numbers(tensors, f"{source}output_blocks.")
     if not entries:
         raise KeyError(f"{source}output_blocks.0.0.in_layers.0.weight")
@@ -152,7 +164,7 @@ def _entries_per_level(tensors: Mapping[str, LazyTensor], source: str) -> int:
 
 
 def _blocks(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the published names of all possible blocks, by their names in this package."""
+    """Returns the published names of all possible blocks by their names in this package."""
     levels, per_level = len(fields["channel_mult"]), fields["res_blocks"] + 1
     op, conv = ("", "") if fields["resblock_updown"] else (".op", ".conv")
     names = {
@@ -182,12 +194,12 @@ def _attention(target: str, source: str, heads: int, has_context: bool, new_orde
 
 
 def joint_projection(target: str, source: str, rows: str, sizes: Mapping[str, int]) -> list[Rule]:
-    """Returns the rules of several projections p of attention, published as one 1x1 convolution.
+    """Returns the rules of joint projections of attention, published as one 1x1 convolution.
 
     Args:
       target: Path of the layer.
       source: Published name of the layer.
-      rows: Order of the rows, such as "n p k".
+      rows: Order of the rows: projections p (such as query, key, value), heads n and channels k, such as "n p k".
       sizes: Sizes of p and n.
     """
     return [
@@ -197,7 +209,13 @@ def joint_projection(target: str, source: str, rows: str, sizes: Mapping[str, in
 
 
 def out_projection(target: str, source: str, heads: int) -> list[Rule]:
-    """Returns the rules of the output projection of attention, published as a 1x1 convolution."""
+    """Returns the rules of the output projection of attention, published as a 1x1 convolution.
+
+    Args:
+      target: Path of the layer.
+      source: Published name of the layer.
+      heads: Number of attention heads.
+    """
     return [
         Rule(f"{target}/kernel", f"{source}.weight", "o (n k) 1 -> n k o", {"n": heads}),
         Rule(f"{target}/bias", f"{source}.bias"),

@@ -1,9 +1,11 @@
-"""The U-Net as UNet2DModel and UNet2DConditionModel of diffusers, made of these blocks:
+"""Layout of the U-Net in diffusers (UNet2DModel and UNet2DConditionModel).
 
-ResnetDownsampleBlock2D, ResnetUpsampleBlock2D            residual blocks, also to resample
-SimpleCrossAttnDownBlock2D, SimpleCrossAttnUpBlock2D      the same with attention over pixels and a context
-AttnDownBlock2D, AttnUpBlock2D                            attention over pixels; the config decides how to resample
-DownBlock2D, UpBlock2D                                    residual blocks, and convolutions to resample
+The following blocks are supported. All of them contain residual blocks:
+
+    ResnetDownsampleBlock2D, ResnetUpsampleBlock2D          resample with a residual block
+    SimpleCrossAttnDownBlock2D, SimpleCrossAttnUpBlock2D    the same, with attention to pixels and context
+    AttnDownBlock2D, AttnUpBlock2D                          attention to pixels, resample as configured
+    DownBlock2D, UpBlock2D                                  resample with a convolution
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from unclip_jax.pretrained.layer_rules import heads_out, norm, separate_heads
 from unclip_jax.pretrained.rules import Rule
 from unclip_jax.pretrained.unet_rules import Names, channel_mult, complete, unet_rules
 
-# Whether a block has attention, and how it resamples. None: as the config says.
+# Whether a block has attention, and how it resamples. If None, downsample_type or upsample_type determines it.
 BLOCKS = {
     "ResnetDownsampleBlock2D": (False, "resnet"),
     "ResnetUpsampleBlock2D": (False, "resnet"),
@@ -66,9 +68,11 @@ OUTSIDE = {
 
 
 def check_config(config: Mapping[str, Any], required: Mapping[str, Any]) -> None:
-    """Checks settings of a config.json that the networks of this package support with one value only.
+    """Checks settings for which only one value is supported.
 
-    A missing key has the default of diffusers, which is the required value of every key that is checked.
+    Args:
+      config: Content of a config.json. A missing key has diffusers' default, which is the supported value.
+      required: The supported values.
 
     Raises:
       ValueError: If a setting has another value.
@@ -80,14 +84,16 @@ def check_config(config: Mapping[str, Any], required: Mapping[str, Any]) -> None
 
 
 def diffusers_unet_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of `models.unet.UNet` for a config.json of UNet2DModel or UNet2DConditionModel.
+    """Returns the fields of `models.unet.UNet`.
 
-    attention_head_dim is the width of a head; null means one head per level. If class_embed_type is "identity",
-    `class_labels` of diffusers correspond to `embedding` of UNet.
+    Args:
+      config: Content of the config.json of a UNet2DModel or UNet2DConditionModel. attention_head_dim is the width of a
+        head; null means a single head. If class_embed_type is "identity", diffusers' `class_labels` correspond to
+        `embedding` of `UNet`.
 
     Raises:
-      ValueError: If UNet cannot represent the network.
-      KeyError: If the config has no sizes.
+      ValueError: If `UNet` cannot represent the network.
+      KeyError: If a size is missing.
     """
     check_config(config, REQUIRED)
     _check_choices(config)
@@ -116,7 +122,7 @@ def diffusers_unet_rules(fields: Mapping[str, Any], *, source: str = "", target:
     """Returns the rules of a U-Net.
 
     Args:
-      fields: Fields of UNet, or of a network that contains one.
+      fields: Fields of `UNet`, or of a network that contains one.
       source: Prefix of the published names.
       target: Prefix of the parameters.
     """
@@ -125,11 +131,7 @@ def diffusers_unet_rules(fields: Mapping[str, Any], *, source: str = "", target:
 
 
 def _attentive_levels(config: Mapping[str, Any]) -> list[int]:
-    """Returns the levels with attention.
-
-    Raises:
-      ValueError: If a block is unknown, or if the up path or the bottleneck does not match the down path.
-    """
+    """Returns the levels with attention, which must be the same for the down path and up path."""
     down, up = list(config["down_block_types"]), list(config["up_block_types"])[::-1]
     middle = config.get("mid_block_type", MIDDLES[0])
     unknown = sorted({*down, *up} - BLOCKS.keys()) + [middle] * (middle not in MIDDLES)
@@ -140,49 +142,45 @@ def _attentive_levels(config: Mapping[str, Any]) -> list[int]:
     in_middle = middle == MIDDLES[1] or config.get("add_attention", True)
     if attentive != [level for level, block in enumerate(up) if BLOCKS[block][0]] or in_middle != bool(attentive):
         raise ValueError(
-            f"The up path ({up}) and the bottleneck ({middle}) must have attention at the levels of the down path, "
-            f"which are {attentive}."
+            f"The up path and the bottleneck must have attention where the down path has it (levels {attentive}), got "
+            f"{up[::-1]} and {middle}."
         )
     return attentive
 
 
 def _resblock_updown(config: Mapping[str, Any]) -> bool:
-    """Returns whether residual blocks resample.
-
-    Raises:
-      ValueError: If some levels resample with residual blocks and others with convolutions.
-    """
+    """Returns whether residual blocks resample, which must be the same for all levels."""
     resampling = {
         BLOCKS[block][1] or config.get(f"{way}sample_type", "conv")
         for way in ("down", "up")
         for block in config[f"{way}_block_types"][:-1]
     }
     if len(resampling) > 1:
-        raise ValueError(f"All levels must resample with the same blocks, got {', '.join(sorted(resampling))}.")
+        raise ValueError(f"All levels must resample in the same way, got {', '.join(sorted(resampling))}.")
     return resampling != {"conv"}
 
 
 def _check_choices(config: Mapping[str, Any]) -> None:
-    """Checks settings that may have one of several values, or one value for all levels."""
+    """Checks settings with several supported values, and settings that must not differ between levels."""
     for key, known in CHOICES.items():
         if config.get(key, known[0]) not in known:
             raise ValueError(f"{key} must be one of {', '.join(map(repr, known))}, got {config[key]!r}.")
     for key, kind in (("sample_size", int), ("layers_per_block", int), ("attention_head_dim", int | None)):
         if key in config and not isinstance(config[key], kind):
-            raise ValueError(f"{key} must be one number for all levels and both sides, got {config[key]!r}.")
+            raise ValueError(f"{key} must be a single number, got {config[key]!r}.")
 
 
 def _check_middle_norm(config: Mapping[str, Any]) -> None:
-    """Checks that the attention of the bottleneck has a norm with all groups.
+    """Checks that the attention of the bottleneck has a norm with the same number of groups as the others.
 
-    UNet2DModel has one only if attn_norm_num_groups is set or the time embedding is added.
+    UNet2DModel creates this norm only if attn_norm_num_groups is set or the time embedding is added.
     """
     if config.get("mid_block_type") == MIDDLES[1] or not config.get("add_attention", True):
         return
-    groups, asked = config.get("norm_num_groups", 32), config.get("attn_norm_num_groups")
+    groups, attention_groups = config.get("norm_num_groups", 32), config.get("attn_norm_num_groups")
     is_added = config.get("resnet_time_scale_shift", "default") == "default"
-    if (asked or (groups if is_added else None)) != groups:
-        raise ValueError(f"attn_norm_num_groups must be norm_num_groups, which is {groups}, got {asked}.")
+    if (attention_groups or (groups if is_added else None)) != groups:
+        raise ValueError(f"attn_norm_num_groups must equal norm_num_groups={groups}, got {attention_groups}.")
 
 
 def _context_width(config: Mapping[str, Any]) -> int | None:
@@ -190,7 +188,7 @@ def _context_width(config: Mapping[str, Any]) -> int | None:
 
 
 def _blocks(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the published names of all possible blocks, by their names in this package."""
+    """Returns the published names of all possible blocks by their names in this package."""
     levels, conv = len(fields["channel_mult"]), "" if fields["resblock_updown"] else ".conv"
     names = {
         "middle_block_0": "mid_block.resnets.0",

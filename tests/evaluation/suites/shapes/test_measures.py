@@ -1,4 +1,4 @@
-"""The shapes suite on models whose results are known: one that renders every prompt perfectly, and ones that do not."""
+"""The shapes suite on models with known results, such as one that renders every prompt perfectly."""
 
 import dataclasses
 import json
@@ -22,76 +22,76 @@ from unclip_jax.evaluation.suites.shapes.scenes import ATTRIBUTE_VALUES, upsampl
 
 SEED, PROMPTS = 5, 20
 ROWS = tuple(measure.name for measure in SUITE.measures)
-PICTURE_ROWS = ("one_object", "two_objects", "compositional", "embedding_only", "true_embedding", "free_wording")
-ENLARGED_ROWS = ("from_16px", "from_64px")
+IMAGE_ROWS = ("one_object", "two_objects", "compositional", "embedding_only", "true_embedding", "free_wording")
+UPSAMPLER_ROWS = ("from_16px", "from_64px")
 
 
-def embed(pictures):
-    """Pixels as an embedding, in which equal pictures alone are the nearest."""
-    small = np.asarray(pictures, np.float64)[:, ::8, ::8].reshape(len(pictures), -1)
+def embed(images):
+    """Embeds images as their pixels, so that only identical images are closest."""
+    small = np.asarray(images, np.float64)[:, ::8, ::8].reshape(len(images), -1)
     return small - small.mean(axis=1, keepdims=True) + 1.0
 
 
 def one_of(shape, rng):
-    """A scene of one object of that shape."""
+    """Samples a scene with one object of a shape."""
     while True:
         scene = sample_scene(rng, num_objects=1)
         if scene.objects[0].shape == shape:
             return scene
 
 
-def in_the_middle(caption):
-    """The scene of a caption of `the suite's `clip_attributes``."""
-    _, size, colour, shape, _, _, background, _ = caption.split()
+def centered_scene(caption):
+    """Returns the scene for a caption of the measure `clip_attributes`."""
+    _, size, color, shape, _, _, background, _ = caption.split()
     extent = sum(SIZES[size]) / 2
-    return Scene(background, (Object(shape, colour, size, 128.0, 128.0, extent),))
+    return Scene(background, (Object(shape, color, size, 128.0, 128.0, extent),))
 
 
 class Perfect:
-    """Knows the scene of every prompt that the suite can ask for, and paints it. Every call is noted in `calls`."""
+    """A model that renders the correct scene for every prompt of the suite. Records its calls in `calls`."""
 
     def __init__(self, seed=SEED, count=PROMPTS):
-        drawn = [draw_prompts(selection, count, seed) for selection in SELECTIONS]
-        drawn.append(draw_prompts("any", count, seed, distinct=True))
-        self.scenes = {prompt.caption.text: prompt.scene for prompts in drawn for prompt in prompts}
+        selections = [draw_prompts(selection, count, seed) for selection in SELECTIONS]
+        selections.append(draw_prompts("any", count, seed, distinct=True))
+        self.scenes = {prompt.caption.text: prompt.scene for prompts in selections for prompt in prompts}
         rng = np.random.default_rng(1)
         self.unnamed = {f"a {shape}": one_of(shape, rng) for shape in SHAPES}
         self.scenes |= self.unnamed
-        self.places = np.random.default_rng(0)
+        self.positions = np.random.default_rng(0)
         self.true = {}
         for row, size in upsampler_measures.SIZES.items():
             rng = stream(row, seed)
-            for picture in (draw(sample_scene(rng)) for _ in range(count)):
-                picture = picture if size == 256 else thumbnail(picture)
-                self.true[upsampler_input(picture).tobytes()] = picture
+            for image in (draw(sample_scene(rng)) for _ in range(count)):
+                image = image if size == 256 else thumbnail(image)
+                self.true[upsampler_input(image).tobytes()] = image
         for prompt in draw_prompts("one_object", count, seed):
-            picture = draw(prompt.scene)
-            small = thumbnail(picture)
+            image = draw(prompt.scene)
+            small = thumbnail(image)
             self.true[upsampler_input(small).tobytes()] = small
-            for low_res in (upsampler_input(picture), images.to_unit(small)):
-                self.true[low_res.tobytes()] = picture
+            for low_res in (upsampler_input(image), images.to_unit(small)):
+                self.true[low_res.tobytes()] = image
         self.calls = []
 
     def generate_images(self, prompts, *, seed, first_image, image_embeddings=None, empty_caption=False):
-        given = None if image_embeddings is None else len(image_embeddings)
-        self.calls.append((len(prompts), seed, first_image, given, empty_caption))
-        if image_embeddings is not None:  # what is painted hangs on the embeddings alone
-            pictures = np.stack([draw(scene) for scene in self.scenes.values()])
-            known = embed(pictures)
+        embedding_count = None if image_embeddings is None else len(image_embeddings)
+        self.calls.append((len(prompts), seed, first_image, embedding_count, empty_caption))
+        if image_embeddings is not None:  # the prompts have no effect
+            rendered = np.stack([draw(scene) for scene in self.scenes.values()])
+            known = embed(rendered)
             nearest = [np.linalg.norm(known - z, axis=1).argmin() for z in image_embeddings]
-            return pictures[nearest]
-        return np.stack([draw(self.elsewhere(self.scenes[prompt])) for prompt in prompts])
+            return rendered[nearest]
+        return np.stack([draw(self.moved(self.scenes[prompt])) for prompt in prompts])
 
-    def elsewhere(self, scene):
-        """One object is painted at a place of its own each time."""
+    def moved(self, scene):
+        """Moves a single object to a random position."""
         if len(scene.objects) > 1:
             return scene
         item = scene.objects[0]
-        x, y = self.places.uniform(80, 176, 2)
+        x, y = self.positions.uniform(80, 176, 2)
         return dataclasses.replace(scene, objects=(dataclasses.replace(item, x=x, y=y),))
 
     def encode_text(self, prompts):
-        return embed([draw(self.scenes.get(prompt) or in_the_middle(prompt)) for prompt in prompts])
+        return embed([draw(self.scenes.get(prompt) or centered_scene(prompt)) for prompt in prompts])
 
     def sample_prior(self, prompts, *, seed, first_image):
         return 3.0 * self.encode_text(prompts)
@@ -104,7 +104,7 @@ class Perfect:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_true_renders():
+def few_reader_scenes():
     patch = pytest.MonkeyPatch()
     patch.setattr(accuracy_measures, "READER_SCENES", 40)
     yield
@@ -132,10 +132,10 @@ def run(model, *rows, prompts=PROMPTS, seed=SEED):
     return {measure.name: result for measure, result in results}
 
 
-def test_a_perfect_generator_is_right_in_every_row(perfect):
+def test_perfect_model_is_correct_in_every_row(perfect):
     _, results, _ = perfect
     assert tuple(results) == ROWS
-    for row in (*PICTURE_ROWS, *ENLARGED_ROWS, "reader"):
+    for row in (*IMAGE_ROWS, *UPSAMPLER_ROWS, "reader"):
         assert results[row]["accuracy"] == 1.0, row
         assert set(results[row]["attributes"].values()) == {1.0}
         assert results[row]["n"] == (40 if row == "reader" else PROMPTS)
@@ -152,39 +152,39 @@ def test_a_perfect_generator_is_right_in_every_row(perfect):
     assert results["prior_cosine"]["cosine_shuffled"] < 0.5
 
 
-def test_enlarged_true_pictures_pass_through_the_upsamplers_that_follow():
-    """The second upsampler makes grey of everything, and the first is asked by one row alone, for the same pictures."""
-    perfect, asked = Perfect(), []
+def test_upsampled_images_pass_through_all_following_upsamplers():
+    """The second upsampler returns gray images. Only one row calls the first upsampler."""
+    perfect, calls = Perfect(), []
 
     def upsample(low_res, *, size, seed, first_image):
-        asked.append((low_res.shape[1], size, len(low_res), seed, first_image))
-        pictures = perfect.upsample(low_res, size=size, seed=seed, first_image=first_image)
-        return pictures if size == 64 else np.full_like(pictures, 128)
+        calls.append((low_res.shape[1], size, len(low_res), seed, first_image))
+        upsampled = perfect.upsample(low_res, size=size, seed=seed, first_image=first_image)
+        return upsampled if size == 64 else np.full_like(upsampled, 128)
 
-    results = run(dataclasses.replace(perfect.model(), upsample=upsample), *ENLARGED_ROWS)
-    assert [results[row]["accuracy"] for row in ENLARGED_ROWS] == [0.0, 0.0]
-    assert asked == [(16, 64, PROMPTS, SEED, 0), (64, 256, PROMPTS, SEED, 0), (64, 256, PROMPTS, SEED, 0)]
+    results = run(dataclasses.replace(perfect.model(), upsample=upsample), *UPSAMPLER_ROWS)
+    assert [results[row]["accuracy"] for row in UPSAMPLER_ROWS] == [0.0, 0.0]
+    assert calls == [(16, 64, PROMPTS, SEED, 0), (64, 256, PROMPTS, SEED, 0), (64, 256, PROMPTS, SEED, 0)]
 
 
-def test_flatness_is_the_share_of_pixels_near_a_colour_of_the_scene():
-    """A third of every picture is one level farther from all colours than counts as flat, a third just near enough."""
+def test_flatness_is_the_fraction_of_pixels_close_to_a_color_of_the_scene():
+    """A third of every image is one level too far from all colors, and another third is just close enough."""
 
     def tinted(prompts, **settings):
-        pictures = Perfect().generate_images(prompts, **settings)
-        tint = np.where(pictures > 127, -1, 1) * np.array([9, 8, 0]).repeat([85, 85, 86])[:, None]
-        return (pictures + tint).astype(np.uint8)
+        rendered = Perfect().generate_images(prompts, **settings)
+        tint = np.where(rendered > 127, -1, 1) * np.array([9, 8, 0]).repeat([85, 85, 86])[:, None]
+        return (rendered + tint).astype(np.uint8)
 
     model = Perfect().model()
-    made = run(dataclasses.replace(model, generate_images=tinted), "flatness")["flatness"]
-    untouched = run(model, "flatness")["flatness"]
-    assert untouched["n"] == made["n"] == PROMPTS
-    assert untouched["share"] == pytest.approx(untouched["share_of_true"], abs=2e-3)
-    assert made["share_of_true"] == untouched["share_of_true"]
-    assert 0.985 < made["share_of_true"] < 1.0
-    assert made["share"] == pytest.approx(made["share_of_true"] * 171 / 256, abs=0.01)
+    changed = run(dataclasses.replace(model, generate_images=tinted), "flatness")["flatness"]
+    unchanged = run(model, "flatness")["flatness"]
+    assert unchanged["n"] == changed["n"] == PROMPTS
+    assert unchanged["share"] == pytest.approx(unchanged["share_of_true"], abs=2e-3)
+    assert changed["share_of_true"] == unchanged["share_of_true"]
+    assert 0.985 < changed["share_of_true"] < 1.0
+    assert changed["share"] == pytest.approx(changed["share_of_true"] * 171 / 256, abs=0.01)
 
 
-def test_flatness_looks_at_readable_pictures_alone():
+def test_flatness_is_none_without_readable_images():
     def noise(prompts, **settings):
         return np.random.default_rng(0).integers(0, 256, (len(prompts), 256, 256, 3), np.uint8)
 
@@ -192,72 +192,74 @@ def test_flatness_looks_at_readable_pictures_alone():
     assert result["share"] is None and result["n"] == 0
 
 
-def test_unnamed_counts_what_the_prompt_left_open(perfect):
+def test_unnamed_counts_attributes_that_prompts_do_not_name(perfect):
     generator, results, _ = perfect
     result = results["unnamed"]
     assert result["n"] == 64
-    # Six prompts in turn: of 64 pictures the first four shapes have eleven and the others ten.
-    wanted = {"colour": {}, "size": {}, "background": {}}
-    for place, scene in enumerate(generator.unnamed.values()):
-        share = (11 if place < 4 else 10) / 64
+    # Six prompts in turn: of 64 images, the first four shapes have 11 each and the others 10.
+    expected = {"colour": {}, "size": {}, "background": {}}
+    for index, scene in enumerate(generator.unnamed.values()):
+        share = (11 if index < 4 else 10) / 64
         item = scene.objects[0]
         for name, value in (("colour", item.colour), ("size", item.size), ("background", scene.background)):
-            wanted[name][value] = wanted[name].get(value, 0.0) + share
+            expected[name][value] = expected[name].get(value, 0.0) + share
     for name, shares in result["shares"].items():
-        assert {value: share for value, share in shares.items() if share} == pytest.approx(wanted[name]), name
+        assert {value: share for value, share in shares.items() if share} == pytest.approx(expected[name]), name
         assert sum(result["shares_of_data"][name].values()) == pytest.approx(1.0)
-    # Both sizes are as frequent, and so, to within 3.5 deviations of 4,096 draws, is each of the eight colours.
+    # Both sizes are equally frequent, and so are the eight colors, within 3.5 standard errors of 4,096 samples.
     assert result["shares_of_data"]["size"]["small"] == pytest.approx(0.5, abs=0.03)
     for share in result["shares_of_data"]["background"].values():
         assert share == pytest.approx(1 / 8, abs=0.02)
 
 
-def knows(*attributes):
-    """A CLIP whose embeddings hold these attributes of a scene, one dimension a value, and nothing else."""
+def model_with_attributes(*attributes):
+    """Returns a model whose CLIP embeddings contain only these attributes, with one dimension per value."""
 
     def encode(scenes):
-        said = [{**dataclasses.asdict(scene.objects[0]), "background": scene.background} for scene in scenes]
+        rows = [{**dataclasses.asdict(scene.objects[0]), "background": scene.background} for scene in scenes]
         known = [(name, value) for name in attributes for value in ATTRIBUTE_VALUES[name]]
-        return np.array([[float(row[name] == value) for name, value in known] for row in said])
+        return np.array([[float(row[name] == value) for name, value in known] for row in rows])
 
     return dataclasses.replace(
         Perfect().model(),
-        encode_image=lambda pictures: encode(read_scenes(pictures)),
-        encode_text=lambda texts: encode(map(in_the_middle, texts)),
+        encode_image=lambda images: encode(read_scenes(images)),
+        encode_text=lambda texts: encode(map(centered_scene, texts)),
     )
 
 
-def test_clip_attributes_are_those_that_its_embeddings_hold():
-    everything = run(knows("shape", "colour", "size", "background"), "clip_attributes")["clip_attributes"]
+def test_clip_attributes_are_those_in_its_embeddings():
+    everything = run(model_with_attributes("shape", "colour", "size", "background"), "clip_attributes")[
+        "clip_attributes"
+    ]
     assert everything == {"n": PROMPTS, "attributes": dict.fromkeys(("shape", "colour", "size", "background"), 1.0)}
-    some = run(knows("colour", "size"), "clip_attributes")["clip_attributes"]
+    some = run(model_with_attributes("colour", "size"), "clip_attributes")["clip_attributes"]
     assert some["attributes"] == {"shape": 0.0, "colour": 1.0, "size": 1.0, "background": 0.0}
 
 
-def test_unnamed_leaves_out_pictures_of_two_objects():
+def test_unnamed_skips_images_of_two_objects():
     two = sample_scene(np.random.default_rng(2), num_objects=2)
     generator = Perfect()
     generator.scenes["a circle"] = two
     assert run(generator.model(), "unnamed")["unnamed"]["n"] == 64 - 11
 
 
-def test_the_results_are_plain_json(perfect):
+def test_results_are_json_serializable(perfect):
     _, results, _ = perfect
     for result in results.values():
         text = json.dumps(result, allow_nan=False)
         assert json.loads(text).keys() == result.keys()
 
 
-def test_shuffled_captions_are_right_where_they_say_the_same_and_nowhere_else(perfect):
+def test_shuffled_is_incorrect_when_all_captions_differ(perfect):
     _, results, _ = perfect
-    # Twenty one-object captions of this seed are all different, and no caption meets its own picture.
+    # The 20 captions of this seed are all different, and no image is compared with its own caption.
     assert len({dataclasses.replace(p.caption, text="") for p in draw_prompts("one_object", PROMPTS, SEED)}) == PROMPTS
     shuffled = results["shuffled"]
     assert shuffled["accuracy"] == shuffled["chance"]["accuracy"] == 0.0
     assert shuffled["attributes"]["readable"] == 1.0
 
 
-def test_shuffled_is_at_chance_in_every_attribute():
+def test_shuffled_is_at_chance_level_in_every_attribute():
     generator = Perfect(count=120)
     shuffled = run(generator.model(), "shuffled", prompts=120)["shuffled"]
     for name, share in {"shape": 1 / 6, "colour": 1 / 8, "size": 1 / 2, "background": 1 / 8}.items():
@@ -267,11 +269,11 @@ def test_shuffled_is_at_chance_in_every_attribute():
     assert shuffled["accuracy"] <= 3 / 120
 
 
-def test_what_each_row_hands_over(perfect):
+def test_rows_pass_expected_arguments_to_generate_images(perfect):
     generator, _, _ = perfect
-    # One batch a row: one_object, two_objects, compositional, embedding_only, true_embedding, free_wording.
+    # One batch per row: one_object, two_objects, compositional, embedding_only, true_embedding, free_wording.
     single = [call for call in generator.calls if call[0] == PROMPTS]
-    assert [(given, empty) for _, _, _, given, empty in single] == [
+    assert [(embeddings, empty) for _, _, _, embeddings, empty in single] == [
         (None, False),
         (None, False),
         (None, False),
@@ -285,38 +287,38 @@ def test_what_each_row_hands_over(perfect):
     assert others == diversity + unnamed
 
 
-def test_progress_counts_every_picture(perfect):
+def test_progress_counts_all_images(perfect):
     _, _, calls = perfect
-    for row in (*PICTURE_ROWS, *upsampler_measures.SIZES, "prior_cosine"):
+    for row in (*IMAGE_ROWS, *upsampler_measures.SIZES, "prior_cosine"):
         assert [call[1:] for call in calls if call[0] == row] == [(0, PROMPTS), (PROMPTS, PROMPTS)]
     assert [call[1:] for call in calls if call[0] == "diversity"][-1] == (128, 128)
 
 
-def test_a_constant_picture_is_right_nowhere_and_has_no_diversity():
+def test_constant_image_has_low_accuracy_and_no_diversity():
     scene = Scene("green", (Object("ring", "black", "large", 128.0, 128.0, 50.0),))
     generator = Perfect()
 
     def constant(prompts, **settings):
         return np.repeat(draw(scene)[None], len(prompts), axis=0)
 
-    results = run(dataclasses.replace(generator.model(), generate_images=constant), *PICTURE_ROWS, "diversity")
-    for row in PICTURE_ROWS:
-        wanted = draw_prompts("one_object" if "embedding" in row else row, PROMPTS, SEED)
-        same = [p for p in wanted if len(p.scene.objects) == 1 and says_at_most(p.caption, scene)]
+    results = run(dataclasses.replace(generator.model(), generate_images=constant), *IMAGE_ROWS, "diversity")
+    for row in IMAGE_ROWS:
+        prompts = draw_prompts("one_object" if "embedding" in row else row, PROMPTS, SEED)
+        same = [p for p in prompts if len(p.scene.objects) == 1 and is_true_of(p.caption, scene)]
         assert results[row]["accuracy"] == len(same) / PROMPTS <= 0.1
         assert results[row]["attributes"]["readable"] == 1.0
     assert results["two_objects"]["attributes"]["number"] == 0.0
     assert results["diversity"]["ratio"] == 0.0
 
 
-def says_at_most(caption, scene):
-    said = (caption.objects[0].shape, caption.objects[0].colour, caption.objects[0].size, caption.background)
+def is_true_of(caption, scene):
+    named = (caption.objects[0].shape, caption.objects[0].colour, caption.objects[0].size, caption.background)
     item = scene.objects[0]
     truth = (item.shape, item.colour, item.size, scene.background)
-    return all(word in (None, value) for word, value in zip(said, truth, strict=True))
+    return all(word in (None, value) for word, value in zip(named, truth, strict=True))
 
 
-def test_unreadable_pictures_score_nothing_anywhere():
+def test_unreadable_images_have_no_accuracy_and_no_diversity():
     def noise(prompts, *, seed, first_image, **settings):
         return np.random.default_rng(first_image).integers(0, 256, (len(prompts), 256, 256, 3), np.uint8)
 
@@ -327,42 +329,43 @@ def test_unreadable_pictures_score_nothing_anywhere():
     assert results["diversity"]["pictures"] == 0
 
 
-def test_a_dead_prior_shows_where_the_decoder_cannot_read_the_caption():
+def test_embedding_rows_reveal_a_decoder_that_ignores_embeddings():
     generator = Perfect()
 
-    def reads_captions_only(prompts, *, image_embeddings=None, empty_caption=False, **settings):
+    def ignore_embeddings(prompts, *, image_embeddings=None, empty_caption=False, **settings):
         if empty_caption:
             prompts = list(generator.scenes)[: len(prompts)][::-1]
         return generator.generate_images(prompts, **settings)
 
-    results = run(dataclasses.replace(generator.model(), generate_images=reads_captions_only), *PICTURE_ROWS)
+    results = run(dataclasses.replace(generator.model(), generate_images=ignore_embeddings), *IMAGE_ROWS)
     assert results["one_object"]["accuracy"] == 1.0
     assert results["embedding_only"]["accuracy"] <= 0.1
     assert results["true_embedding"]["accuracy"] <= 0.1
 
 
-def test_diversity_is_the_planted_spread_over_that_of_the_data(monkeypatch):
-    # Eight centres at +-d on both axes: unbiased variance 8 d^2 / 7 on each.
+def test_diversity_is_the_known_spread_divided_by_that_of_the_dataset():
+    # Eight centers at +-d on both axes have the unbiased variance 8 d^2 / 7 on each.
     distance = 20.0
     signs = [(1, 1), (1, -1), (-1, 1), (-1, -1)] * 2
     scene = Scene("black", (Object("square", "white", "small", 128.0, 128.0, 30.0),))
 
-    def planted(prompts, *, first_image, **settings):
+    def placed(prompts, *, first_image, **settings):
         item = scene.objects[0]
-        centres = [signs[(first_image + place) % 8] for place in range(len(prompts))]
-        moved = [dataclasses.replace(item, x=128 + distance * x, y=128 + distance * y) for x, y in centres]
+        centers = [signs[(first_image + index) % 8] for index in range(len(prompts))]
+        moved = [dataclasses.replace(item, x=128 + distance * x, y=128 + distance * y) for x, y in centers]
         return np.stack([draw(dataclasses.replace(scene, objects=(item,))) for item in moved])
 
-    result = run(dataclasses.replace(Perfect().model(), generate_images=planted), "diversity")["diversity"]
+    result = run(dataclasses.replace(Perfect().model(), generate_images=placed), "diversity")["diversity"]
     assert result["prompts"] == 16 and result["pictures"] == 128
     assert result["spread"] == pytest.approx(distance * np.sqrt(8 / 7), rel=0.01)
     assert result["ratio"] == pytest.approx(result["spread"] / result["spread_of_data"])
-    # A coordinate is uniform over the frame less margin and object. Small objects reach 28 to 36 px, turned a little
-    # more, so its deviation is about (256 - 12 - 2 * 34) / sqrt 12 = 51; large ones (256 - 12 - 2 * 55) / sqrt 12 = 39.
+    # Coordinates are uniform over the image without margins and object. Small objects have half-extents of 28 to 36 px,
+    # slightly more if rotated, so their std is about (256 - 12 - 2 * 34) / sqrt 12 = 51. For large objects it is
+    # (256 - 12 - 2 * 55) / sqrt 12 = 39.
     assert 39 < result["spread_of_data"] < 51
 
 
-def test_bicubic_itself_gains_nothing():
+def test_bicubic_upsampling_has_no_gain():
     def bicubic(low_res, *, size, **settings):
         return images.to_uint8(images.resize(low_res, size))
 
@@ -372,50 +375,51 @@ def test_bicubic_itself_gains_nothing():
         assert results[row]["flat"] == results[row]["flat_bicubic"] < results[row]["flat_true"]
 
 
-def test_the_upsamplers_input_is_an_exact_average():
-    picture = np.zeros((16, 16, 3), np.uint8)
-    picture[4:8, 4:6] = 255  # half of one pixel of the small picture
+def test_upsampler_input_is_the_exact_mean():
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[4:8, 4:6] = 255  # half of one low-resolution pixel
     expected = np.full((4, 4, 3), -1.0)
     expected[1, 1] = 0.0
-    np.testing.assert_allclose(upsampler_input(picture), expected, atol=1e-6)
+    np.testing.assert_allclose(upsampler_input(image), expected, atol=1e-6)
 
 
-def test_rows_run_alone_and_in_the_suites_order():
+def test_selected_rows_run_in_the_order_of_the_suite():
     assert tuple(run(Perfect().model(), "clip_retrieval", "one_object")) == ("one_object", "clip_retrieval")
 
 
-def test_another_seed_asks_for_other_pictures():
-    asked = []
+def test_seed_determines_the_prompts():
+    calls = []
 
-    def note(prompts, *, seed, **settings):
-        asked.append((seed, tuple(prompts)))
+    def record(prompts, *, seed, **settings):
+        calls.append((seed, tuple(prompts)))
         return np.zeros((len(prompts), 256, 256, 3), np.uint8)
 
-    model = dataclasses.replace(Perfect().model(), generate_images=note)
+    model = dataclasses.replace(Perfect().model(), generate_images=record)
     for seed in (100, 101, 100):
         run(model, "one_object", seed=seed)
-    assert asked[0] == asked[2]
-    assert asked[0][0] != asked[1][0]
-    assert not set(asked[0][1]) & set(asked[1][1])
+    assert calls[0] == calls[2]
+    assert calls[0][0] != calls[1][0]
+    assert not set(calls[0][1]) & set(calls[1][1])
 
 
 def test_measures_declare_whether_they_generate_images(perfect):
     generator, _, _ = perfect
     declared = {measure.name for measure in SUITE.measures if measure.generates_images}
-    # shuffled and flatness use the images of one_object, which ran before them.
+    # shuffled and flatness use the images of one_object, which runs earlier.
     assert declared - generator.generated_for == {"shuffled", "flatness"}
     assert generator.generated_for <= declared
 
 
-def test_shapes_suite_has_all_rows_in_this_order():
-    assert ROWS == (
+def test_shapes_suite_has_expected_rows():
+    names = tuple(measure.name for measure in SUITE.measures)
+    assert names == (
         *("one_object", "two_objects", "compositional", "embedding_only", "true_embedding", "from_16px", "from_64px"),
         *("reader", "free_wording", "shuffled", "diversity", "flatness", "unnamed"),
         *("upsampler_16_to_64", "upsampler_64_to_256", "clip_retrieval", "clip_attributes", "prior_cosine"),
     )
 
 
-def test_images_of_one_object_are_generated_once_for_all_measures_that_use_them():
+def test_images_of_one_object_are_generated_once_for_all_measures():
     generator = Perfect()
     run(generator.model(), "shuffled", "flatness", "one_object")
     assert len(generator.calls) == 1

@@ -1,6 +1,6 @@
-"""The suite "shapes": generates images of captioned shapes and reads scenes from them.
+"""The suite "shapes", which compares the scenes in generated images with their captions.
 
-Image i of a measure is sampled with the seed of the run and image index i. Measures of the same scenes therefore use
+Image i of a measure is sampled with the seed of the run and image index i. Measures with the same scenes therefore use
 the same noise and differ only in the stages that they skip.
 """
 

@@ -1,8 +1,8 @@
-"""Accuracy of images of captioned shapes: the share of images that match their captions.
+"""Accuracy of captioned-shapes images: the fraction of images that match their captions.
 
-A scene is read from the pixels of an image and compared with what the caption names. The image is correct if everything
-that the caption names is correct. If the image is unreadable or has another number of objects than the caption, then it
-and all its attributes are incorrect.
+The scene is read from the pixels of an image and compared with the attributes that the caption names. An image is
+correct if all of them are correct. If it is unreadable or has a different number of objects, it and all attributes that
+the caption names are incorrect.
 
 The attributes are `shape`, `colour` and `size` (correct if they are correct for every object for which the caption
 names them), `background`, `relation` (if the caption names one), `number` (of objects) and `readable`.
@@ -26,25 +26,30 @@ ATTRIBUTES = (*OBJECT_ATTRIBUTES, "background", "relation", "number", "readable"
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether an image matches a caption, by attribute: those that the caption names, `number` and `readable`."""
+    """Comparison of an image with a caption.
+
+    Attributes:
+      attributes: Whether each attribute is correct: those that the caption names, `number` and `readable`.
+    """
 
     attributes: dict[str, bool]
 
     @property
     def correct(self) -> bool:
+        """Whether all attributes are correct."""
         return all(self.attributes.values())
 
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """Shares of correct images and attributes.
+    """Fractions of correct images and attributes.
 
     Attributes:
-      accuracy: Share of correct images.
+      accuracy: Fraction of correct images.
       n: Number of images.
       interval: 95% Wilson interval of `accuracy`.
-      attributes: Share of images in which an attribute is correct, among the images whose captions name it. Attributes
-        that no caption names are absent.
+      attributes: For each attribute, the fraction of correct images among those whose caption names it. Attributes that
+        no caption names are absent.
     """
 
     accuracy: float
@@ -54,17 +59,18 @@ class Accuracy:
 
 
 def read_scenes(images: UInt8["N 256 256 3"]) -> list[Scene | None]:
-    """Reads the scene of each image. Unreadable images become None."""
+    """Reads the scene in each image. Unreadable images become None."""
     return [read(image) for image in np.asarray(images)]
 
 
 def judge(scene: Scene | None, caption: Caption) -> Verdict:
-    """Compares the scene that was read from an image with a caption.
+    """Compares the scene in an image with a caption.
 
-    Two objects have no order. They are compared in the order in which more attributes are correct.
+    Two objects are compared in the order in which more attributes are correct.
 
     Args:
-      scene: If None, the image is unreadable.
+      scene: The scene that was read from the image. If None, the image is unreadable.
+      caption: The caption.
     """
     named = _named_attributes(caption)
     if scene is None or len(scene.objects) != len(caption.objects):
@@ -75,7 +81,7 @@ def judge(scene: Scene | None, caption: Caption) -> Verdict:
 
 
 def summarize(verdicts: Sequence[Verdict]) -> Accuracy:
-    """Computes the shares of correct images and attributes.
+    """Computes the fractions of correct images and attributes.
 
     Raises:
       ValueError: If `verdicts` is empty.
@@ -92,11 +98,11 @@ def summarize(verdicts: Sequence[Verdict]) -> Accuracy:
 
 
 def chance(captions: Sequence[Caption], scenes: Sequence[Scene]) -> Accuracy:
-    """Computes the expected accuracy of perfect images with each other's captions, over all such pairs.
+    """Computes the chance level: the accuracy of perfect images with the captions of others.
 
     Args:
-      captions: At least two.
-      scenes: One per caption, the scene that it describes.
+      captions: At least two captions.
+      scenes: The scene of each caption.
     """
     pairs = itertools.permutations(range(len(scenes)), 2)
     return summarize([judge(scenes[image], captions[caption]) for image, caption in pairs])
@@ -112,7 +118,7 @@ def _named_attributes(caption: Caption) -> list[str]:
 
 
 def _compare(background: str, objects: Sequence[Object], caption: Caption, named: Iterable[str]) -> dict[str, bool]:
-    """Returns whether each named attribute is correct if objects[i] is the caption's object i."""
+    """Returns whether each named attribute is correct if objects[i] corresponds to the caption's object i."""
     correct = {}
     for attribute in named:
         if attribute == "background":
@@ -126,5 +132,5 @@ def _compare(background: str, objects: Sequence[Object], caption: Caption, named
 
 
 def _has(item: Object, expected: NamedObject, attribute: str) -> bool:
-    """Returns whether an attribute of an object is correct. An attribute that the caption does not name always is."""
+    """Returns whether an attribute of an object is correct or not named by the caption."""
     return getattr(expected, attribute) in (None, getattr(item, attribute))

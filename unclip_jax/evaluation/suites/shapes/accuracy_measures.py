@@ -1,4 +1,4 @@
-"""Measures of accuracy: how often an image matches its caption."""
+"""Measures of accuracy: the fraction of images that match their captions."""
 
 import dataclasses
 import functools
@@ -14,60 +14,70 @@ from unclip_jax.evaluation.suite import Measure, Run
 from unclip_jax.evaluation.suites.shapes.accuracy import ATTRIBUTES, chance, judge, read_scenes, summarize
 from unclip_jax.evaluation.suites.shapes.generation import generate_scenes, one_object
 from unclip_jax.evaluation.suites.shapes.prompts import Prompt, draw_prompts, stream, texts
-from unclip_jax.evaluation.suites.shapes.scenes import embed_true_images, true_image, upsampler_input
+from unclip_jax.evaluation.suites.shapes.scenes import embed_true_images, label, true_image, upsampler_input
 from unclip_jax.evaluation.table import Column, Line, Result, Table, percent
 
 READER_SCENES = 2000
 COLUMNS = (
     Column("row", 14),
     Column("n", 4, ">"),
-    Column("right", 7, ">"),
-    Column("95 % interval", 14, ">"),
-    *(Column(name, max(len(name), 7), ">") for name in ATTRIBUTES),
+    Column("correct", 7, ">"),
+    Column("95% interval", 13, ">"),
+    *(Column(label(name), max(len(name), 6), ">") for name in ATTRIBUTES),
 )
 
 
 def accuracy(scenes: Sequence[Scene | None], prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """Returns the fields of `Accuracy` for the scenes that were read from the images of the prompts."""
+    """Computes the fields of `Accuracy` from the scenes that were read from images, and their prompts."""
     verdicts = [judge(scene, prompt.caption) for scene, prompt in zip(scenes, prompts, strict=True)]
     return dataclasses.asdict(summarize(verdicts))
 
 
 def shared_images(run: Run) -> dict[str, Any]:
+    """Computes the accuracy of the images of one object, which other measures use as well."""
     generated = run.shared(one_object)
     return accuracy(generated.scenes, generated.prompts)
 
 
 def selection(run: Run, name: str) -> dict[str, Any]:
+    """Computes the accuracy of images for a selection of prompts, one of SELECTIONS."""
     prompts = draw_prompts(name, run.num_prompts, run.seed)
     return accuracy(generate_scenes(run, texts(prompts)), prompts)
 
 
 def embedding_only(run: Run) -> dict[str, Any]:
+    """Computes the accuracy of images that the decoder generates without the caption."""
     prompts = draw_prompts("one_object", run.num_prompts, run.seed)
     return accuracy(generate_scenes(run, texts(prompts), empty_caption=True), prompts)
 
 
 def true_embedding(run: Run) -> dict[str, Any]:
+    """Computes the accuracy of images that the decoder generates from embeddings of true images."""
     prompts = draw_prompts("one_object", run.num_prompts, run.seed)
     embeddings = embed_true_images(run, prompts)
     return accuracy(generate_scenes(run, texts(prompts), image_embeddings=embeddings, empty_caption=True), prompts)
 
 
 def upsampled(run: Run, sizes: Sequence[int]) -> dict[str, Any]:
-    """Downsamples true images to a quarter of the first size and upsamples them to each size in turn."""
+    """Computes the accuracy of true images after upsampling.
+
+    Args:
+      run: The run of the measure.
+      sizes: Sizes in pixels to which the images are upsampled in turn. The input has a quarter of the first size.
+    """
     prompts = draw_prompts("one_object", run.num_prompts, run.seed)
     scenes: list[Scene | None] = []
     for start, batch in run.batches(prompts):
         low_res = np.stack([upsampler_input(true_image(prompt.scene, sizes[0])) for prompt in batch])
         for size in sizes:
-            large = run.model.upsample(low_res, size=size, seed=run.seed, first_image=start)
-            low_res = images.to_unit(large)
-        scenes += read_scenes(large)
+            upsampled = run.model.upsample(low_res, size=size, seed=run.seed, first_image=start)
+            low_res = images.to_unit(upsampled)
+        scenes += read_scenes(upsampled)
     return accuracy(scenes, prompts)
 
 
 def reader(run: Run) -> dict[str, Any]:
+    """Computes the accuracy of rendered images, whose only errors are those of reading scenes."""
     prompts = draw_prompts("any", READER_SCENES, run.seed)
     scenes: list[Scene | None] = []
     for _, batch in run.batches(prompts):
@@ -76,7 +86,7 @@ def reader(run: Run) -> dict[str, Any]:
 
 
 def shuffled(run: Run) -> dict[str, Any]:
-    """Compares every image with the next caption in a random cycle, so that no image meets its own caption."""
+    """Computes the accuracy of images with captions of other images, paired by a random cycle."""
     generated = run.shared(one_object)
     prompts, scenes = generated.prompts, generated.scenes
     cycle = stream("shuffled", run.seed).permutation(len(prompts))
@@ -90,13 +100,13 @@ def shuffled(run: Run) -> dict[str, Any]:
 
 def _lines(name: str, result: Result) -> list[Line]:
     low, high = result["interval"]
-    line = {"n": str(result["n"]), "95 % interval": f"{100 * low:.1f} to {100 * high:.1f}", **_shares(name, result)}
+    line = {"n": str(result["n"]), "95% interval": f"{100 * low:.1f} to {100 * high:.1f}", **_shares(name, result)}
     return [line, _shares("(chance)", result["chance"])] if "chance" in result else [line]
 
 
 def _shares(name: str, result: Result) -> Line:
-    attributes = {attribute: percent(share) for attribute, share in result["attributes"].items()}
-    return {"row": name, "right": percent(result["accuracy"]), **attributes}
+    attributes = {label(attribute): percent(share) for attribute, share in result["attributes"].items()}
+    return {"row": name, "correct": percent(result["accuracy"]), **attributes}
 
 
 TABLE = Table(COLUMNS, _lines)
@@ -115,13 +125,13 @@ MEASURES = (
         "embedding_only",
         embedding_only,
         TABLE,
-        "the prompts of one_object; only the prior receives them, the decoder receives the empty caption",
+        "the prompts of one_object for the prior, and the empty caption for the decoder",
     ),
     Measure(
         "true_embedding",
         true_embedding,
         TABLE,
-        "the decoder receives CLIP embeddings of true images of one_object's scenes and the empty caption",
+        "CLIP embeddings of true images of one_object's scenes, and the empty caption for the decoder",
     ),
     Measure(
         "from_16px",
@@ -138,13 +148,17 @@ MEASURES = (
         generates_images=False,
     ),
     Measure(
-        "reader", reader, TABLE, "true images, to show the errors of reading scenes from images", generates_images=False
+        "reader",
+        reader,
+        TABLE,
+        "true images, to measure the errors of reading scenes from images",
+        generates_images=False,
     ),
     Measure(
         "free_wording",
         functools.partial(selection, name="free_wording"),
         TABLE,
-        "one object, with one to three attributes named, in wordings that are not in the training data",
+        "one object, with one to three named attributes, in wordings that are not in the training data",
     ),
-    Measure("shuffled", shuffled, TABLE, "one_object's images with each other's captions, next to the chance level"),
+    Measure("shuffled", shuffled, TABLE, "one_object's images with each other's captions, and the chance level"),
 )

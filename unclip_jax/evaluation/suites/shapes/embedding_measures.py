@@ -1,4 +1,4 @@
-"""Measures of CLIP and of the prior, which generate no images. Their results are under "stages" in JSON."""
+"""Measures of CLIP and of the prior. Their JSON results are under the key "stages"."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ import numpy as np
 from unclip_jax.evaluation import embedding_quality
 from unclip_jax.evaluation.suite import Measure, Run
 from unclip_jax.evaluation.suites.shapes.prompts import draw_prompts, texts
-from unclip_jax.evaluation.suites.shapes.scenes import ATTRIBUTE_VALUES, attributes, embed_true_images
+from unclip_jax.evaluation.suites.shapes.scenes import ATTRIBUTE_VALUES, attributes, embed_true_images, label
 from unclip_jax.evaluation.table import Result, percent, value_table
 
 CAPTION = "a {size} {colour} {shape} on a {background} background"
 
 
 def clip_retrieval(run: Run) -> dict[str, Any]:
-    """Returns the fields of `Retrieval`. The captions differ in content, so that each has only one image."""
+    """Computes the fields of `Retrieval`. Captions differ in content, so each describes one image."""
     prompts = draw_prompts("any", run.num_prompts, run.seed, distinct=True)
     image = embed_true_images(run, prompts)
     return dataclasses.asdict(embedding_quality.retrieval(image, run.model.encode_text(texts(prompts))))
@@ -30,7 +30,7 @@ def _retrieval_text(result: Result) -> str:
 
 
 def clip_attributes(run: Run) -> dict[str, Any]:
-    """Returns, per attribute, the share of the `n` true images that are nearest to the caption with their value."""
+    """Computes, per attribute, the fraction of true images whose closest caption has the correct value."""
     prompts = draw_prompts("one_object", run.num_prompts, run.seed)
     image = embed_true_images(run, prompts)
     true = [attributes(prompt.scene) for prompt in prompts]
@@ -46,12 +46,12 @@ def clip_attributes(run: Run) -> dict[str, Any]:
 
 
 def _attributes_text(result: Result) -> str:
-    shares = ", ".join(f"{attribute} {percent(share)}" for attribute, share in result["attributes"].items())
-    return f"told apart by CLIP alone: {shares} (n {result['n']})"
+    shares = ", ".join(f"{label(attribute)} {percent(share)}" for attribute, share in result["attributes"].items())
+    return f"identified by CLIP: {shares} (n {result['n']})"
 
 
 def prior_cosine(run: Run) -> dict[str, Any]:
-    """Returns the fields of `PriorCosine`."""
+    """Computes the fields of `PriorCosine`."""
     prompts = draw_prompts("any", run.num_prompts, run.seed, distinct=True)
     true = embed_true_images(run, prompts)
     sampled = [
@@ -62,8 +62,8 @@ def prior_cosine(run: Run) -> dict[str, Any]:
 
 def _cosine_text(result: Result) -> str:
     return (
-        f"{result['cosine']:.3f} to the own picture's embedding, {result['cosine_shuffled']:.3f} to the others' "
-        f"(n {result['n']})"
+        f"{result['cosine']:.3f} to the embedding of the true image, {result['cosine_shuffled']:.3f} to those of other "
+        f"images (n {result['n']})"
     )
 
 
@@ -76,7 +76,7 @@ MEASURES = (
         "clip_retrieval",
         clip_retrieval,
         value_table(_retrieval_text),
-        "true images found by CLIP from their captions, and captions from their images",
+        "CLIP retrieval of true images from their captions, and of captions from their images",
         _under_stages,
         generates_images=False,
     ),
@@ -84,8 +84,8 @@ MEASURES = (
         "clip_attributes",
         clip_attributes,
         value_table(_attributes_text),
-        "true images of one_object's scenes for which CLIP finds the right caption among those that differ only in the "
-        "shape; likewise for color, size and background",
+        "true images of one_object's scenes for which CLIP identifies the correct caption among those that differ only "
+        "in the shape; likewise for color, size and background",
         _under_stages,
         generates_images=False,
     ),
@@ -93,7 +93,7 @@ MEASURES = (
         "prior_cosine",
         prior_cosine,
         value_table(_cosine_text),
-        "cosine similarity of the prior's embeddings and those of true images",
+        "cosine similarity between the prior's embeddings and those of true images",
         _under_stages,
         generates_images=False,
     ),

@@ -1,4 +1,4 @@
-"""Generated images and the scenes that are read from them."""
+"""Image generation for measures, and the scenes in generated images."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,7 +16,14 @@ from unclip_jax.evaluation.upsampling_quality import flat
 def generate_images(
     run: Run, captions: list[str], *, image_embeddings: Float["N E"] | None = None, empty_caption: bool = False
 ) -> Iterator[UInt8["B H W 3"]]:
-    """Generates one image per caption and yields them in batches. See `GenerateImages` for the arguments."""
+    """Generates one image per caption and yields the images in batches.
+
+    Args:
+      run: The run of a measure.
+      captions: The captions.
+      image_embeddings: See `GenerateImages`.
+      empty_caption: See `GenerateImages`.
+    """
     for start, batch in run.batches(captions):
         yield run.model.generate_images(
             batch,
@@ -28,10 +35,15 @@ def generate_images(
 
 
 def generate_scenes(run: Run, captions: list[str], **options: Any) -> list[Scene | None]:
-    """Generates one image per caption and reads its scene, or None if it is unreadable.
+    """Generates one image per caption and reads its scene.
 
     Args:
-      options: Options of `generate_images`.
+      run: The run of a measure.
+      captions: The captions.
+      **options: Keyword arguments of `generate_images`.
+
+    Returns:
+      One scene per caption, or None if the image is unreadable.
     """
     return [scene for images in generate_images(run, captions, **options) for scene in read_scenes(images)]
 
@@ -41,8 +53,9 @@ class OneObject:
     """The generated images of prompts with one object.
 
     Attributes:
-      scenes: The scene of each image, or None if it is unreadable.
-      flat_shares: The share of flat pixels of each readable image.
+      prompts: The prompts.
+      scenes: The scene in each image, or None if the image is unreadable.
+      flat_shares: The fraction of flat pixels of each readable image.
     """
 
     prompts: list[Prompt]
@@ -51,7 +64,10 @@ class OneObject:
 
 
 def one_object(run: Run) -> OneObject:
-    """Generates the images of prompts with one object. Use `run.shared(one_object)`: several measures need them."""
+    """Generates images of prompts with one object.
+
+    Several measures use these images. Call `run.shared(one_object)` to generate them only once.
+    """
     prompts = draw_prompts("one_object", run.num_prompts, run.seed)
     scenes: list[Scene | None] = []
     shares = []

@@ -1,4 +1,4 @@
-"""Measures of generated images that need no caption: diversity, flatness and attributes that no prompt names."""
+"""Measures that do not compare images with captions: diversity, flatness and unnamed attributes."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,20 @@ from unclip_jax.evaluation.diversity import centers, mean_spread
 from unclip_jax.evaluation.suite import Measure, Run
 from unclip_jax.evaluation.suites.shapes.generation import generate_scenes, one_object
 from unclip_jax.evaluation.suites.shapes.prompts import Prompt, draw_prompts, stream, texts
-from unclip_jax.evaluation.suites.shapes.scenes import ATTRIBUTE_VALUES, attributes, colors
+from unclip_jax.evaluation.suites.shapes.scenes import ATTRIBUTE_VALUES, attributes, colors, label
 from unclip_jax.evaluation.table import Result, percent, value_table
 from unclip_jax.evaluation.upsampling_quality import flat
 
 DIVERSITY_PROMPTS, DIVERSITY_IMAGES = 16, 8
-DATA_GROUPS = 32  # groups of DIVERSITY_IMAGES scenes per prompt, for the spread of the data
+DATA_GROUPS = 32  # groups of DIVERSITY_IMAGES scenes per prompt, to estimate the spread of the dataset
 UNNAMED_IMAGES, UNNAMED_SCENES = 64, 4096
 
 
 def diversity(run: Run) -> dict[str, Any]:
-    """Returns spreads in pixels, and their ratio. It is None if no prompt has two readable images."""
+    """Computes the spread of the images and of the dataset in pixels, and their ratio.
+
+    The spread of the images and the ratio are None if no prompt has two readable images of one object.
+    """
     prompts = draw_prompts("one_object", min(DIVERSITY_PROMPTS, run.num_prompts), run.seed)
     scenes = generate_scenes(run, [text for text in texts(prompts) for _ in range(DIVERSITY_IMAGES)])
     groups = [centers(scenes[start : start + DIVERSITY_IMAGES]) for start in range(0, len(scenes), DIVERSITY_IMAGES)]
@@ -37,9 +40,14 @@ def diversity(run: Run) -> dict[str, Any]:
 
 
 def sample_placements(item: Object, count: int, rng: np.random.Generator) -> list[Object]:
-    """Samples objects with the shape, color and size name of `item`, placed and scaled as in the data.
+    """Samples objects like `item` with positions and extents as in the dataset.
 
-    In the data, the position of an object and its exact size do not depend on its shape and color.
+    In the dataset, the position and the exact size of an object do not depend on its shape and color.
+
+    Args:
+      item: The object whose shape, color and size name are kept.
+      count: Number of objects.
+      rng: Random generator.
     """
     objects: list[Object] = []
     while len(objects) < count:
@@ -50,7 +58,7 @@ def sample_placements(item: Object, count: int, rng: np.random.Generator) -> lis
 
 
 def _data_groups(prompts: Sequence[Prompt], seed: int) -> list[list[tuple[float, float]]]:
-    """Returns centers in groups of the size of the generated ones, because the expected spread depends on the size."""
+    """Samples groups of centers with the size of generated groups, because the spread depends on it."""
     rng = stream("diversity of data", seed)
     return [
         [(item.x, item.y) for item in sample_placements(prompt.scene.objects[0], DIVERSITY_IMAGES, rng)]
@@ -60,10 +68,10 @@ def _data_groups(prompts: Sequence[Prompt], seed: int) -> list[list[tuple[float,
 
 
 def _diversity_text(result: Result) -> str:
-    counts = f"({result['prompts']} prompts, {result['pictures']} readable pictures of one object)"
+    counts = f"({result['prompts']} prompts, {result['pictures']} readable images of one object)"
     if result["ratio"] is None:
-        return f"none could be measured {counts}"
-    return f"{result['ratio']:.2f}: {result['spread']:.1f} px, data {result['spread_of_data']:.1f} px {counts}"
+        return f"not available {counts}"
+    return f"{result['ratio']:.2f}: {result['spread']:.1f} px, dataset {result['spread_of_data']:.1f} px {counts}"
 
 
 def _diversity_json(name: str, result: Result) -> dict[str, Any]:
@@ -72,9 +80,10 @@ def _diversity_json(name: str, result: Result) -> dict[str, Any]:
 
 
 def flatness(run: Run) -> dict[str, Any]:
-    """Returns the mean shares of flat pixels (see `upsampling_quality`) of the readable images and of true images.
+    """Computes the mean fractions of flat pixels in readable images and in true images.
 
-    The colors are those of the scene that was read from an image. `share` is None if no image is readable.
+    See `upsampling_quality`. The colors are those of the scene that was read from the image. `share` is None if no
+    image is readable.
     """
     generated = run.shared(one_object)
     true = [flat(draw(prompt.scene), colors(prompt.scene)) for prompt in generated.prompts]
@@ -86,14 +95,14 @@ def flatness(run: Run) -> dict[str, Any]:
 
 
 def _flatness_text(result: Result) -> str:
-    share = "none could be read" if result["share"] is None else percent(result["share"])
-    return f"{share} of the pixels, of true pictures {percent(result['share_of_true'])} (n {result['n']})"
+    share = "no readable images" if result["share"] is None else f"{percent(result['share'])} of the pixels"
+    return f"{share}, true images {percent(result['share_of_true'])} (n {result['n']})"
 
 
 def unnamed(run: Run) -> dict[str, Any]:
-    """Returns the share of each value of the attributes that no prompt names, in the images and in the data.
+    """Computes the fraction of each value of unnamed attributes, in images and in the dataset.
 
-    `n` is the number of images in which one object can be read. Only these and scenes with one object count.
+    `n` is the number of images that are read as one object. Only these images and scenes with one object count.
     """
     prompts = [f"a {SHAPES[index % len(SHAPES)]}" for index in range(UNNAMED_IMAGES)]
     scenes = [scene for scene in generate_scenes(run, prompts) if scene and len(scene.objects) == 1]
@@ -103,7 +112,7 @@ def unnamed(run: Run) -> dict[str, Any]:
 
 
 def _value_shares(scenes: Sequence[Scene]) -> dict[str, dict[str, float]]:
-    """Returns the share of each color, size and background. All are 0 if there are no scenes."""
+    """Computes the fraction of each color, size and background. All are 0 if there are no scenes."""
     found = [attributes(scene) for scene in scenes]
     return {
         attribute: {
@@ -116,12 +125,12 @@ def _value_shares(scenes: Sequence[Scene]) -> dict[str, dict[str, float]]:
 
 def _unnamed_text(result: Result) -> str:
     shares = [_shares_text(name, shares, result["shares_of_data"][name]) for name, shares in result["shares"].items()]
-    return f"{'; '.join(shares)} (n {result['n']}; in brackets the data)"
+    return f"{'; '.join(shares)} (n {result['n']}; dataset in parentheses)"
 
 
 def _shares_text(attribute: str, shares: Mapping[str, float], data: Mapping[str, float]) -> str:
     values = (f"{value} {percent(share)} ({percent(data[value])})" for value, share in shares.items())
-    return f"{attribute} {', '.join(values)}"
+    return f"{label(attribute)} {', '.join(values)}"
 
 
 MEASURES = (
@@ -129,19 +138,19 @@ MEASURES = (
         "diversity",
         diversity,
         value_table(_diversity_text),
-        "spread of the object's position over images of the same prompt, divided by that of the data",
+        "spread of the object's position over images of the same prompt, divided by that of the dataset",
         to_json=_diversity_json,
     ),
     Measure(
         "flatness",
         flatness,
         value_table(_flatness_text),
-        "share of one_object's pixels that have exactly a color of the scene, next to true images",
+        "fraction of one_object's pixels that are close to a color of the scene, compared with true images",
     ),
     Measure(
         "unnamed",
         unnamed,
         value_table(_unnamed_text),
-        "colors, sizes and backgrounds of images whose prompts name only the shape, next to the data",
+        "colors, sizes and backgrounds of images whose prompts name only the shape, compared with the dataset",
     ),
 )

@@ -1,6 +1,6 @@
-"""Prompts of the shapes suite, with the scenes that they describe.
+"""Prompts of the shapes suite and the scenes that they describe.
 
-Each purpose and seed has its own random stream. The scenes belong to no split, so they are in no training data.
+Each purpose and seed has its own random stream. The scenes belong to no split and therefore to no training data.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 from unclip_jax.data.captioned_shapes.captions import Caption, free_caption, full_caption
 from unclip_jax.data.captioned_shapes.scene import Scene, sample_scene
 
-# Arguments of `sample_scene` by selection of scenes.
+# Arguments of `sample_scene` for each selection of scenes.
 SELECTIONS = {
     "one_object": {"num_objects": 1},
     "two_objects": {"num_objects": 2},
@@ -31,18 +31,21 @@ class Prompt:
 
 
 def stream(purpose: str, seed: int) -> np.random.Generator:
-    """Returns the random generator of a purpose and a seed."""
+    """Returns the random generator for a purpose and a seed."""
     return np.random.default_rng([zlib.crc32(f"shapes suite, {purpose}".encode()), seed])
 
 
 def draw_prompts(selection: str, count: int, seed: int, *, distinct: bool = False) -> list[Prompt]:
-    """Draws `count` prompts of a selection of scenes.
+    """Samples prompts.
 
     Captions name every attribute, except those of "free_wording". With the same seed, a larger `count` only appends
     prompts.
 
     Args:
-      distinct: Whether the captions must differ in content and not only in wording.
+      selection: One of SELECTIONS.
+      count: Number of prompts.
+      seed: Random seed.
+      distinct: Whether all captions must differ in content, not only in wording.
     """
     rng = stream(f"{selection}, distinct" if distinct else selection, seed)
     compose = free_caption if selection == "free_wording" else full_caption

@@ -11,9 +11,14 @@ from unclip_jax.data.transforms import low_resolution
 from unclip_jax.evaluation.suite import BATCH_SIZE, Run
 from unclip_jax.evaluation.suites.shapes.prompts import Prompt
 
-# The attributes of a scene with one object, with their values.
+# Attributes of a scene with one object and their possible values.
 ATTRIBUTE_VALUES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "background": COLOURS}
 UPSAMPLER_FACTOR = 4
+
+
+def label(attribute: str) -> str:
+    """Returns the name of an attribute in tables. Stored scenes and results spell the color "colour"."""
+    return "color" if attribute == "colour" else attribute
 
 
 def attributes(scene: Scene) -> dict[str, str]:
@@ -33,12 +38,12 @@ def true_image(scene: Scene, size: int) -> UInt8["H W 3"]:
 
 
 def upsampler_input(image: UInt8["H W 3"]) -> Float["h w 3"]:
-    """Returns an image at a quarter of its size, in [-1, 1], as an ideal previous stage would generate it."""
+    """Downscales an image by a factor of 4. The result in [-1, 1] is that of an ideal previous stage."""
     return low_resolution(image, UPSAMPLER_FACTOR)
 
 
 def embed_true_images(run: Run, prompts: list[Prompt]) -> Float["N E"]:
-    """Returns the CLIP embeddings of the true images of the prompts' scenes."""
+    """Computes CLIP embeddings of the rendered scenes of prompts."""
     batches = (prompts[start : start + BATCH_SIZE] for start in range(0, len(prompts), BATCH_SIZE))
     return np.concatenate(
         [run.model.encode_image(np.stack([draw(prompt.scene) for prompt in batch])) for batch in batches]

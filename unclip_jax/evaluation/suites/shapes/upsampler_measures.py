@@ -1,4 +1,4 @@
-"""Measures of a single upsampler, whose inputs are true images at a quarter of the size."""
+"""Measures of single upsamplers, whose inputs are true images downscaled to a quarter of the size."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ SIZES = {"upsampler_16_to_64": 64, "upsampler_64_to_256": 256}
 
 
 def quality(run: Run, name: str) -> dict[str, Any]:
-    """Returns the fields of `UpsamplingQuality`. Inputs are downsampled and blurred as in training."""
+    """Computes the fields of `UpsamplingQuality` for one upsampler, given its name in SIZES."""
     rng, size = stream(name, run.seed), SIZES[name]
     scenes = [sample_scene(rng) for _ in range(run.num_prompts)]
     true = np.stack([true_image(scene, size) for scene in scenes])
@@ -36,9 +36,9 @@ def _text(result: Result) -> str:
     closed = result["gap_closed"]
     gap = "no gap" if closed is None else f"{percent(closed)} of the gap closed"
     return (
-        f"{result['psnr_gain']:+.2f} dB over bicubic's {result['psnr_bicubic']:.2f}; flat "
+        f"{result['psnr_gain']:+.2f} dB over bicubic ({result['psnr_bicubic']:.2f} dB); flat pixels "
         f"{percent(result['flat'])}, bicubic {percent(result['flat_bicubic'])}, "
-        f"true {percent(result['flat_true'])}: {gap} (n {result['n']})"
+        f"true images {percent(result['flat_true'])}: {gap} (n {result['n']})"
     )
 
 
@@ -47,7 +47,7 @@ MEASURES = tuple(
         name,
         functools.partial(quality, name=name),
         value_table(_text),
-        f"only the upsampler to {size} px, next to bicubic upsampling of the same inputs",
+        f"only the upsampler to {size} px, compared with bicubic upsampling of the same inputs",
         generates_images=False,
     )
     for name, size in SIZES.items()

@@ -1,8 +1,8 @@
-"""Tensors of a file that is not there: their arrays are held in memory."""
+"""Lazy tensors of arrays in memory."""
 
 from unclip_jax.pretrained.lazy_tensor import LazyTensor
 
 
-def held(arrays):
-    """{name: array} as `open_tensors` gives it."""
+def lazy_tensors(arrays):
+    """Returns arrays by name in the form in which `open_tensors` returns the tensors of a file."""
     return {name: LazyTensor(array.shape, array.dtype, lambda array=array: array) for name, array in arrays.items()}
