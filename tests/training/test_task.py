@@ -1,6 +1,7 @@
 """Optional parts of the task interface: variables, `value_and_grad` and the training step."""
 
 import dataclasses
+import itertools
 from typing import ClassVar
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from tests.training.changes import run_spec
 from unclip_jax.sharding.mesh import make_mesh
 from unclip_jax.sharding.placement import place_batch
+from unclip_jax.training import loop
 from unclip_jax.training.checkpoint_record import read_record
 from unclip_jax.training.checkpoints import Checkpoints, restore_params
 from unclip_jax.training.compiled_functions import compile_functions
@@ -83,6 +85,19 @@ def test_variables_are_initialized_from_parameters():
     assert float(functions.initialize({"w": np.float32(3.0)}).variables["mean"]) == 11.0
     given = functions.initialize({}, {"mean": np.float32(1.0)}).variables
     assert float(given["mean"]) == 1.0 and given["codebook"].shape == (64, 64)
+
+
+def test_training_starts_from_given_variables(tmp_path):
+    class Data:
+        def batches(self, start_step):
+            return itertools.repeat(BATCH)
+
+    loop.train(
+        TrackMean(), config=run_spec(training__steps=1, training__global_batch=8), frozen={}, extras={},
+        train_data=Data(), eval_data=None, workdir=tmp_path, mesh=make_mesh(devices=jax.devices()[:1]),
+        initial_variables={"mean": np.float32(1.0)}, progress=False,
+    )  # fmt: skip
+    assert float(restore_params(tmp_path).variables["mean"]) == (1 + 3.5) / 2
 
 
 def test_variables_pass_through_micro_batches_in_order():
